@@ -1,0 +1,261 @@
+"""The command line: `otbench run | list | leaderboard | compare | plot | export | check | new`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from otbench import __version__, plan
+from otbench.errors import UserError
+from otbench.metrics import METRICS
+from otbench.registry import registry
+
+
+DEFAULT_RESULTS = Path("results/runs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except UserError as error:
+        print(f"otbench: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stdout = None  # the reader of a pipe went away: nothing to say, and nothing to flush
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    top = argparse.ArgumentParser(prog="otbench", description="A benchmark suite for optimal transport map solvers.")
+    top.add_argument("--version", action="version", version=f"otbench {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        return sub
+
+    sub = command("run", _run, "Run tasks x solvers x seeds, each in a process of its own, and print the leaderboard.")
+    sub.add_argument("--suite", default="quick", help="named choice of tasks, solvers and seeds (default: quick)")
+    sub.add_argument("-t", "--task", nargs="+", action="extend", help="tasks instead of the suite's: name[param=value,param=[v1,v2]]")
+    sub.add_argument("-s", "--solver", nargs="+", action="extend", help="solvers instead of the suite's, likewise")
+    sub.add_argument("--seeds", type=_count, help="seeds 0 ... N-1 instead of the suite's number")
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="floating point type of the problems")
+    sub.add_argument("--jobs", type=_count, default=1, help="runs at a time; each gets cores / jobs threads (default: 1)")
+    _add_limits(sub)
+    sub.add_argument("--results", type=Path, default=DEFAULT_RESULTS, help=f"results folder (default: {DEFAULT_RESULTS})")
+    sub.add_argument(
+        "--rerun",
+        choices=("missing", "changed", "failed", "all"),
+        default="changed",
+        help="beside what was never recorded, do again: nothing (missing), what other source code recorded (changed, the default), "
+        "also what failed (failed), everything (all)",
+    )
+    sub.add_argument("--keep", action="store_true", help="keep raw outputs and logs of every run")
+    _add_plugins(sub)
+
+    sub = command("list", _list, "Describe tasks, solvers, suites or metrics.")
+    sub.add_argument("what", nargs="?", choices=("tasks", "solvers", "suites", "metrics"), help="default: all of them")
+    _add_plugins(sub)
+
+    sub = command("leaderboard", _leaderboard, "Print a leaderboard from recorded results.")
+    _add_results(sub)
+    sub.add_argument("--format", choices=("md", "csv", "html", "latex"), default="md")
+    sub.add_argument("--metric", action="append", help="metric or time column; may be given again (default: accuracy and fit time)")
+    sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")
+    sub.add_argument("--published", action="store_true", help="show published numbers beside, marked")
+
+    sub = command("compare", _compare, "Compare two results folders, paired by run; exit status 1 on a regression.")
+    sub.add_argument("base", type=Path)
+    sub.add_argument("new", type=Path)
+    sub.add_argument("--factor", type=_factor, default=1.25, help="ratio new / base above which a worsening counts (default: 1.25)")
+
+    sub = command("plot", _plot, "Draw error against time, accuracy-against-time curves, and 2-D maps of kept runs.")
+    _add_results(sub)
+    sub.add_argument("--out", type=Path, default=Path("results/figures"), help="folder for the pictures (default: results/figures)")
+    sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")
+
+    sub = command("export", _export, "Write the tables runs, metrics and curves as Parquet and CSV.")
+    _add_results(sub)
+    sub.add_argument("--out", type=Path, default=Path("results/export"), help="folder for the files (default: results/export)")
+    sub.add_argument("--format", choices=("parquet", "csv"), action="append", help="default: both")
+
+    sub = command("check", _check, "Try the contract of a solver on small problems, and say in words what is wrong.")
+    sub.add_argument("solver", help="name[param=value]")
+    _add_limits(sub)
+    _add_plugins(sub)
+
+    sub = command("new", _new, "Write a working adapter file to start from.")
+    sub.add_argument("kind", choices=("solver",))
+    sub.add_argument("name", help="kebab-case name")
+    sub.add_argument("--folder", type=Path, help="default: solvers/ in a checkout, else the current folder")
+    return top
+
+
+def _add_results(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("results", nargs="*", type=Path, default=[DEFAULT_RESULTS], help=f"results folders (default: {DEFAULT_RESULTS})")
+
+
+def _add_plugins(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--plugins", action="append", default=[], metavar="PATH", help="Python file, or folder of files, with more tasks and solvers"
+    )
+
+
+def _add_limits(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--timeout", type=_seconds, default=600.0, metavar="TIME", help="limit per run, such as 90s, 10m, 2h (default: 10m)")
+    sub.add_argument("--memory", type=_bytes, default=8 * 2**30, metavar="SIZE", help="limit per run, such as 500MiB, 8GiB (default: 8GiB)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from otbench.run import Options, run
+
+    chosen = Options(
+        suite=options.suite,
+        tasks=options.task,
+        solvers=options.solver,
+        seeds=options.seeds,
+        device=options.device,
+        dtype=options.dtype,
+        jobs=options.jobs,
+        timeout_s=options.timeout,
+        memory_bytes=options.memory,
+        results=options.results,
+        rerun=options.rerun,
+        keep=options.keep,
+        plugins=tuple(options.plugins),
+    )
+    return run(chosen, Console(highlight=False))
+
+
+def _list(options: argparse.Namespace) -> int:
+    plugins = tuple(options.plugins)
+    for what in [options.what] if options.what else ["tasks", "solvers", "suites", "metrics"]:
+        if options.what is None:
+            print(f"{what.upper()}")
+        if what in ("tasks", "solvers"):
+            entries = registry("task" if what == "tasks" else "solver", plugins).entries
+            for name, entry in sorted(entries.items()):
+                parameters = ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
+                note = entry.cls.setting if what == "tasks" else "trivial" if entry.cls.trivial else ""
+                _item(name + (f"[{parameters}]" if parameters else ""), entry.summary, note)
+        elif what == "suites":
+            for name, suite in plan.suites().items():
+                size = f"{len(suite.tasks)} task lines, {len(suite.solvers)} solver lines, {suite.seeds} seeds"
+                _item(f"{name} {suite.version}", f"{suite.description} {size}.")
+        else:
+            for name, metric in METRICS.items():
+                better = {"lower": "lower is better", "higher": "higher is better", "one": "best at 1"}[metric.better]
+                _item(f"{name} ({metric.unit}, {better})", metric.summary)
+        if options.what is None:
+            print()
+    return 0
+
+
+def _item(head: str, text: str, note: str = "") -> None:
+    print(head + (f"  ({note})" if note else ""))
+    print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    "))
+
+
+def _leaderboard(options: argparse.Namespace) -> int:
+    from otbench.report.leaderboard import leaderboard
+    from otbench.store import load
+
+    print(leaderboard(load(*options.results), options.metric, options.task, options.format, options.published))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from otbench.report.compare import compare, render
+
+    comparison = compare(options.base, options.new, options.factor)
+    print(render(comparison))
+    return 1 if comparison.regressions else 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from otbench.report.figures import plot
+    from otbench.store import load
+
+    for path in plot(load(*options.results), options.results, options.out, options.task):
+        print(path)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from otbench.report.export import export
+    from otbench.store import load
+
+    for path in export(load(*options.results), options.out, tuple(options.format or ("parquet", "csv"))):
+        print(path)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from otbench.check import check
+
+    wrong = 0
+    for verdict, where, sentence in check(options.solver, tuple(options.plugins), options.timeout, options.memory):
+        wrong += verdict == "WRONG"
+        print(f"{verdict:8} {where}" + (f": {sentence}" if sentence else ""), flush=True)
+    print(f"{options.solver}: {f'{wrong} to mend' if wrong else 'keeps the contract'}")
+    return 1 if wrong else 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    from otbench.check import new_solver
+
+    path = new_solver(options.name, options.folder)
+    plugins = "" if path.parent.name == "solvers" else f" --plugins {path}"
+    print(f"wrote {path}: a working adapter. Put your method in, then\n  otbench check {options.name}{plugins}")
+    print(f"  otbench run -s {options.name}{plugins}")
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not factor > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 1")
+    return factor
+
+
+def _seconds(text: str) -> float:
+    return _quantity(text, {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}, "a time such as 90s, 10m or 2h")
+
+
+def _bytes(text: str) -> int:
+    units = {"": 1, "B": 1, **{f"{p}{suffix}": 2 ** (10 * (i + 1)) for i, p in enumerate("KMGT") for suffix in ("", "iB")}}
+    units |= {f"{p}B": 1000 ** (i + 1) for i, p in enumerate("KMGT")}
+    return int(_quantity(text, units, "a size such as 500MiB or 8GiB"))
+
+
+def _quantity(text: str, units: dict[str, int], wanted: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if not match or match[2] not in units or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return float(match[1]) * units[match[2]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Discrete solvers, lifted once for all to the three settings.
+
+An adapter of a discrete method writes ``couple(pair, run)``. From that, ``fit`` solves a discrete problem as it is, a map problem by
+sampling ``n`` points of each measure and extending the coupling to new points, and an amortized problem by solving each pair from scratch.
+
+Extension to a new point x, either
+
+* *entropic map* (Pooladian & Niles-Weed 2021, eq. 5), where the coupling has a target potential g and its eps:
+  ``T(x) = sum_j w_j(x) y_j`` with ``w(x) = softmax_j(log b_j + (g_j - c(x, y_j)) / eps)``; or
+* *nearest neighbour*: the barycentric image ``sum_j P_ij y_j / sum_j P_ij`` of the sample point x_i nearest to x; or
+* the adapter's own ``push``, where its library has one.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from otbench.metrics import marginal_l1
+from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Solver, Transport, Truth
+
+
+if TYPE_CHECKING:
+    import torch
+
+    from otbench.clock import Run
+
+    Tensor = torch.Tensor
+
+Info = Mapping[str, float | int | str | bool]
+
+CHUNK = 4096  # rows of a cost matrix held at a time while pushing
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """What a discrete method finds for one pair of clouds.
+
+    Attributes:
+        plan: ``(n, m)``, approximately with marginals a and b.
+        g: potential on the target points, ``(m,)``, in cost units, such that ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``;
+            of no consequence where b is zero.
+        eps: entropic regularisation in cost units.
+        push: the library's own map for new points, ``(k, *shape) -> (k, *shape)``.
+        info: as in `Transport`.
+    """
+
+    plan: Tensor
+    g: Tensor | None = None
+    eps: float | None = None
+    push: Callable[[Tensor], Tensor] | None = None
+    info: Info = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiscreteSolver(Solver):
+    """Base of the adapters of discrete methods. They see float64 pairs.
+
+    Attributes:
+        n: points sampled from each measure when the problem is a map problem.
+    """
+
+    n: int = 1024
+
+    def __post_init__(self) -> None:
+        """Refuse a sample size that cannot be."""
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, got {self.n}")
+
+    @abstractmethod
+    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+        """Couple the clouds of ``pair``."""
+
+    def fit(self, problem: Problem, run: Run) -> Transport:
+        """Solve in whichever setting the problem is (see the module's docstring)."""
+        if isinstance(problem, AmortizedProblem):
+            return Transport(plan=lambda pair: self.couple(in_float64(pair), run).plan.to(pair.x.dtype))
+        if isinstance(problem, DiscreteProblem):
+            coupling = self.couple(in_float64(problem), run)
+            return Transport(plan=lambda pair: coupling.plan.to(pair.x.dtype), info=coupling.info)
+        pair = sample_pair(problem, self.n, run.generator)
+        coupling = self.couple(pair, run)
+        return Transport(push=extend(coupling, pair), info={"n": self.n, **coupling.info})
+
+
+@dataclass(frozen=True)
+class SinkhornSolver(DiscreteSolver):
+    """Base of the adapters of Sinkhorn's algorithm: ``min <C, P> + eps KL(P | a b^T)`` over the plans with marginals a and b (Cuturi 2013).
+
+    Attributes:
+        eps: strength of the regularisation, see ``eps_rule``.
+        eps_rule: ``relative``: eps is a multiple of the mean cost ``a^T C b``; ``absolute``: eps is in cost units.
+        max_iters: most iterations; one updates both potentials.
+        tolerance: stop where the marginals are met to this, in the l1 norm.
+    """
+
+    eps: float = 0.05
+    eps_rule: Literal["relative", "absolute"] = "relative"
+    max_iters: int = 2000
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that define no iteration."""
+        super().__post_init__()
+        for name in ("eps", "max_iters", "tolerance"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.eps_rule not in ("relative", "absolute"):
+            raise ValueError(f"eps_rule must be relative or absolute, got {self.eps_rule!r}")
+
+    def in_cost_units(self, mean_cost: float) -> float:
+        """Eps in cost units, where the mean cost is ``mean_cost``."""
+        return self.eps * mean_cost if self.eps_rule == "relative" else self.eps
+
+    def report(self, pair: DiscreteProblem, plan: Tensor, eps: float, mean_cost: float, iterations: int) -> Info:
+        """The columns of a Sinkhorn run, the same for every library: both eps, and the marginal error of the plan as it is."""
+        error = marginal_l1(plan, pair.a, pair.b)
+        return {
+            "eps": eps,
+            "eps_over_mean_cost": eps / mean_cost,
+            "iterations": iterations,
+            "marginal_error": error,
+            "converged": error <= self.tolerance,
+        }
+
+
+def sample_pair(problem: MapProblem, n: int, generator: torch.Generator) -> DiscreteProblem:
+    """``n`` points of each measure with equal weights, as a float64 discrete problem."""
+    x = problem.source.sample(n, generator).double()
+    y = problem.target.sample(n, generator).double()
+    weights = x.new_full((n,), 1 / n)
+    return DiscreteProblem(x, weights, y, weights, problem.cost, Truth("none"))
+
+
+def exact_truth(pair: DiscreteProblem) -> Truth:
+    """Optimal plan and cost of a pair by the network simplex (POT's ``ot.emd``), in float64 on the values as they stand."""
+    import ot
+
+    exact = in_float64(pair)
+    matrix = pair.cost.matrix(exact.x, exact.y)
+    plan = ot.emd(exact.a, exact.b, matrix, numItermax=10**8)
+    return Truth("lp", float((plan * matrix).sum()), plan=plan.to(pair.x.dtype))
+
+
+def in_float64(pair: DiscreteProblem) -> DiscreteProblem:
+    """The same pair in float64."""
+    return replace(pair, x=pair.x.double(), a=pair.a.double(), y=pair.y.double(), b=pair.b.double())
+
+
+def extend(coupling: Coupling, pair: DiscreteProblem) -> Callable[[Tensor], Tensor]:
+    """The map of new points that a coupling of sample points defines (see the module's docstring)."""
+    import torch
+
+    if coupling.push is not None:
+        return in_chunks(coupling.push)
+    if coupling.g is None or coupling.eps is None:
+        mass = coupling.plan.sum(1)
+        x, plan = pair.x[mass > 0], coupling.plan[mass > 0]  # a point without mass goes nowhere
+        images = torch.tensordot(plan / plan.sum(1, keepdim=True), pair.y, 1)
+        return in_chunks(lambda new: images[pair.cost.matrix(new, x).argmin(1)])
+    kept = pair.b > 0
+    y, eps = pair.y[kept], coupling.eps
+    offset = pair.b[kept].log() + coupling.g[kept] / eps
+    return in_chunks(lambda new: torch.tensordot((offset - pair.cost.matrix(new, y) / eps).softmax(1), y, 1))
+
+
+def in_chunks(push: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same map, computed in float64 on `CHUNK` points at a time; the result is in the dtype of the points."""
+    import torch
+
+    return lambda x: torch.cat([push(chunk.double()) for chunk in x.split(CHUNK)]).to(x.dtype)

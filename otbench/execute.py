@@ -1,0 +1,317 @@
+"""Isolation: every run in a process of its own, with a time and a memory limit, several at a time.
+
+`execute` is a loop over one selector: results and output of the workers, births and deaths from the fork server, and ten times a second a
+look at the memory of each worker's process tree. Time limits count from the moment a worker has finished its imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from otbench.clock import MIB
+from otbench.errors import UserError
+from otbench.statuses import Status
+
+
+POLL_S = 0.1
+LOG_BYTES = 64 * 1024  # of what a run prints, the end is kept
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds and bytes one run may take."""
+
+    seconds: float
+    bytes: int
+
+
+@dataclass
+class Started:
+    """A run began. ``id`` is its place in the list of jobs."""
+
+    id: int
+
+
+@dataclass
+class Finished:
+    """A run ended: the fields of its row, and the end of what it printed."""
+
+    id: int
+    fields: dict[str, Any]
+    log: str
+
+
+@dataclass
+class _Worker:
+    """The coordinator's view of one run in flight."""
+
+    id: int
+    slot: int
+    events: int
+    output: int
+    deadline: float
+    pid: int | None = None
+    buffer: bytes = b""
+    log: bytes = b""
+    result: dict[str, Any] | None = None
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    killed: tuple[Status, str] | None = None
+
+
+class ServerDiedError(Exception):
+    """The fork server is gone."""
+
+
+def core_sets(jobs: int) -> list[list[int]]:
+    """The machine's cores, dealt out to ``jobs`` workers (several share a core where there are more jobs than cores)."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    share = max(1, len(cores) // jobs)
+    return [[cores[(slot * share + i) % len(cores)] for i in range(share)] for slot in range(jobs)]
+
+
+def execute(
+    jobs: Sequence[dict[str, Any]], *, slots: int, limits: Limits, preload: Sequence[str], plugins: Sequence[str]
+) -> Generator[Started | Finished, None, None]:
+    """Run every job in a process of its own, ``slots`` at a time, and yield what happens. Closing the iterator kills what is running.
+
+    Args:
+        jobs: as `RunSpec.job` makes them; ``cpus`` and ``threads`` are set here.
+        slots: workers at a time.
+        limits: per run.
+        preload: import names of the frameworks the workers need.
+        plugins: as on the command line.
+    """
+    waiting = list(reversed(range(len(jobs))))
+    suspects: set[int] = set()
+    cpus = core_sets(slots)
+    while waiting:
+        with Server(limits, len(cpus[0])) as server:
+            try:
+                server.start(preload, plugins)
+                while waiting or server.workers:
+                    while waiting and server.has_room(1 if suspects & {waiting[-1], *server.workers} else slots):
+                        id, slot = waiting.pop(), server.free_slot(slots)
+                        server.bear(id, slot, {**jobs[id], "cpus": cpus[slot], "threads": len(cpus[slot])})
+                        yield Started(id)
+                    yield from server.step()
+            except ServerDiedError:
+                # A solver can kill the server. Whoever was in flight gets one more try, alone, so that only the culprit pays.
+                for worker in server.workers.values():
+                    if worker.id in suspects:
+                        yield Finished(worker.id, _failure(worker, Status.CRASHED, "took the process that started it down with it"), "")
+                    else:
+                        waiting.append(worker.id)
+                        suspects.add(worker.id)
+                if not server.workers:
+                    if not preload:
+                        raise UserError("worker processes cannot be started: `python -m otbench.forkserver 0` shows why") from None
+                    preload = []  # it died importing the frameworks: let each worker import its own
+
+
+class Server:
+    """The coordinator's end of the fork server, and the workers it bore."""
+
+    def __init__(self, limits: Limits, threads: int) -> None:
+        self.limits, self.threads = limits, threads
+        self.workers: dict[int, _Worker] = {}
+        self.selector = selectors.DefaultSelector()
+        self.buffer = b""
+        self.exits: list[tuple[int, int]] = []  # runs that ended, with their exit status
+        self.last_look = 0.0
+        self.spawn = False
+
+    def __enter__(self) -> Server:
+        ours, theirs = socket.socketpair()
+        threads = str(self.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        command = [sys.executable, "-m", "otbench.forkserver", str(theirs.fileno())]
+        # A session of its own: Ctrl-C reaches the coordinator alone.
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        theirs.close()
+        self.control = ours
+        self.selector.register(ours, selectors.EVENT_READ)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.control.close()  # the server kills its workers and ends
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for worker in self.workers.values():
+            os.close(worker.events)
+            os.close(worker.output)
+        self.selector.close()
+
+    def start(self, preload: Sequence[str], plugins: Sequence[str]) -> None:
+        """Import the frameworks; spawn instead of fork where importing them opened a device."""
+        self.send({"preload": list(preload), "plugins": list(plugins)})
+        answer = self.receive()
+        while not answer:
+            answer = self.receive()
+        self.spawn = bool(answer[0]["unsafe"])
+
+    def bear(self, id: int, slot: int, job: dict[str, Any]) -> None:
+        """Have a worker started."""
+        events, their_events = os.pipe()
+        output, their_output = os.pipe()
+        request = json.dumps({"run": id, "job": job, "spawn": self.spawn}) + "\n"
+        try:
+            socket.send_fds(self.control, [request.encode()], [their_events, their_output])
+        except OSError as error:
+            raise ServerDiedError from error
+        finally:
+            os.close(their_events)
+            os.close(their_output)
+        for fd in (events, output):
+            os.set_blocking(fd, False)
+            self.selector.register(fd, selectors.EVENT_READ, id)
+        self.workers[id] = _Worker(id, slot, events, output, time.monotonic() + self.limits.seconds)
+        # Descriptors travel beside the bytes: the next request must not be read together with this one.
+        while self.workers[id].pid is None:
+            self.take(self.receive())
+
+    def has_room(self, slots: int) -> bool:
+        """Whether another worker may start beside those alive."""
+        return len(self.workers) < slots
+
+    def free_slot(self, slots: int) -> int:
+        """A set of cores that no worker is on."""
+        return min(set(range(slots)) - {worker.slot for worker in self.workers.values()})
+
+    def step(self) -> Iterator[Finished]:
+        """Wait for something to happen, and see to it."""
+        for key, _ in self.selector.select(0 if self.exits else POLL_S):
+            if key.fileobj is self.control:
+                self.take(self.receive())
+            elif key.data in self.workers:
+                self.read(self.workers[key.data], key.fd)
+        while self.exits:
+            yield self.bury(*self.exits.pop())
+        now = time.monotonic()
+        if now - self.last_look >= POLL_S:
+            self.last_look = now
+            for worker in self.workers.values():
+                self.watch(worker, now)
+
+    def take(self, messages: list[dict[str, Any]]) -> None:
+        """Note births and deaths."""
+        for message in messages:
+            if "born" in message:
+                self.workers[message["born"]].pid = message["pid"]
+            elif "exit" in message:
+                self.exits.append((message["exit"], message["status"]))
+
+    def read(self, worker: _Worker, fd: int) -> bool:
+        """Take in what a worker sent or printed; False once there is nothing more for now."""
+        try:
+            data = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.selector.unregister(fd)
+        elif fd == worker.output:
+            worker.log = (worker.log + data)[-LOG_BYTES:]
+        else:
+            *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+            for line in lines:
+                self.note(worker, line)
+        return bool(data)
+
+    def note(self, worker: _Worker, line: bytes) -> None:
+        """One event of a worker. What is no event (a solver may write anywhere) is passed over."""
+        try:
+            event = json.loads(line)
+            kind = event.pop("event")
+        except (ValueError, KeyError, AttributeError):
+            return
+        if kind == "started":
+            worker.deadline = time.monotonic() + self.limits.seconds
+        elif kind == "checkpoint":
+            worker.curve.append(event)
+        elif kind == "result":
+            worker.result = event
+
+    def watch(self, worker: _Worker, now: float) -> None:
+        """Kill a worker that is over a limit."""
+        if worker.killed or worker.result is not None:
+            return
+        if now > worker.deadline:
+            worker.killed = Status.TIMEOUT, f"killed after {self.limits.seconds:g} s; give more with --timeout"
+        elif worker.pid is not None and (used := tree_memory(worker.pid)) > self.limits.bytes:
+            limit = self.limits.bytes / MIB
+            worker.killed = Status.OOM, f"killed at {used / MIB:.0f} MiB, over the limit of {limit:.0f} MiB; give more with --memory"
+        if worker.killed:
+            self.send({"kill": worker.id})
+
+    def bury(self, id: int, status: int) -> Finished:
+        """The end of a run, with everything it still had to say."""
+        worker = self.workers.pop(id)
+        for fd in (worker.events, worker.output):
+            if fd in self.selector.get_map():
+                while self.read(worker, fd):
+                    pass
+            if fd in self.selector.get_map():
+                self.selector.unregister(fd)
+            os.close(fd)
+        if worker.killed:
+            fields = _failure(worker, *worker.killed)
+        elif worker.result is not None:
+            fields = {**worker.result, "curve": worker.curve}
+        elif status < 0:
+            name = signal.Signals(-status).name
+            hint = " (the kernel may have run out of memory)" if name == "SIGKILL" else ""
+            fields = _failure(worker, Status.CRASHED, f"died of {name}{hint}")
+        else:
+            fields = _failure(worker, Status.CRASHED, f"exited with status {status} without a result")
+        return Finished(id, fields, worker.log.decode(errors="replace"))
+
+    def send(self, message: dict[str, Any]) -> None:
+        """One line to the server."""
+        try:
+            self.control.sendall((json.dumps(message) + "\n").encode())
+        except OSError as error:
+            raise ServerDiedError from error
+
+    def receive(self) -> list[dict[str, Any]]:
+        """The complete lines that have come from the server."""
+        try:
+            data = self.control.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise ServerDiedError
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+def tree_memory(pid: int) -> int:
+    """Bytes that a process tree holds: resident memory of the process, and what each descendant has for itself alone."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        process = psutil.Process(pid)
+        total = process.memory_info().rss
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += child.memory_full_info().uss
+    return total
+
+
+def _failure(worker: _Worker, status: Status, message: str) -> dict[str, Any]:
+    return {"status": status, "message": message, "curve": worker.curve}

@@ -1,0 +1,150 @@
+"""From suites and selections to the runs to be done: expand grids, key each run, drop what is already recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from otbench.errors import UserError
+from otbench.registry import Selection, nearest, registry
+from otbench.statuses import Status
+
+
+Rerun = Literal["missing", "failed", "changed", "all"]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named, versioned choice of tasks, solvers and seeds."""
+
+    name: str
+    version: int
+    description: str
+    tasks: tuple[str, ...]
+    solvers: tuple[str, ...]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run to be: what it is (which its key hashes) and the code it will run with (which it does not)."""
+
+    task: Selection
+    solver: Selection
+    seed: int
+    device: str
+    dtype: str
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Hash of the plain values that say what the run is."""
+        plain = [self.task.entry.name, self.task.params_json, self.solver.entry.name, self.solver.params_json]
+        return hashlib.sha256(json.dumps([*plain, self.seed, self.device, self.dtype]).encode()).hexdigest()[:16]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Import names of everything the run needs."""
+        return tuple(dict.fromkeys(("torch", *self.task.entry.cls.needs, *self.solver.entry.cls.needs)))
+
+    def identity(self) -> dict[str, Any]:
+        """The columns of the row that are known before the run."""
+        return {
+            "key": self.key,
+            "task": self.task.entry.name,
+            "task_label": self.task.label,
+            "task_params": self.task.params_json,
+            "solver": self.solver.entry.name,
+            "solver_label": self.solver.label,
+            "solver_params": self.solver.params_json,
+            "trivial": self.solver.entry.cls.trivial,
+            "seed": self.seed,
+            "device": self.device,
+            "dtype": self.dtype,
+            "task_hash": self.task.entry.source_hash,
+            "solver_hash": self.solver.entry.source_hash,
+        }
+
+    def job(self, output: str | None = None) -> dict[str, Any]:
+        """What the worker is told: the run, and where to keep its raw output (cores and threads are added by `otbench.execute`)."""
+        return {
+            "task": self.task.entry.name,
+            "task_params": dict(self.task.params),
+            "solver": self.solver.entry.name,
+            "solver_params": dict(self.solver.params),
+            "seed": self.seed,
+            "device": self.device,
+            "dtype": self.dtype,
+            "plugins": list(self.plugins),
+            "output": output,
+        }
+
+
+@cache
+def suites() -> dict[str, Suite]:
+    """Every suite of ``suites.toml``."""
+    raw = tomllib.loads(files("otbench").joinpath("suites.toml").read_text())
+    return {
+        name: Suite(name, body["version"], body["description"], tuple(body["tasks"]), tuple(body["solvers"]), body["seeds"])
+        for name, body in raw.items()
+    }
+
+
+def suite(name: str) -> Suite:
+    """A suite by name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in suites():
+        raise UserError(f"unknown suite {name!r}{nearest(name, suites())}; `otbench list suites` names them all")
+    return suites()[name]
+
+
+def select(kind: Literal["task", "solver"], texts: Iterable[str], plugins: tuple[str, ...]) -> list[Selection]:
+    """Everything that the texts select, without repeats.
+
+    Raises:
+        UserError: from the registry.
+    """
+    found = registry(kind, plugins)
+    chosen = [selection for text in texts for selection in found.select(text)]
+    return list(dict.fromkeys(chosen))
+
+
+def expand(
+    tasks: Sequence[Selection], solvers: Sequence[Selection], seeds: int, device: str, dtype: str, plugins: tuple[str, ...] = ()
+) -> list[RunSpec]:
+    """The grid, shuffled (always the same way) so that a drifting machine touches all solvers alike."""
+    runs = [RunSpec(t, s, seed, device, dtype, plugins) for t in tasks for s in solvers for seed in range(seeds)]
+    random.Random(0).shuffle(runs)
+    return runs
+
+
+def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], rerun: Rerun) -> list[RunSpec]:
+    """The runs still to be done. One that ended ``missing`` is always tried again, its remedy may have been applied.
+
+    Args:
+        runs: the plan.
+        recorded: the last row of each key.
+        rerun: ``missing`` does what was never recorded; ``changed`` (the default of the command) also what was recorded with other source
+            code of the task or the solver; ``failed`` also what failed; ``all`` everything.
+    """
+
+    def wanted(run: RunSpec) -> bool:
+        row = recorded.get(run.key)
+        if rerun == "all" or row is None or row["status"] == Status.MISSING:
+            return True
+        if rerun == "failed" and Status(row["status"]).failed:
+            return True
+        hashes = (run.task.entry.source_hash, run.solver.entry.source_hash)
+        return rerun in ("changed", "failed") and (row["task_hash"], row["solver_hash"]) != hashes
+
+    return [run for run in runs if wanted(run)]

@@ -1,0 +1,316 @@
+"""Find tasks and solvers, and select among them.
+
+Found, in this order: every file of ``tasks/`` and ``solvers/``; entry points ``otbench.tasks`` / ``otbench.solvers`` of installed
+packages; files given by ``--plugins``. Dropping a file in is all it takes. Nothing is imported but those files, which import no framework.
+
+Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import itertools
+import json
+import pkgutil
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from otbench.errors import UserError
+from otbench.problem import Solver, Task
+
+
+Kind = Literal["task", "solver"]
+BASES: dict[Kind, type] = {"task": Task, "solver": Solver}
+
+# Where the name to import and the name to install differ.
+DISTRIBUTIONS = {
+    "ot": "pot",
+    "ott": "ott-jax",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered class.
+
+    Attributes:
+        name: the registered name.
+        cls: a frozen dataclass, subclass of `Task` or `Solver`.
+        origin: the file it stands in.
+    """
+
+    name: str
+    cls: type
+    origin: Path
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 prefix of the file, by which stale rows are told from current ones."""
+        return hashlib.sha256(self.origin.read_bytes()).hexdigest()[:12]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameters and their defaults."""
+        return {f.name: f.default for f in dataclasses.fields(self.cls)}
+
+    @property
+    def summary(self) -> str:
+        """First line of the module's docstring."""
+        text = sys.modules[self.cls.__module__].__doc__ or self.cls.__doc__ or ""
+        return text.strip().splitlines()[0] if text.strip() else ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A registered class with a value for every parameter."""
+
+    entry: Entry
+    params: tuple[tuple[str, Any], ...]
+
+    def build(self) -> Any:
+        """The task or solver itself."""
+        return self.entry.cls(**dict(self.params))
+
+    @property
+    def params_json(self) -> str:
+        """All parameters as canonical JSON."""
+        return json.dumps(dict(self.params), sort_keys=True)
+
+    @property
+    def label(self) -> str:
+        """``name[param=value]`` with the parameters that differ from their defaults."""
+        defaults = self.entry.parameters
+        shown = [f"{name}={_show(value)}" for name, value in self.params if value != defaults[name]]
+        return self.entry.name + (f"[{','.join(shown)}]" if shown else "")
+
+
+class Registry:
+    """All tasks or all solvers.
+
+    Raises:
+        UserError: a file cannot be imported, two classes share a name, or a class is not what the registry holds.
+    """
+
+    def __init__(self, kind: Kind, plugins: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self.entries: dict[str, Entry] = {}
+        for module in _modules(kind, plugins):
+            for cls in _classes(module, BASES[kind]):
+                self._enter(cls, Path(inspect.getfile(cls)))
+
+    def _enter(self, cls: type, origin: Path) -> None:
+        name = vars(cls).get("name")
+        if not isinstance(name, str):
+            raise UserError(f'{origin}: {cls.__name__} has no `name`: add `name: ClassVar[str] = "..."` to the class')
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+            raise UserError(f"{origin}: {self.kind} name {name!r} is not kebab-case: use small letters, digits and single dashes")
+        if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            raise UserError(f"{origin}: {cls.__name__} is not a frozen dataclass: decorate it with @dataclass(frozen=True)")
+        for f in dataclasses.fields(cls):
+            if f.default is dataclasses.MISSING:
+                raise UserError(f"{origin}: parameter {f.name} of {name} has no plain default value: give it one")
+        known = self.entries.get(name)
+        if known is not None and known.origin.resolve() != origin.resolve():
+            raise UserError(f"two {self.kind}s are named {name!r}, in {known.origin} and {origin}: rename one")
+        self.entries[name] = Entry(name, cls, origin)
+
+    def select(self, text: str) -> list[Selection]:
+        """Every combination that ``name[param=value,param=[v1,v2]]`` stands for.
+
+        Raises:
+            UserError: unknown name or parameter (with the nearest match), a value of the wrong type, a malformed grid.
+        """
+        name, grid = parse_selection(text)
+        if name not in self.entries:
+            raise UserError(f"unknown {self.kind} {name!r}{nearest(name, self.entries)}; `otbench list {self.kind}s` names them all")
+        entry = self.entries[name]
+        types_ = typing.get_type_hints(entry.cls)
+        for parameter in grid:
+            if parameter not in entry.parameters:
+                known = nearest(parameter, entry.parameters) if entry.parameters else f"; {name} has no parameters"
+                raise UserError(f"unknown parameter {parameter!r} of {self.kind} {name}{known}")
+        axes = [
+            [_typed(name, parameter, text, types_[parameter]) for text in grid[parameter]] if parameter in grid else [default]
+            for parameter, default in entry.parameters.items()
+        ]
+        selections = [Selection(entry, tuple(zip(entry.parameters, values, strict=True))) for values in itertools.product(*axes)]
+        for selection in selections:
+            try:
+                selection.build()
+            except ValueError as error:
+                raise UserError(f"{self.kind} {selection.label}: {error}") from None
+        return selections
+
+
+@functools.cache
+def registry(kind: Kind, plugins: tuple[str, ...] = ()) -> Registry:
+    """The registry of tasks or of solvers, read once per process (a forked worker inherits it)."""
+    return Registry(kind, plugins)
+
+
+def parse_selection(text: str) -> tuple[str, dict[str, list[str]]]:
+    """Split ``name[param=value,param=[v1,v2]]`` into the name and the values of each parameter, as text.
+
+    Raises:
+        UserError: the text is not of that form.
+    """
+    match = re.fullmatch(r"\s*([^\[\]\s]+)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
+    if not match:
+        raise UserError(f"cannot read {text!r}: write name[param=value,param=[v1,v2]]")
+    grid: dict[str, list[str]] = {}
+    for part in _split(match[2] or "", text):
+        parameter, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not parameter or not value:
+            raise UserError(f"cannot read {part.strip()!r} in {text!r}: write param=value")
+        if parameter in grid:
+            raise UserError(f"parameter {parameter!r} stands twice in {text!r}: sweep with {parameter}=[v1,v2]")
+        values = _split(value[1:-1], text) if value.startswith("[") and value.endswith("]") else [value]
+        if not values:
+            raise UserError(f"empty grid for {parameter!r} in {text!r}: give at least one value")
+        grid[parameter] = [v.strip() for v in values]
+        if len(set(grid[parameter])) < len(grid[parameter]):
+            raise UserError(f"a value of {parameter!r} stands twice in {text!r}")
+    return match[1], grid
+
+
+def nearest(name: str, names: typing.Iterable[str]) -> str:
+    """``; did you mean ...?`` with the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def absent(needs: Sequence[str]) -> str | None:
+    """The line to show where a package of ``needs`` is not installed, without importing any."""
+    lacking = [DISTRIBUTIONS.get(name, name) for name in needs if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(lacking)}; remedy: pip install {' '.join(lacking)}" if lacking else None
+
+
+def _split(text: str, whole: str) -> list[str]:
+    """Split on the commas outside brackets and quotes."""
+    parts, depth, quote, start = [], 0, "", 0
+    for i, c in enumerate(text):
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "'\"":
+            quote = c
+        elif c in "[(":
+            depth += 1
+        elif c in "])":
+            depth -= 1
+        elif c == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+        if depth < 0:
+            break
+    if depth or quote:
+        raise UserError(f"brackets or quotes do not match in {whole!r}")
+    parts.append(text[start:])
+    if any(not part.strip() for part in parts) and parts != [""]:
+        raise UserError(f"an empty item between commas in {whole!r}")
+    return [part for part in parts if part.strip()]
+
+
+def _literal(text: str) -> Any:
+    """A Python literal; true, false and none in any case; else the text itself."""
+    lowered = {"true": True, "false": False, "none": None}
+    if text.lower() in lowered:
+        return lowered[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _typed(owner: str, parameter: str, text: str, annotation: Any) -> Any:
+    """What the text means as the annotated type: an int is welcome where a float is wanted, a string needs no quotes."""
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    value = _literal(text)
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            allowed = {str(choice): choice for choice in typing.get_args(option)}
+            if str(value) in allowed or text in allowed:
+                return allowed.get(text, allowed.get(str(value)))
+        elif option is float and type(value) is int:
+            return float(value)
+        elif option is not str and type(value) is option:
+            return value
+    if str in options:
+        return value if isinstance(value, str) else text
+    names = " or ".join(_type_name(option) for option in options)
+    raise UserError(f"parameter {parameter!r} of {owner} must be {names}, got {text!r}")
+
+
+def _type_name(annotation: Any) -> str:
+    if typing.get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(annotation)))
+    return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
+
+
+def _show(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _modules(kind: Kind, plugins: Sequence[str]) -> Iterator[types.ModuleType]:
+    """Every module that may hold entries: built-in files, entry points, plugins."""
+    package = importlib.import_module(f"otbench.{kind}s")
+    for info in pkgutil.iter_modules(package.__path__):
+        yield _import(f"otbench.{kind}s.{info.name}", f"{kind}s/{info.name}.py")
+    for point in importlib.metadata.entry_points(group=f"otbench.{kind}s"):
+        yield _import(point.module, f"entry point {point.name!r} of group otbench.{kind}s")
+    for path in plugins:
+        yield from map(_import_file, _plugin_files(Path(path)))
+
+
+def _import(name: str, what: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UserError(f"cannot import {what}: {type(error).__name__}: {error}") from error
+
+
+def _plugin_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
+    if path.is_file() and path.suffix == ".py":
+        return [path]
+    raise UserError(f"--plugins {path}: no such Python file or folder")
+
+
+def _import_file(path: Path) -> types.ModuleType:
+    name = f"otbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _classes(module: types.ModuleType, base: type) -> Iterator[type]:
+    """The concrete subclasses of ``base`` defined in ``module`` itself."""
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__ and not inspect.isabstract(value):
+            yield value

@@ -1,0 +1,271 @@
+"""Pictures of the rows: error against time with its Pareto front, accuracy against time while fitting, and the maps of 2-D tasks.
+
+Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
+"""
+
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from otbench.errors import UserError
+from otbench.report import FIT, accuracy_of, by_setup, quantity, select
+from otbench.store import folders
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from otbench.store import Results
+
+MARKERS = "osD^vPX<>"  # nine markers by eight colours: seventy-two solvers before a pair comes again
+UNUSED = ("#949494", "#ece133")  # of seaborn's palette: grey is for the trivial solvers, yellow is faint on white
+DOTS = 800  # points of a cloud that are drawn
+COLUMNS = 3  # panels side by side
+
+Style = Mapping[str, dict[str, Any]]
+
+
+def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, tasks: Sequence[str] | None = None) -> list[Path]:
+    """Draw whatever the rows allow; the PNG files written.
+
+    Args:
+        results: as `otbench.load` gives them.
+        dirs: the same folders, in which kept outputs are looked for.
+        out: the folder to write to, made if need be.
+        tasks: names or labels of tasks; by default all.
+
+    Raises:
+        UserError: an unknown task, or nothing to draw.
+    """
+    runs = select(results.runs, tasks)
+    style = styles(runs)
+    figures: dict[str, Figure | None] = {}
+    setups = list(by_setup(runs, time=True))
+    for setup, group in setups:
+        suffix = f"-{_slug(setup)}" if len(setups) > 1 else ""
+        figures[f"error_time{suffix}"] = error_against_time(group, style, setup)
+        figures[f"curves{suffix}"] = accuracy_curves(group, results.curves, style, setup)
+    for task, group in runs.groupby("task_label", sort=False):
+        figures[f"maps-{_slug(str(task))}"] = maps(str(task), dict(kept_maps(group, dirs)))
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    if not drawn:
+        raise UserError("nothing to draw: no run here succeeded with a metric; `otbench leaderboard` shows how they ended")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, figure in drawn.items():
+            figure.savefig(out / f"{name}.png", dpi=150)
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}; name another folder") from error
+    return [out / f"{name}.png" for name in drawn]
+
+
+def styles(runs: pd.DataFrame) -> Style:
+    """One colour and one marker per solver label, the same in every panel; trivial solvers are hollow and grey."""
+    with _theme() as seaborn:
+        colours = [colour for colour in seaborn.color_palette("colorblind").as_hex() if colour not in UNUSED]
+    trivial = set(runs.solver_label[runs.trivial.astype(bool)])
+    real = [name for name in sorted(runs.solver_label.unique()) if name not in trivial]
+    style = {name: {"color": colours[i % len(colours)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(real)}
+    for i, name in enumerate(sorted(trivial)):
+        style[name] = {"color": "#6e6e6e", "marker": MARKERS[i % len(MARKERS)], "markerfacecolor": "white"}
+    return style
+
+
+def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
+    """One panel per task: median error against median fit time of each solver, bars from the least to the greatest over seeds.
+
+    The line is the Pareto front: no solver is both faster and more accurate than a point on it. None if no run has both numbers.
+    """
+    import numpy as np
+
+    panels = {}
+    for task, group in runs[runs.status == "ok"].groupby("task_label", sort=False):
+        if metric := accuracy_of(group):
+            group = group.dropna(subset=[FIT, f"metric_{metric}"])
+            group = group[np.isfinite(group[f"metric_{metric}"]) & (group[FIT] > 0)]
+            if len(group):
+                panels[str(task)] = metric, group
+    if not panels:
+        return None
+    with _panels(len(panels)) as (figure, axes):
+        for (task, (metric, group)), ax in zip(panels.items(), axes, strict=True):
+            column = f"metric_{metric}"
+            middle = group.groupby("solver_label")[[FIT, column]].median()
+            _scale(ax, "x", group[FIT])
+            _scale(ax, "y", group[column])
+            front = pareto(middle[FIT].to_numpy(), middle[column].to_numpy())
+            best = middle.iloc[front]
+            ax.step(best[FIT], best[column], where="post", color="0.75", linewidth=3, zorder=1)
+            for solver, seeds in group.groupby("solver_label"):
+                time, error = middle.loc[solver, FIT], middle.loc[solver, column]
+                bars = {
+                    "xerr": [[time - seeds[FIT].min()], [seeds[FIT].max() - time]],
+                    "yerr": [[error - seeds[column].min()], [seeds[column].max() - error]],
+                }
+                ax.errorbar(time, error, **bars, **style[str(solver)], markersize=7, linestyle="", elinewidth=1.2, zorder=3)
+            ax.set(title=task, xlabel="fit time (s)", ylabel=_name(metric, group))
+        _legend(figure, style, {s for _, group in panels.values() for s in group.solver_label}, front=True)
+        figure.suptitle(f"Error against fit time, on {setup}: medians, bars span the seeds")
+    return figure
+
+
+def accuracy_curves(runs: pd.DataFrame, curves: pd.DataFrame, style: Style, setup: str) -> Figure | None:
+    """One panel per task: error at checkpoints against seconds of solver time, medians in a band over seeds. None without checkpoints."""
+    points = curves.merge(runs[["key", "task_label", "solver_label"]], on="key")
+    panels = {}
+    for task, group in runs.groupby("task_label", sort=False):
+        metric = accuracy_of(group)
+        of_task = points[(points.task_label == task) & (points.metric == metric)]
+        if len(of_task):
+            panels[str(task)] = metric, of_task, group
+    if not panels:
+        return None
+    with _panels(len(panels)) as (figure, axes):
+        for (task, (metric, of_task, group)), ax in zip(panels.items(), axes, strict=True):
+            _scale(ax, "x", of_task.seconds)
+            _scale(ax, "y", of_task.value)
+            for solver, seeds in of_task.groupby("solver_label"):
+                steps = seeds.groupby("step").agg({"seconds": "median", "value": ["min", "median", "max"]})
+                time, low, middle, high = steps.to_numpy().T
+                look = style[str(solver)]
+                ax.fill_between(time, low, high, color=look["color"], alpha=0.2, linewidth=0)
+                ax.plot(time, middle, **look, markersize=4)
+            ax.set(title=task, xlabel="solver time (s)", ylabel=_name(metric, group))
+        _legend(figure, style, {s for _, of_task, _ in panels.values() for s in of_task.solver_label})
+        figure.suptitle(f"Error while fitting, on {setup}: medians, bands span the seeds")
+    return figure
+
+
+def kept_maps(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Solver label and arrays ``x, pushed, target`` and, where known, ``optimal`` of one kept successful 2-D run per solver."""
+    import numpy as np
+
+    runs = runs[runs.status == "ok"]
+    kept = {path.stem: path for folder in folders(*dirs) for path in (folder / "outputs").glob("*.npz")}
+    runs = runs[runs.key.isin(kept)].sort_values("seed")
+    for solver, key in runs.drop_duplicates("solver_label").sort_values("solver_label")[["solver_label", "key"]].itertuples(index=False):
+        with np.load(kept[key]) as file:
+            arrays = dict(file)
+        if all(arrays[name].ndim == 2 and arrays[name].shape[1] == 2 for name in ("x", "pushed")):
+            yield solver, arrays
+
+
+def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | None:
+    """Source, push-forward, truth (where known) and target side by side, one row per solver, all on the same axes.
+
+    A point keeps the colour of the direction in which its source point lies, so that one sees where it went. None if nothing is kept.
+    """
+    import numpy as np
+    import seaborn
+
+    if not solved:
+        return None
+    columns = {"source": "x", "push-forward": "pushed", "truth": "optimal", "target": "target"}
+    columns = {title: name for title, name in columns.items() if any(name in arrays for arrays in solved.values())}
+    fixed = [arrays[name] for arrays in solved.values() for name in ("x", "optimal", "target") if name in arrays]
+    everything = np.concatenate(fixed)
+    low, high = everything.min(0), everything.max(0)
+    # Room for a map that overshoots, but not so much that one stray point shrinks the rest.
+    middle, half = (low + high) / 2, 0.6 * float((high - low).max())
+    with _panels(len(solved) * len(columns), len(columns), size=2.2) as (figure, axes):
+        wheel = seaborn.color_palette("husl", as_cmap=True)
+        for i, (solver, arrays) in enumerate(solved.items()):
+            centred = arrays["x"][:DOTS] - arrays["x"].mean(0)
+            angles = np.arctan2(centred[:, 1], centred[:, 0])
+            for ax, (title, name) in zip(axes[i * len(columns) :], columns.items(), strict=False):
+                if name in arrays:
+                    look = {"color": "0.35"} if name == "target" else {"c": angles, "cmap": wheel, "vmin": -math.pi, "vmax": math.pi}
+                    ax.scatter(*arrays[name][:DOTS].T, s=5, linewidths=0, **look)
+                ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+                ax.set(title=title if i == 0 else "", ylabel=_wrapped(solver) if ax is axes[i * len(columns)] else "")
+        for ax in axes:
+            ax.label_outer()
+        figure.suptitle(task)
+    return figure
+
+
+def pareto(times: np.ndarray, errors: np.ndarray) -> list[int]:
+    """Indices, by time, of the points that no other point beats in both."""
+    front: list[int] = []
+    for i in sorted(range(len(times)), key=lambda i: (times[i], errors[i])):
+        if not front or errors[i] < errors[front[-1]]:
+            front.append(i)
+    return front
+
+
+@contextmanager
+def _theme() -> Iterator[Any]:
+    import seaborn
+
+    with seaborn.axes_style("whitegrid", {"axes.edgecolor": ".4", "grid.color": ".9"}), seaborn.plotting_context("paper", font_scale=1.1):
+        yield seaborn
+
+
+@contextmanager
+def _panels(count: int, columns: int = COLUMNS, size: float = 3.2) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of ``count`` equal panels in rows, without window."""
+    from matplotlib.figure import Figure
+
+    columns = min(count, columns)
+    rows = math.ceil(count / columns)
+    with _theme():
+        figure = Figure(figsize=(size * 1.15 * columns + 2.2 * (size > 3), size * rows + 0.5), layout="constrained")
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for ax in axes[count:]:
+            ax.remove()
+        yield figure, axes[:count]
+
+
+def _legend(figure: Figure, style: Style, shown: Iterable[str], front: bool = False) -> None:
+    from matplotlib.lines import Line2D
+
+    shown = sorted(shown, key=list(style).index)
+    handles = [Line2D([], [], linestyle="", markersize=7, label=_wrapped(name), **style[name]) for name in shown]
+    handles += [Line2D([], [], color="0.75", linewidth=3, label="Pareto front")] if front else []
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+
+
+def _scale(ax: Axes, which: Literal["x", "y"], values: pd.Series) -> None:
+    """Logarithmic over at least a decade where all values are positive; else linear around zero, up to a thousandth of the largest."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = float(values.min()), float(values.max())
+    if low <= 0:
+        if low < high:
+            ax.set_yscale("symlog", linthresh=max(-low, high) / 1000)
+        return
+    widen = max(1.0, 10 * low / high) ** 0.5 * (high / low) ** 0.06
+    low, high = low / widen, high * widen
+    ax.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_minor_formatter(NullFormatter())
+    if high / low < 300:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _name(metric: str, runs: pd.DataFrame) -> str:
+    unit = quantity(metric, runs).unit
+    return f"{metric} ({unit})" if unit != "1" else metric
+
+
+def _wrapped(label: str) -> str:
+    """A long ``name[a=1,b=2]`` over several lines."""
+    return label if len(label) < 22 else label.replace("[", "[\n  ", 1).replace(",", ",\n  ")
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")

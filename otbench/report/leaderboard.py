@@ -1,0 +1,236 @@
+"""Leaderboards: for each metric one matrix of solvers by tasks, ranks as intervals, failures in their cells, trivial rows marked."""
+
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from otbench import stats
+from otbench.errors import UserError
+from otbench.report import ACCURACY, FIT, Quantity, accuracy_of, by_setup, has_failed, number, quantity, select
+from otbench.report import published as published_numbers
+from otbench.report.render import RENDERERS, Table
+from otbench.statuses import Status
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from otbench.store import Results
+
+Format = Literal["md", "csv", "html", "latex"]
+
+DASH = "\N{EN DASH}"
+
+NOTES = {
+    "seeds": "Cells: mean over the seeds ± half the width of its 95 % bootstrap interval.",
+    "rank": "rank: on each task among the solvers that ran there, averaged over those tasks [95 % bootstrap interval over tasks and "
+    "seeds]; skipped and missing runs are left out.",
+    "failed": "A failed run is named in its cell; the cell's mean is over the runs that succeeded, but in the rank a failed run stands "
+    "behind the worst run of its task.",
+    "trivial": "° trivial baseline: a method that does not beat it has not worked.",
+    "cold": "† first fit, compilation included (a fit of over a second is not repeated).",
+    "n/a": "n/a: the run succeeded, but the number is not defined for it.",
+}
+
+
+def leaderboard(
+    results: Results,
+    metrics: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    format: Format = "md",
+    published: bool = False,
+) -> str:
+    """Rank the solvers of ``results``.
+
+    Args:
+        results: as `otbench.load` gives them.
+        metrics: metrics, or numeric columns of the rows (``fit_s`` is ``fit_warm_s`` where measured, else ``fit_cold_s``). By default the
+            first of ``l2_uvp``, ``cost_gap`` and ``target_gap`` that each task has, then ``fit_s``.
+        tasks: names or labels of tasks; by default all.
+        format: ``md``, ``csv`` (long and tidy, one line per cell), ``html`` or ``latex`` (booktabs).
+        published: add rows of published numbers, never ranked.
+
+    Raises:
+        UserError: an unknown metric, task or format, or nothing measured.
+    """
+    if format not in ("md", "csv", "html", "latex"):
+        raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
+    runs = select(results.runs, tasks)
+    views = [(quantity(name, runs), runs) for name in metrics] if metrics else _default_views(runs)
+    tables: list[Table] = []
+    notes: dict[str, None] = {}
+    cells = []
+    for wanted, shown in views:
+        for setup, group in by_setup(shown, wanted.is_time):
+            summary = summarize(group, wanted)
+            if not summary.empty:
+                extra = _published(group, wanted, show=published)
+                cells.append(_tidy(summary, extra, group, wanted))
+                tables.append(_table(summary, extra, wanted, setup))
+                notes.update(dict.fromkeys(_notes(summary, extra, wanted)))
+    if not tables:
+        raise UserError("no successful run here has any of these numbers; leave out the metric to see how the runs ended")
+    if format == "csv":
+        import pandas as pd
+
+        return pd.concat(cells).to_csv(index=False)
+    return RENDERERS[format](tables, list(notes))
+
+
+def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
+    """One row per solver and task: mean and interval over the successful runs, counts, and the mean loss with failures imputed.
+
+    Tasks on which the quantity does not exist (some run succeeded, none has it) are left out.
+    """
+    import numpy as np
+    import pandas as pd
+
+    runs = runs.assign(value=pd.to_numeric(runs[wanted.column]).where(runs.status == "ok"), failed=has_failed(runs.status))
+    some = runs.groupby("task_label").value.transform("count") > 0
+    succeeded = runs.groupby("task_label").status.transform(lambda status: (status == "ok").any())
+    runs = runs[some | ~succeeded.astype(bool)]
+    records = []
+    for task, on_task in runs.groupby("task_label", sort=False):
+        losses = stats.impute(wanted.loss(on_task.value), on_task.failed, wanted.worst)
+        for solver, group in on_task.assign(loss=losses).groupby("solver_label", sort=False):
+            values = group.value.dropna().to_numpy(float)
+            low, high = stats.bootstrap_interval(values) or (np.nan, np.nan)
+            cold = wanted.name == FIT and bool(group.loc[group.value.notna(), "fit_warm_s"].isna().any())
+            records.append(
+                {
+                    "task_label": task,
+                    "solver_label": solver,
+                    "trivial": bool(group.trivial.iloc[0]),
+                    "mean": values.mean() if values.size else np.nan,
+                    "low": low,
+                    "high": high,
+                    "n_ok": int((group.status == "ok").sum()),
+                    "n_values": values.size,
+                    "n_runs": len(group),
+                    "counts": dict(group.status.value_counts()),
+                    "message": next((str(m) for m in group.loc[group.status != "ok", "message"].dropna()), ""),
+                    "loss": float(group.loss.mean()),
+                    "losses": dict(zip(group.seed, group.loss, strict=True)),
+                    "cold": cold,
+                }
+            )
+    return pd.DataFrame(records)
+
+
+def ranks(summary: pd.DataFrame) -> pd.DataFrame:
+    """Columns ``rank, low, high`` by solver, best first; ties by name. Not a number for a solver that ran nowhere."""
+    import pandas as pd
+
+    solvers = sorted(summary.solver_label.unique())
+    losses = [
+        pd.DataFrame(dict(zip(group.solver_label, group.losses, strict=True))).T.reindex(solvers).to_numpy(float)
+        for _, group in summary.groupby("task_label")
+    ]
+    rank, low, high = stats.rank_intervals(losses)
+    return pd.DataFrame({"rank": rank, "low": low, "high": high}, index=solvers).sort_values("rank", kind="stable")
+
+
+def _default_views(runs: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
+    """Each task's own measure of accuracy, one matrix per measure; then the time, which shows what never succeeded too."""
+    judged = runs.task_label.map({task: accuracy_of(group) for task, group in runs.groupby("task_label")})
+    views = [(quantity(name, runs), runs[judged == name]) for name in ACCURACY if (judged == name).any()]
+    return [*views, (Quantity(FIT, FIT, "s", "lower"), runs)]
+
+
+def _table(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity, setup: str) -> Table:
+    tasks = list(summary.task_label.unique())
+    ranked = ranks(summary)
+    cells = {(row.solver_label, row.task_label): row for row in summary.itertuples()}
+    finite = summary[summary.n_values > 0]
+    best = {(r.solver_label, r.task_label) for r in finite.itertuples() if r.loss == finite.loss[finite.task_label == r.task_label].min()}
+    trivial = set(summary.solver_label[summary.trivial])
+    least, most = int(summary.n_runs.min()), int(summary.n_runs.max())
+    seeds = f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
+    table = Table(f"{wanted.title}, {seeds} on {setup}", ["rank", "solver", *tasks])
+    order = ranked.index if wanted.better else sorted(ranked.index)
+    for i, solver in enumerate(order):
+        texts = [_text(cells[solver, task]) if (solver, task) in cells else "" for task in tasks]
+        table.rows.append([_rank(ranked.loc[solver]) if wanted.better else "", solver + " °" * (solver in trivial), *texts])
+        table.best |= {(i, j + 2) for j, task in enumerate(tasks) if wanted.better and (solver, task) in best}
+    for (solver, tag, _), group in extra.groupby(["solver", "tag", "source"], sort=False):
+        values = dict(zip(group.task_label, group.value, strict=True))
+        texts = ["" if task not in values else "no value" if math.isnan(values[task]) else f"{values[task]:.4g}" for task in tasks]
+        table.rows.append(["", f"{solver} [{tag}]", *texts])
+    return table
+
+
+def _text(cell: Any) -> str:
+    """What a cell says; ``cell`` is a row of `summarize`."""
+    failures = {status: n for status, n in cell.counts.items() if Status(status).failed}
+    if cell.n_values:
+        half = None if math.isnan(cell.low) else (cell.high - cell.low) / 2
+        failed = f" ({', '.join(f'{n} {status}' for status, n in failures.items())})" if failures else ""
+        return number(cell.mean, half) + " †" * cell.cold + failed
+    if failures:
+        return ", ".join(f"{status} {n}/{cell.n_runs}" for status, n in failures.items())
+    return "n/a" if cell.n_ok else "missing" if Status.MISSING in cell.counts else DASH
+
+
+def _rank(row: pd.Series) -> str:
+    if math.isnan(row["rank"]):
+        return DASH
+    interval = "" if math.isnan(row.low) else f" [{row.low:.2g}{DASH}{row.high:.2g}]"
+    return f"{row['rank']:.2g}{interval}"
+
+
+def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list[str]:
+    """The footnotes that this matrix needs."""
+    texts = list(map(_text, summary.itertuples()))
+    failed = summary.counts.map(lambda counts: any(Status(status).failed for status in counts))
+    needs = {
+        "seeds": summary.low.notna().any(),
+        "rank": bool(wanted.better),
+        "failed": failed.any(),
+        "trivial": summary.trivial.any(),
+        "cold": summary.cold.any(),
+        "n/a": "n/a" in texts,
+    }
+    notes = [NOTES[name] for name, needed in needs.items() if needed]
+    how = summary.counts.map(lambda counts: " or ".join(status for status in counts if status != "ok"))
+    silent = summary.assign(how=how)[how != ""]
+    for (solver, how, message), group in silent.groupby(["solver_label", "how", "message"], sort=False):
+        notes.append(f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {solver} on {', '.join(group.task_label)}: {message}")
+    for (source, tag, note), group in extra.groupby(["source", "tag", "note"], sort=False):
+        notes.append(f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}" + (f" ({note})" if note else ""))
+    return notes
+
+
+def _published(runs: pd.DataFrame, wanted: Quantity, show: bool) -> pd.DataFrame:
+    """The published values of this metric on the tasks of ``runs``, with their ``task_label``."""
+    import pandas as pd
+
+    table = published_numbers.load() if show else pd.DataFrame(columns=published_numbers.COLUMNS)
+    table = table[table.metric == wanted.name]
+    tasks = runs.drop_duplicates("task_label")[["task", "task_label", "task_params"]]
+    found = [
+        published_numbers.matching(table, r.task, r.task_label, r.task_params).assign(task_label=r.task_label) for r in tasks.itertuples()
+    ]
+    return pd.concat(found)
+
+
+def _tidy(summary: pd.DataFrame, extra: pd.DataFrame, runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
+    """Long form: one line per cell."""
+    import pandas as pd
+
+    statuses = ["; ".join(f"{status} {n}" for status, n in counts.items()) for counts in summary.counts]
+    device, dtype, threads = runs[["device", "dtype", "threads"]].iloc[0]
+    ranked = ranks(summary)["rank"] if wanted.better else pd.Series(dtype=float)
+    measured = summary.assign(statuses=statuses, source="measured", device=device, dtype=dtype, rank=summary.solver_label.map(ranked))
+    if wanted.is_time:
+        measured["threads"] = threads
+    quoted = extra.assign(solver_label=extra.solver, mean=extra.value, statuses=extra.note, source=extra.tag + ": " + extra.source)
+    columns = ["task_label", "solver_label", "trivial", "metric", "unit", "mean", "low", "high", "rank", "n_ok", "n_runs", "statuses"]
+    columns += ["source", "device", "dtype", "threads"]
+    both = [frame.assign(metric=wanted.name, unit=wanted.unit).reindex(columns=columns) for frame in (measured, quoted) if len(frame)]
+    return pd.concat([frame.astype(object) for frame in both])

@@ -1,0 +1,156 @@
+"""`otbench run`: plan, execute, store, and show the leaderboard of what was planned."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from otbench import execute, plan, provenance, store
+from otbench.data import present
+from otbench.errors import UserError
+from otbench.progress import Progress
+from otbench.registry import absent
+from otbench.report.leaderboard import leaderboard
+from otbench.statuses import Status
+
+
+# What a worker may need and is slow to import. The rest is imported by the worker itself: a package that kills its importer kills one run.
+FRAMEWORKS = ("torch", "jax", "ott", "ot")
+SCORING = ("numpy", "scipy.optimize")  # every worker needs these
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's options; what a suite decides unless it is given is None."""
+
+    suite: str = "quick"
+    tasks: Sequence[str] | None = None
+    solvers: Sequence[str] | None = None
+    seeds: int | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    jobs: int = 1
+    timeout_s: float = 600.0
+    memory_bytes: int = 8 * 2**30
+    results: Path = Path("results/runs")
+    rerun: plan.Rerun = "changed"
+    keep: bool = False
+    plugins: tuple[str, ...] = ()
+
+
+def run(options: Options, console: Console) -> int:
+    """Run what is planned and not yet recorded; the exit status.
+
+    Raises:
+        UserError: anything wrong with the selection or the results folder.
+    """
+    suite = plan.suite(options.suite)
+    tasks = plan.select("task", options.tasks or suite.tasks, options.plugins)
+    solvers = plan.select("solver", options.solvers or suite.solvers, options.plugins)
+    device = find_device(options.device)
+    runs = plan.expand(tasks, solvers, options.seeds or suite.seeds, device, options.dtype, options.plugins)
+
+    for path in store.repair(options.results):
+        console.print(f"repaired {path}: its last line was torn", soft_wrap=True)
+    recorded = store.latest_rows(options.results) if options.results.is_dir() else {}
+    todo = plan.pending(runs, recorded, options.rerun)
+    console.print(
+        f"{len(runs)} runs: {len(tasks)} tasks x {len(solvers)} solvers x {options.seeds or suite.seeds} seeds on {device}", soft_wrap=True
+    )
+    if len(todo) < len(runs):
+        console.print(f"{len(runs) - len(todo)} already recorded under {options.results}, {len(todo)} to do", soft_wrap=True)
+
+    interrupted = False
+    if todo:
+        customised = options.tasks or options.solvers
+        label = "custom" if customised else suite.name
+        described = f"{suite.name} {suite.version}" + (" (customised)" if customised else "")
+        files = [path for task in tasks for path in present(task.build().files)]
+        threads = len(execute.core_sets(options.jobs)[0])
+        facts = provenance.collect(sys.argv, described, device, threads, options.jobs, sorted(set(files)))
+        folder = store.RunFolder(options.results, label, facts)
+        try:
+            interrupted = _execute(todo, folder, options, console)
+        finally:
+            folder.close()
+    if interrupted:
+        return 130
+
+    console.print()
+    print(leaderboard(store.load(options.results).restricted(run.key for run in runs)), flush=True)
+    console.print(f"\nresults: {options.results}/", soft_wrap=True)
+    return 0
+
+
+def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Options, console: Console) -> bool:
+    """Run and record; whether it was interrupted."""
+    ready: list[plan.RunSpec] = []
+    with Progress(len(todo), options.jobs, console) as progress:
+
+        def record(id: int, spec: plan.RunSpec, fields: dict[str, Any]) -> None:
+            threads = len(execute.core_sets(options.jobs)[0])
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            row = {**spec.identity(), "threads": threads, **fields, "batch": folder.path.name, "when": now}
+            folder.append(row)
+            progress.finished(id, f"{spec.task.label} x {spec.solver.label} seed {spec.seed}", row)
+
+        for spec in todo:
+            lacking = absent(spec.needs)
+            if lacking is None:
+                ready.append(spec)
+            else:
+                record(-1, spec, {"status": Status.MISSING, "message": lacking})
+
+        outputs = [str(folder.output_path(spec.key)) if options.keep else None for spec in ready]
+        jobs = [spec.job(output) for spec, output in zip(ready, outputs, strict=True)]
+        needs = {name for spec in ready for name in spec.needs}
+        preload = [*(name for name in FRAMEWORKS if name in needs), *SCORING] if ready else []
+        limits = execute.Limits(options.timeout_s, options.memory_bytes)
+        events = execute.execute(jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins)
+        try:
+            for event in events:
+                spec = ready[event.id]
+                if isinstance(event, execute.Started):
+                    progress.started(event.id, f"{spec.task.label} x {spec.solver.label} seed {spec.seed}")
+                    continue
+                if event.log and (options.keep or event.fields["status"] != Status.OK):
+                    folder.save_log(spec.key, event.log)
+                record(event.id, spec, event.fields)
+            console.print(f"done: {progress.summary()}; rows and provenance in {folder.path}", soft_wrap=True)
+            return False
+        except KeyboardInterrupt:
+            console.print(
+                f"interrupted: {progress.done} of {len(todo)} runs recorded in {folder.path}; the same command does the rest",
+                soft_wrap=True,
+            )
+            return True
+        finally:
+            events.close()  # kills what is running
+
+
+def find_device(wanted: str) -> str:
+    """``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: cuda was asked for and torch cannot use it here.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    usable = shutil.which("nvidia-smi") is not None and _torch_has_cuda()
+    if wanted == "cuda" and not usable:
+        raise UserError("--device cuda: torch sees no CUDA device here; install a CUDA build of torch and a driver, or use --device cpu")
+    return "cuda" if usable else "cpu"
+
+
+def _torch_has_cuda() -> bool:
+    """Asked in a process of its own: this one stays light and never opens a device."""
+    question = "import torch, sys; sys.exit(0 if torch.cuda.is_available() else 1)"
+    return subprocess.run([sys.executable, "-c", question], capture_output=True).returncode == 0

@@ -1,0 +1,271 @@
+"""The child process: build the problem, fit, push, score, and send one result.
+
+Between coordinator and worker there is only data: a job (a JSON object, see `otbench.plan.RunSpec.job`) goes in; events, one JSON object
+per line, come out: ``{"event": "started"}`` once imports are done, ``{"event": "checkpoint", ...}`` as they are scored, and
+``{"event": "result", ...}``. The process may be killed at any time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otbench.clock import Clock, MemoryMeter, Run, cuda_in_use
+from otbench.contract import findings
+from otbench.errors import DivergedError, InvalidOutputError, MissingError
+from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Solver, Task, Transport
+from otbench.registry import registry
+from otbench.scoring import MapScoring, score_map, score_plans
+from otbench.statuses import Status
+
+
+if TYPE_CHECKING:
+    import torch
+
+Job = Mapping[str, Any]
+Send = Callable[[dict[str, Any]], None]
+
+REPEAT_BELOW_S = 1.0  # a fit or a push shorter than this is repeated
+REPEATS = 3
+
+
+def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
+    """Do one run and send its result, whatever the solver does in this process.
+
+    Args:
+        job: what to run.
+        send: takes one event.
+        imported: seconds that packages imported ahead of the fork took.
+    """
+    try:
+        result = _Bench(job, send, imported).result()
+    except BaseException as error:
+        traceback.print_exc()
+        result = {"status": status_of(error), "message": describe(error)}
+    send({"event": "result", **result})
+
+
+def status_of(error: BaseException) -> Status:
+    """The status that an exception in a worker stands for."""
+    if isinstance(error, MissingError):
+        return Status.MISSING
+    if isinstance(error, DivergedError):
+        return Status.DIVERGED
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Status.OOM
+    return Status.ERROR
+
+
+def describe(error: BaseException) -> str:
+    """One line: kind of the error, its text, and the place in the code nearest to the solver."""
+    if isinstance(error, (MissingError, DivergedError, InvalidOutputError)):
+        return str(error)
+    text = str(error).strip().splitlines()
+    kind = "called sys.exit" if isinstance(error, SystemExit) else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name != Path(__file__).name]
+    place = f" ({Path(frames[0].filename).name}:{frames[0].lineno})" if frames else ""
+    return f"{kind}: {text[0] if text else 'no message'}"[:500] + place
+
+
+class _Bench:
+    """One run, in order. Every number of the result is a field measured on the way."""
+
+    def __init__(self, job: Job, send: Send, imported: Mapping[str, float]) -> None:
+        self.job, self.send = job, send
+        _use_threads(job["threads"], job.get("cpus"))
+        began = time.perf_counter()
+        plugins = tuple(job["plugins"])
+        self.task: Task = registry("task", plugins).entries[job["task"]].cls(**job["task_params"])
+        self.solver: Solver = registry("solver", plugins).entries[job["solver"]].cls(**job["solver_params"])
+        needs = ("torch", *self.task.needs, *self.solver.needs)
+        for name in needs:
+            importlib.import_module(name)
+        self.fields: dict[str, Any] = {"import_s": time.perf_counter() - began + sum(imported.get(name, 0.0) for name in set(needs))}
+        send({"event": "started"})
+
+    def result(self) -> dict[str, Any]:
+        """Fields of the row."""
+        import numpy as np
+        import torch
+
+        torch.set_num_threads(self.job["threads"])
+        self.dtype: torch.dtype = getattr(torch, self.job["dtype"])
+        self.device: str = self.job["device"]
+        if self.device == "cuda":
+            torch.zeros(1, device="cuda")  # opens the context before any clock
+        problem_stream, algorithm_stream, self.test_stream = np.random.SeedSequence(self.job["seed"]).spawn(3)
+        self.seed = int(algorithm_stream.generate_state(1)[0])
+        with self._booked("problem_s"):
+            problem = self.task.problem(np.random.default_rng(problem_stream), device=self.device, dtype=self.dtype)
+        reason = self.solver.supports(problem)
+        if reason is not None:
+            return {**self.fields, "status": Status.SKIPPED, "message": reason}
+        if self.job.get("contract"):
+            return {"status": Status.OK, "message": "", "findings": findings(self.solver, problem, self.device, self.dtype)}
+        transport, metrics = self._map_run(problem) if isinstance(problem, MapProblem) else self._plan_run(problem)
+        self.fields["tf32"] = bool(cuda_in_use()) and torch.backends.cuda.matmul.allow_tf32
+        named = {f"metric_{name}": value for name, value in metrics.items()}
+        info = {f"info_{name}": _plain(name, value) for name, value in transport.info.items()}
+        return {**self.fields, **named, **info, "status": Status.OK, "message": ""}
+
+    def _map_run(self, problem: MapProblem) -> tuple[Transport, dict[str, float]]:
+        """Fit, push the test points, score."""
+        import torch
+
+        with self._booked("problem_s"):
+            generator = torch.Generator(self.device).manual_seed(int(self.test_stream.generate_state(1)[0]))
+            scoring = MapScoring(problem, generator)
+        memory = MemoryMeter()
+        transport = self._fit(problem, memory, scoring)
+        if transport.push is None:
+            raise InvalidOutputError("fit returned a Transport without push, which the map setting needs")
+        pushed = self._push(transport.push, scoring.x)
+        self._note_memory(memory)
+        with self._booked("score_s"):
+            metrics = score_map(scoring, pushed)
+            if self.job["output"]:
+                _keep(Path(self.job["output"]), scoring, pushed)
+        return transport, metrics
+
+    def _plan_run(self, problem: DiscreteProblem | AmortizedProblem) -> tuple[Transport, dict[str, float]]:
+        """Fit, take the plan of every pair (in the amortized setting timed, after one that is not), score."""
+        memory = MemoryMeter()
+        transport = self._fit(problem, memory)
+        if transport.plan is None:
+            raise InvalidOutputError(f"fit returned a Transport without plan, which the {problem.setting} setting needs")
+        if isinstance(problem, DiscreteProblem):
+            pairs, plans = [problem], [transport.plan(problem)]
+        else:
+            pairs, plans, seconds = problem.test, [], []
+            transport.plan(pairs[0])
+            for pair in pairs:
+                clock = Clock()
+                clock.start()
+                plans.append(transport.plan(pair))
+                seconds.append(clock.stop())
+            self.fields["infer_ms_per_pair"] = 1e3 * statistics.median(seconds)
+        self._note_memory(memory)
+        with self._booked("score_s"):
+            metrics = score_plans(pairs, plans)
+        return transport, metrics
+
+    def _fit(self, problem: Problem, memory: MemoryMeter, scoring: MapScoring | None = None) -> Transport:
+        """The first fit, scored at its checkpoints, then repeats where it is short."""
+        clock = Clock()
+
+        def on_checkpoint(step: int, transport: Transport) -> None:
+            with clock.paused() as seconds:
+                memory.pause()
+                if scoring is not None and transport.push is not None:
+                    scores = score_map(scoring, transport.push(scoring.x.clone()), curve_only=True)
+                    self.send({"event": "checkpoint", "step": step, "seconds": seconds, **scores})
+                memory.resume()
+
+        run = self._fresh_run()
+        run.on_checkpoint = on_checkpoint
+        clock.start()
+        transport = self.solver.fit(problem, run)
+        self.fields["fit_cold_s"] = clock.stop()
+        if not isinstance(transport, Transport):
+            raise InvalidOutputError(f"fit returned {type(transport).__name__}, expected an otbench.Transport")
+        if clock.seconds < REPEAT_BELOW_S:
+            self.fields["fit_warm_s"] = self._repeated(lambda run: self.solver.fit(problem, run))
+        return transport
+
+    def _push(self, push: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        """T of the test points, and its time."""
+        given, clock = x.clone(), Clock()
+        clock.start()
+        pushed = push(given)
+        seconds = self.fields["push_cold_s"] = clock.stop()
+        if seconds < REPEAT_BELOW_S:
+            given = x.clone()  # the first push may have written into its argument
+            seconds = self._repeated(lambda _: push(given))
+        self.fields["push_us_per_point"] = 1e6 * seconds / len(x)
+        return pushed
+
+    def _note_memory(self, memory: MemoryMeter) -> None:
+        memory.pause()
+        self.fields["host_peak_mib"] = memory.host_peak_mib()
+        self.fields["device_peak_mib"] = memory.device_peak_mib()
+
+    @contextmanager
+    def _booked(self, name: str) -> Iterator[None]:
+        """Add the seconds of the block to a field."""
+        began = time.perf_counter()
+        yield
+        self.fields[name] = self.fields.get(name, 0.0) + time.perf_counter() - began
+
+    def _repeated(self, call: Callable[[Run], object]) -> float:
+        """Median seconds of repeats."""
+        seconds = []
+        for _ in range(REPEATS):
+            run, clock = self._fresh_run(), Clock()
+            clock.start()
+            value = call(run)
+            seconds.append(clock.stop())
+            del value
+        return statistics.median(seconds)
+
+    def _fresh_run(self) -> Run:
+        """The algorithm's randomness from its beginning, in every generator a solver may use."""
+        import random
+
+        import numpy as np
+        import torch
+
+        random.seed(self.seed)
+        np.random.seed(self.seed)  # noqa: NPY002  (libraries that draw from numpy's global state)
+        torch.manual_seed(self.seed)
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        return Run(self.device, self.dtype, self.seed, generator)
+
+
+def _plain(name: str, value: object) -> float | int | str | bool:
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    raise InvalidOutputError(f"info[{name!r}] is {type(value).__name__}, expected a plain number, string or boolean")
+
+
+def _use_threads(threads: int, cpus: Sequence[int] | None) -> None:
+    """Keep this process on its own cores, so that every library's thread pool is as large as it should be."""
+    if cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+def _keep(path: Path, scoring: MapScoring, pushed: torch.Tensor) -> None:
+    """Raw arrays, so that a new metric can score an old run."""
+    import numpy as np
+
+    path.parent.mkdir(exist_ok=True)
+    arrays = {"x": scoring.x, "pushed": pushed, "target": scoring.known["target_sample"]}
+    if "optimal" in scoring.known:
+        arrays["optimal"] = scoring.known["optimal"]
+    np.savez_compressed(path, **{name: array.cpu().numpy() for name, array in arrays.items()})
+
+
+def sender(fd: int) -> Send:
+    """Events as JSON lines into a file descriptor."""
+
+    def send(event: dict[str, Any]) -> None:
+        line = (json.dumps(event) + "\n").encode()
+        while line:
+            line = line[os.write(fd, line) :]
+
+    return send
+
+
+if __name__ == "__main__":  # python -m otbench.worker FD JOB: the spawned form, for where forking is not safe
+    perform(json.loads(sys.argv[2]), sender(int(sys.argv[1])), {})
+    os._exit(0)

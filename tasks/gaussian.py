@@ -1,0 +1,86 @@
+"""Gaussian to Gaussian: N(m1, S1) to N(m2, S2), cost ||x - y||^2.
+
+Truth in closed form (Dowson & Landau 1982): T(x) = m2 + A (x - m1) with A = S1^{-1/2} (S1^{1/2} S2 S1^{1/2})^{1/2} S1^{-1/2}, and
+W2^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^{1/2} S2 S1^{1/2})^{1/2}). A is symmetric positive definite, so T is the gradient of a convex
+potential.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True)
+class Gaussian(Task):
+    """Two Gaussians with random means and covariances.
+
+    Attributes:
+        dim: dimension d.
+        condition: condition number of both covariances; eigenvalues are spaced geometrically in [1 / condition, 1].
+        shift: norm of the difference of the means.
+    """
+
+    name: ClassVar[str] = "gaussian"
+    dim: int = 2
+    condition: float = 10.0
+    shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that define no Gaussians."""
+        if self.dim < 1:
+            raise ValueError(f"dim must be at least 1, got {self.dim}")
+        if not self.condition >= 1:
+            raise ValueError(f"condition must be at least 1, got {self.condition}")
+
+    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
+        """Draw the two Gaussians from ``rng``."""
+        import numpy as np
+        import torch
+
+        roots = [_random_root(rng, self.dim, self.condition) for _ in range(2)]
+        direction = rng.standard_normal(self.dim)
+        means = [np.zeros(self.dim), self.shift * direction / np.linalg.norm(direction)]
+        covs = [root @ root for root in roots]
+        cross = _sqrt(roots[0] @ covs[1] @ roots[0])
+        inverse_root = np.linalg.inv(roots[0])
+        matrix = torch.as_tensor(inverse_root @ cross @ inverse_root, device=device, dtype=dtype)
+        cost = float(np.sum((means[0] - means[1]) ** 2) + np.trace(covs[0] + covs[1] - 2 * cross))
+        source, target = (_measure(mean, cov, root, device=device, dtype=dtype) for mean, cov, root in zip(means, covs, roots, strict=True))
+        assert source.mean is not None and target.mean is not None
+        m1, m2 = source.mean, target.mean
+        return MapProblem(source, target, SQEUCLIDEAN, Truth("closed_form", cost, lambda x: m2 + (x - m1) @ matrix))
+
+
+def _random_root(rng: np.random.Generator, dim: int, condition: float) -> np.ndarray:
+    """Symmetric square root of a covariance with this condition number and Haar-random axes."""
+    import numpy as np
+
+    axes, r = np.linalg.qr(rng.standard_normal((dim, dim)))
+    axes *= np.sign(np.diag(r))
+    return (axes * np.geomspace(1 / condition, 1, dim) ** 0.5) @ axes.T
+
+
+def _sqrt(cov: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    values, axes = np.linalg.eigh(cov)
+    return (axes * np.sqrt(values)) @ axes.T
+
+
+def _measure(mean: np.ndarray, cov: np.ndarray, root: np.ndarray, *, device: str, dtype: torch.dtype) -> Measure:
+    import torch
+
+    m, s, r = (torch.as_tensor(array, device=device, dtype=dtype) for array in (mean, cov, root))
+
+    def draw(n: int, generator: torch.Generator) -> torch.Tensor:
+        return m + torch.randn(n, len(m), generator=generator, device=generator.device, dtype=dtype) @ r
+
+    return Measure((len(m),), draw, mean=m, cov=s, variance=float(cov.trace()))

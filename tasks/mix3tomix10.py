@@ -1,0 +1,149 @@
+"""Mix3toMix10: the high-dimensional pairs of the Wasserstein-2 benchmark, cost ||x - y||^2 (Korotin et al. 2021, section 4.2).
+
+The source is a mixture of three Gaussians. The map is T(x) = scale (grad v1(x) + grad v2(x) + shift), where the published v1 and v2 are
+input-convex networks whose gradients were fitted to two mixtures of ten Gaussians; the target is the push-forward of the source.
+T is the gradient of a convex function, hence optimal and unique (Brenier 1991). Each network is, with Q_k(x) = (x A_k)^2 + W_k x + b_k,
+
+    h_0 = Q_0(x),   h_k = celu(U_k h_{k-1} + Q_k(x)),   v(x) = <w, h_K> + 0.01 |x|^2 / 2,   U_k, w >= 0.
+
+``scale`` and ``shift`` standardise the target, and ``target.variance`` is the benchmark's own estimate of its variance, so that L2-UVP
+compares with published numbers. Costs are E |x - y|^2, twice the benchmark's; they are estimated on the reference points of the run.
+
+The files are found by `otbench.data`: ``w2_benchmark/Mix3toMix10/{dim}_v1.pt`` and ``_v2.pt`` as published (MIT licence), and
+``w2_benchmark/frozen_D{dim}.npz``, which freezes what the benchmark's code draws at random: ``centers`` (3, d), ``maps`` (3, d, d) and
+``std`` of the source (component k is centers[k] + std maps[k] z, z ~ N(0, I)), ``scale``, ``shift`` and ``var_out`` of the target, and
+golden points ``X`` with their images ``T``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth, data
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Tensor = torch.Tensor
+
+DIMS = (2, 4, 8, 16, 32, 64, 128, 256)
+CONVEXITY = 0.01  # coefficient of |x|^2 / 2 in each network
+CHUNK = 8192  # points mapped at a time
+
+# SHA-256 of v1, v2 and the frozen file, where known.
+CHECKSUMS: Mapping[int, tuple[str, str, str]] = {
+    2: (
+        "12fbf72953af1371002cb4a0b67757bd63b335e923fc5f7d4076fbeb81ee72b5",
+        "28d161bf7b352d678fb77f512b51266574da06455d3eabf9173695813efc1716",
+        "80ea24fdcafdb016483a6d2514e44282c1e4e8293dc28e0ff791978ff153c08a",
+    ),
+    4: (
+        "edbe9ff24297c685d070811930f2d17b63f0fd299cba0f792617798211e1bbc2",
+        "ec2a061e00be682b5212cfd9801d6d874768bd8b7ba3c2a80e2dc48d5a473425",
+        "4c0a0788823456d3b211715b33dbb80002c684a6d5b9c4bd6f1b38f19c7e0e40",
+    ),
+    16: (
+        "d50a23710ca3b71a01007cd53c6b578de087c9879e0506866bac9196357e1891",
+        "722088932a1a0dbbf9cc1e90a6b9d86df0536f4520caf205b33161c74c0dd574",
+        "f05043a11dbf09eff4865afef09116b1228cc56b9005414bd875c62b724f5309",
+    ),
+    64: (
+        "ea8778313115151315cdc4a60198fea41e18800295559391c97e9a49b5b8f56c",
+        "2bbc6d8e5c7f29a6e188e23ea10b811e1b07b1bd0f355cc8916356eed2e7428b",
+        "cc2c6fee630a50e2802d49e4b2dc3bd29ad1ad775bc5920d2bca69f0c8e1a0db",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Mix3ToMix10(Task):
+    """One of the published pairs.
+
+    Attributes:
+        dim: dimension d, one of 2, 4, 8, 16, 32, 64, 128, 256.
+    """
+
+    name: ClassVar[str] = "mix3tomix10"
+    dim: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse a dimension without a published pair."""
+        if self.dim not in DIMS:
+            raise ValueError(f"dim must be one of {', '.join(map(str, DIMS))}, got {self.dim}")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The two potentials and the frozen draws."""
+        return (*(f"w2_benchmark/Mix3toMix10/{self.dim}_v{i}.pt" for i in (1, 2)), f"w2_benchmark/frozen_D{self.dim}.npz")
+
+    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
+        """Load the pair, the same for every ``rng``.
+
+        Raises:
+            MissingError: a file is absent, or is not the published one.
+        """
+        import numpy as np
+        import torch
+
+        *weights, frozen = map(data.find, self.files, CHECKSUMS.get(self.dim, (None,) * 3))
+        potentials = [_Potential(torch.load(path, weights_only=True, map_location="cpu"), device, dtype) for path in weights]
+        with np.load(frozen) as arrays:
+            scale, std, variance = (float(arrays[key]) for key in ("scale", "std", "var_out"))
+            centers, maps, shift = (torch.as_tensor(arrays[key], device=device, dtype=dtype) for key in ("centers", "maps", "shift"))
+
+        def push(x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return torch.cat([scale * (sum(v.gradient(part) for v in potentials) + shift) for part in x.split(CHUNK)])
+
+        def draw(n: int, generator: torch.Generator) -> Tensor:
+            component = torch.randint(len(centers), (n,), generator=generator, device=generator.device)
+            x = torch.randn(n, self.dim, generator=generator, device=generator.device, dtype=dtype)
+            for k, (center, matrix) in enumerate(zip(centers, maps, strict=True)):
+                x[component == k] = center + std * x[component == k] @ matrix.T
+            return x
+
+        mean = centers.mean(0)
+        cov = (centers - mean).T @ (centers - mean) / len(centers) + std**2 * (maps @ maps.mT).mean(0)
+        source = Measure((self.dim,), draw, mean=mean, cov=cov, variance=float(cov.trace()))
+        target = Measure((self.dim,), lambda n, generator: push(draw(n, generator)), variance=variance)
+        return MapProblem(source, target, SQEUCLIDEAN, Truth("brenier", map=push))
+
+
+class _Potential:
+    """One input-convex network (see the module's docstring) from its state dictionary, and its gradient."""
+
+    def __init__(self, state: Mapping[str, Tensor], device: str, dtype: torch.dtype) -> None:
+        state = {name: weight.to(device, dtype) for name, weight in state.items()}
+        depth = sum(name.startswith("convex_layers.") for name in state)
+        self.a = [state[f"quadratic_layers.{k}.quadratic_decomposed"].squeeze(1) for k in range(depth + 1)]
+        self.w = [state[f"quadratic_layers.{k}.weight"] for k in range(depth + 1)]
+        self.b = [state[f"quadratic_layers.{k}.bias"] for k in range(depth + 1)]
+        self.u = [state[f"convex_layers.{k}.weight"] for k in range(depth)]  # U_1, U_2, ...
+        self.final = state["final_layer.weight"]
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """``(n, d)`` gradients at ``(n, d)`` points: back-propagation written out, with celu'(s) = exp(min(s, 0))."""
+        import torch
+
+        roots = [x @ a for a in self.a]
+        quadratics = [root.square() + x @ w.T + b for root, w, b in zip(roots, self.w, self.b, strict=True)]
+        hidden, slopes = quadratics[0], []
+        for u, quadratic in zip(self.u, quadratics[1:], strict=True):
+            inner = hidden @ u.T + quadratic
+            hidden = torch.nn.functional.celu(inner)
+            slopes.append(inner.clamp(max=0).exp())
+
+        def pull(k: int, outer: Tensor) -> Tensor:
+            """Gradient of <outer, Q_k(x)>."""
+            return outer @ self.w[k] + 2 * (outer * roots[k]) @ self.a[k].T
+
+        gradient, outer = CONVEXITY * x, self.final
+        for k in range(len(self.u), 0, -1):
+            outer = outer * slopes[k - 1]
+            gradient += pull(k, outer)
+            outer = outer @ self.u[k - 1]
+        return gradient + pull(0, outer)

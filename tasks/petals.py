@@ -1,0 +1,72 @@
+"""Petals: N(0, I_2) to a ring of equal clusters by a discontinuous map, cost ||x - y||^2.
+
+T(x) = eps x + a_k(x), with k(x) = argmax_k <a_k, x> and a_k = radius (cos, sin)(2 pi k / petals): T scales each sector of the plane and
+moves it outwards. The target is its push-forward. T is the gradient of the convex potential eps |x|^2 / 2 + max_k <a_k, x>, hence optimal
+and unique (Brenier 1991). With s = E <a_k(x), x> / radius = sqrt(pi / 2) sin(pi / petals) / (pi / petals),
+
+    W2^2 = 2 (1 - eps)^2 - 2 (1 - eps) radius s + radius^2,    E |T(x)|^2 = 2 eps^2 + 2 eps radius s + radius^2.
+
+With eight petals this is a closed-form relative of the eight Gaussians on which generative models are often shown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Petals(Task):
+    """A Gaussian cut into equal sectors that are moved apart. Nothing about it is random.
+
+    Attributes:
+        petals: number of sectors, at least three (the target is isotropic then).
+        radius: how far each sector is moved.
+        eps: by how much each sector is scaled; 0 makes atoms of them.
+    """
+
+    name: ClassVar[str] = "petals"
+    petals: int = 8
+    radius: float = 10.0
+    eps: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that define no ring, or a potential that is not convex."""
+        if self.petals < 3:
+            raise ValueError(f"petals must be at least 3, got {self.petals}")
+        if not self.radius > 0:
+            raise ValueError(f"radius must be positive, got {self.radius}")
+        if not self.eps >= 0:
+            raise ValueError(f"eps must not be negative, got {self.eps}: the potential would not be convex")
+
+    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
+        """The problem, the same for every ``rng``."""
+        import torch
+
+        angles = torch.arange(self.petals, dtype=torch.float64) * (2 * math.pi / self.petals)
+        atoms = (self.radius * torch.stack([angles.cos(), angles.sin()], 1)).to(device, dtype)
+        zero, eye = torch.zeros(2, device=device, dtype=dtype), torch.eye(2, device=device, dtype=dtype)
+
+        def push(x: Tensor) -> Tensor:
+            return self.eps * x + atoms[(x @ atoms.T).argmax(1)]
+
+        def draw(n: int, generator: torch.Generator) -> Tensor:
+            return torch.randn(n, 2, generator=generator, device=generator.device, dtype=dtype)
+
+        half_angle = math.pi / self.petals
+        reach = self.radius * math.sqrt(math.pi / 2) * math.sin(half_angle) / half_angle  # E <a_k(x), x>
+        cost = 2 * (1 - self.eps) ** 2 - 2 * (1 - self.eps) * reach + self.radius**2
+        variance = 2 * self.eps**2 + 2 * self.eps * reach + self.radius**2
+        source = Measure((2,), draw, mean=zero, cov=eye, variance=2.0)
+        target = Measure((2,), lambda n, generator: push(draw(n, generator)), mean=zero, cov=eye * (variance / 2), variance=variance)
+        return MapProblem(source, target, SQEUCLIDEAN, Truth("brenier", cost, push))

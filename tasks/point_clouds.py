@@ -1,0 +1,64 @@
+"""Point clouds: an optimal plan between two weighted clouds, cost ||x - y||^2 or ||x - y||.
+
+min <C, P> over P >= 0 with P 1 = a and P' 1 = b. The points x_i are N(0, I_d); the y_j are N(m, G G') with |m| = 1 and G a random matrix
+with entries N(0, 1/d); the weights are uniform on the simplex. The truth is the exact linear program (network simplex, POT's ``ot.emd``)
+in float64, on points and weights as rounded to the dtype asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from otbench import COSTS, DiscreteProblem, Task, Truth
+from otbench.discrete import exact_truth
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True)
+class PointClouds(Task):
+    """Two random clouds with random weights.
+
+    Attributes:
+        n: points of the source.
+        m: points of the target.
+        dim: dimension d.
+        cost: ``sqeuclidean`` or ``euclidean``.
+    """
+
+    name: ClassVar[str] = "point-clouds"
+    setting: ClassVar[str] = "discrete"
+    needs: ClassVar[tuple[str, ...]] = ("ot",)
+    n: int = 300
+    m: int = 300
+    dim: int = 2
+    cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
+
+    def __post_init__(self) -> None:
+        """Refuse empty clouds and unknown costs."""
+        for field in ("n", "m", "dim"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.cost not in ("sqeuclidean", "euclidean"):
+            raise ValueError(f"cost must be sqeuclidean or euclidean, got {self.cost!r}")
+
+    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> DiscreteProblem:
+        """Draw the clouds from ``rng`` and solve the linear program."""
+        import numpy as np
+        import torch
+
+        shift = rng.standard_normal(self.dim)
+        shape = rng.standard_normal((self.dim, self.dim)) / np.sqrt(self.dim)
+        arrays = (
+            rng.standard_normal((self.n, self.dim)),
+            rng.dirichlet(np.ones(self.n)),
+            rng.standard_normal((self.m, self.dim)) @ shape.T + shift / np.linalg.norm(shift),
+            rng.dirichlet(np.ones(self.m)),
+        )
+        x, a, y, b = (torch.as_tensor(array, device=device, dtype=dtype) for array in arrays)
+        pair = DiscreteProblem(x, a, y, b, COSTS[self.cost], Truth("none"))
+        return replace(pair, truth=exact_truth(pair))

@@ -1,0 +1,34 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+HOSTILE = Path(__file__).parent / "hostile" / "hostile.py"
+
+
+@pytest.fixture
+def otbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call the command line as a user does, in a process of its own, from an empty folder."""
+
+    def call(*arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 300):
+        command = [sys.executable, "-m", "otbench.cli", *map(str, arguments)]
+        environment = {**os.environ, "COLUMNS": "200", **(env or {})}
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return call
+
+
+def rows(results: Path) -> list[dict[str, Any]]:
+    """Every row recorded below a results folder, in order of recording."""
+    files: Sequence[Path] = sorted(results.rglob("rows.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]

@@ -1,0 +1,252 @@
+"""Solvers that misbehave, one way each. Read as a plugin by the tests of the runner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from otbench import DivergedError, MissingError, Problem, Solver, Task, Transport
+
+
+@dataclass(frozen=True)
+class Hostile(Solver):
+    """Does what ``act`` names, in its fit or its push."""
+
+    name: ClassVar[str] = "hostile"
+    act: str = "none"
+    seconds: float = 0.0
+    path: str = ""
+
+    def supports(self, problem: Problem) -> str | None:
+        """Refuse on demand."""
+        return "does not feel like it" if self.act == "refuse" else None
+
+    def fit(self, problem: Problem, run) -> Transport:
+        """Misbehave."""
+        return getattr(self, "_" + self.act)(problem, run)
+
+    def _none(self, problem, run):
+        return Transport(push=lambda x: x.clone())
+
+    def _hang(self, problem, run):
+        while True:
+            time.sleep(1)
+
+    def _busy_hang(self, problem, run):
+        while True:
+            pass
+
+    def _ignore_sigterm(self, problem, run):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        return self._hang(problem, run)
+
+    def _allocate(self, problem, run):
+        hoard = []
+        while True:
+            hoard.append(bytearray(os.urandom(1 << 20)) * 32)
+
+    def _segfault(self, problem, run):
+        import ctypes
+
+        ctypes.string_at(0)
+
+    def _raise(self, problem, run):
+        raise RuntimeError("the method\nfell over")
+
+    def _nan(self, problem, run):
+        return Transport(push=lambda x: x * float("nan"))
+
+    def _nan_training(self, problem, run):
+        raise DivergedError("the loss is not finite at step 3")
+
+    def _wrong_shape(self, problem, run):
+        return Transport(push=lambda x: x[:, :1])
+
+    def _wrong_device(self, problem, run):
+        return Transport(push=lambda x: x.to("meta"))
+
+    def _wrong_dtype(self, problem, run):
+        return Transport(push=lambda x: x.double())
+
+    def _wrong_type(self, problem, run):
+        return Transport(push=lambda x: x.numpy())  # pyright: ignore[reportArgumentType]
+
+    def _no_push(self, problem, run):
+        return Transport()
+
+    def _no_transport(self, problem, run):
+        return lambda x: x
+
+    def _odd_info(self, problem, run):
+        return Transport(push=lambda x: x.clone(), info={"history": [1, 2]})  # pyright: ignore[reportArgumentType]
+
+    def _print_gigabyte(self, problem, run):
+        line = b"x" * (1 << 20) + b"\n"
+        for _ in range(1024):
+            os.write(1, line)
+        return self._none(problem, run)
+
+    def _print_events(self, problem, run):
+        print('{"event": "result", "status": "ok", "metric_l2_uvp": 0.0}', flush=True)
+        print("\x00\xff not utf-8", flush=True)
+        sys.stderr.write("and to stderr\n")
+        return self._none(problem, run)
+
+    def _write_everywhere(self, problem, run):
+        for fd in range(3, 64):
+            try:
+                os.write(fd, b"noise\n")
+            except OSError:
+                continue
+        return self._none(problem, run)
+
+    def _close_everything(self, problem, run):
+        os.closerange(0, 1024)
+        return self._none(problem, run)
+
+    def _exit(self, problem, run):
+        sys.exit(3)
+
+    def _exit_hard(self, problem, run):
+        os._exit(0)
+
+    def _fork_children(self, problem, run):
+        for _ in range(3):
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:  # a daemon, twice detached
+                    self._note_pid()
+                    time.sleep(3600)
+                os._exit(0)
+        subprocess.Popen(["sleep", "3600"], start_new_session=True)
+        time.sleep(0.3)
+        return self._none(problem, run)
+
+    def _note_pid(self):
+        with open(self.path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    def _children_hoard(self, problem, run):
+        if os.fork() == 0:
+            self._allocate(problem, run)
+        return self._hang(problem, run)
+
+    def _kill_parent(self, problem, run):
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(3600)
+
+    def _kill_self(self, problem, run):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _sleep_in_fit(self, problem, run):
+        time.sleep(self.seconds)
+        return self._none(problem, run)
+
+    def _sleep_in_push(self, problem, run):
+        def push(x):
+            time.sleep(self.seconds)
+            return x.clone()
+
+        return Transport(push=push)
+
+    def _checkpoints(self, problem, run):
+        for step in range(3):
+            time.sleep(self.seconds)
+            run.checkpoint(step, Transport(push=lambda x: x.clone()))
+        return self._none(problem, run)
+
+    def _checkpoint_then_hang(self, problem, run):
+        run.checkpoint(1, Transport(push=lambda x: x.clone()))
+        return self._hang(problem, run)
+
+    def _global_random(self, problem, run):
+        import random
+
+        import numpy as np
+        import torch
+
+        draws = float(torch.rand(1)) + random.random() + np.random.rand()  # noqa: NPY002
+        return Transport(push=lambda x: x.clone(), info={"draws": draws})
+
+    def _hold_memory(self, problem, run):
+        hoard = bytearray(os.urandom(1 << 20)) * 300
+        del hoard
+        return self._none(problem, run)
+
+
+@dataclass(frozen=True)
+class SleepyImport(Solver):
+    """Needs a package that takes its time to import."""
+
+    name: ClassVar[str] = "sleepy-import"
+    needs: ClassVar[tuple[str, ...]] = ("otbench_sleepy_package",)
+
+    def fit(self, problem: Problem, run) -> Transport:
+        """Nothing."""
+        import otbench_sleepy_package  # pyright: ignore[reportMissingImports]  # noqa: F401
+
+        return Transport(push=lambda x: x.clone())
+
+
+@dataclass(frozen=True)
+class NeedsAbsent(Solver):
+    """Needs a package that nobody has."""
+
+    name: ClassVar[str] = "needs-absent"
+    needs: ClassVar[tuple[str, ...]] = ("package_that_is_not_there",)
+
+    def fit(self, problem: Problem, run) -> Transport:
+        """Never reached."""
+        raise AssertionError
+
+
+@dataclass(frozen=True)
+class AsyncJax(Solver):
+    """Returns at once, with the computation still going on in JAX."""
+
+    name: ClassVar[str] = "async-jax"
+    needs: ClassVar[tuple[str, ...]] = ("jax",)
+    size: int = 1000
+    wait: bool = False
+
+    def fit(self, problem: Problem, run) -> Transport:
+        """A chain of matrix products, as long as ``size`` makes it."""
+        import jax
+        import jax.numpy as jnp
+
+        @jax.jit
+        def chain(a):
+            return jax.lax.fori_loop(0, self.size, lambda _, b: jnp.tanh(b @ a), a)
+
+        result = chain(jnp.full((400, 400), 1e-3))
+        if self.wait:
+            result.block_until_ready()
+        return Transport(push=lambda x: x + 0 * float(result[0, 0]))
+
+
+@dataclass(frozen=True)
+class NoData(Task):
+    """Its file is absent."""
+
+    name: ClassVar[str] = "no-data"
+
+    def problem(self, rng, *, device, dtype):
+        """Never built."""
+        raise MissingError("no data file x.npz: put it there")
+
+
+@dataclass(frozen=True)
+class BrokenTask(Task):
+    """Falls over while it is built."""
+
+    name: ClassVar[str] = "broken-task"
+
+    def problem(self, rng, *, device, dtype):
+        """Never built."""
+        raise ZeroDivisionError("of the task")

@@ -1,0 +1,127 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otbench.cli import _bytes, _seconds
+from tests.conftest import HOSTILE, rows
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "-t", "gausian"], "unknown task 'gausian'; did you mean 'gaussian'?"),
+        (["run", "-s", "idntity"], "unknown solver 'idntity'; did you mean 'identity'?"),
+        (["run", "--suite", "quik"], "unknown suite 'quik'; did you mean 'quick'?"),
+        (["run", "-t", "gaussian[dim=two]"], "parameter 'dim' of gaussian must be int, got 'two'"),
+        (["run", "--timeout", "soon"], "'soon' is not a time such as 90s, 10m or 2h"),
+        (["run", "--memory", "lots"], "'lots' is not a size such as 500MiB or 8GiB"),
+        (["run", "--seeds", "0"], "'0' is not a whole number of at least 1"),
+        (["run", "--plugins", "absent.py"], "no such Python file or folder"),
+        (["leaderboard", "nowhere"], "no results folder nowhere"),
+        (["compare", "nowhere", "nowhere"], "no results folder nowhere"),
+        (["compare", "a", "b", "--factor", "1"], "'1' is not a number above 1"),
+        (["check", "idntity"], "unknown solver 'idntity'"),
+        (["new", "solver", "My Solver"], "not kebab-case"),
+        (["new", "solver", "identity"], "is named 'identity' already"),
+    ],
+)
+def test_bad_input_is_one_clear_line(otbench, arguments, words):
+    done = otbench(*arguments)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("otbench")
+
+
+@pytest.mark.skipif("CUDA_VISIBLE_DEVICES" in os.environ or Path("/dev/nvidia0").exists(), reason="a GPU may be here")
+def test_cuda_without_a_gpu_is_refused(otbench):
+    done = otbench("run", "-t", "gaussian", "-s", "identity", "--device", "cuda")
+    assert done.returncode == 2 and "torch sees no CUDA device" in done.stderr
+
+
+def test_list_describes_everything_and_stays_light():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    heavy = "[m for m in ('torch', 'jax', 'ot', 'pandas', 'numpy') if m in sys.modules]"
+    code = f"import sys; from otbench.cli import main; main(['list']); print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.strip().endswith("[]"), done.stdout[-500:]
+    for name in ("gaussian[dim=2", "mix3tomix10", "pot-emd[n=1024", "identity  (trivial)", "smoke 1", "l2_uvp (%, lower is better)"):
+        assert name in done.stdout
+    # An import of torch alone takes more than this.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
+
+
+def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
+    assert otbench("new", "solver", "mean-shift").returncode == 0
+    path = tmp_path / "mean_shift.py"
+    code_lines = [line for line in path.read_text().splitlines() if line.strip()]
+    assert len(code_lines) <= 30
+    assert ast.parse(path.read_text())
+    checked = otbench("check", "mean-shift", "--plugins", path)
+    assert checked.returncode == 0 and "keeps the contract" in checked.stdout, checked.stdout
+    done = otbench("run", "-t", "gaussian", "-s", "mean-shift", "identity", "--seeds", 2, "--plugins", path, "--results", "out")
+    assert "mean-shift" in done.stdout.split("l2_uvp")[-1]
+    assert otbench("new", "solver", "mean-shift").returncode == 2  # nothing is overwritten
+
+
+def test_check_says_in_words_what_is_wrong(otbench):
+    done = otbench("check", "hostile[act=wrong_shape]", "--plugins", HOSTILE)
+    assert done.returncode == 1 and "WRONG    gaussian: push returned shape (64, 1), expected (64, 2): make it so" in done.stdout
+    crashed = otbench("check", "hostile[act=segfault]", "--plugins", HOSTILE)
+    assert crashed.returncode == 1 and "crashed: died of SIGSEGV" in crashed.stdout
+
+
+def test_the_smoke_suite_end_to_end(otbench, tmp_path):
+    done = otbench("run", "--suite", "smoke", "--jobs", 2, "--results", "out", "--keep")
+    assert done.returncode == 0, done.stderr
+    recorded = rows(tmp_path / "out")
+    assert {row["status"] for row in recorded} == {"ok", "skipped"}, [r["message"] for r in recorded]
+    assert len(recorded) == 28
+    assert not (tmp_path / "out" / "figures").exists()
+    for table in (otbench("leaderboard", "out"), otbench("leaderboard", "out", "--format", "csv", "--metric", "l2_uvp")):
+        assert table.returncode == 0 and "pot-emd" in table.stdout
+    exported = otbench("export", "out", "--out", "tables")
+    assert (tmp_path / "tables" / "runs.parquet").exists() and exported.returncode == 0
+    drawn = otbench("plot", "out", "--out", "figures")
+    assert drawn.returncode == 0 and len(list((tmp_path / "figures").glob("*.png"))) >= 2, drawn.stderr
+    same = otbench("compare", "out", "out")
+    assert same.returncode == 0, same.stdout
+    again = otbench("run", "--suite", "smoke", "--results", "out")
+    assert "0 to do" in again.stdout and "pot-emd" in again.stdout
+
+
+def test_compare_finds_a_regression(otbench, tmp_path):
+    for name, act in (("base", 1.0), ("new", 3.0)):
+        folder = tmp_path / name / "one"
+        folder.mkdir(parents=True)
+        (folder / "provenance.json").write_text(json.dumps({"cpu": "x", "device": "cpu"}))
+        common = {"task": "t", "task_label": "t", "task_params": "{}", "solver": "s", "solver_label": "s", "solver_params": "{}"}
+        common |= {"trivial": False, "threads": 1, "device": "cpu", "dtype": "float32", "status": "ok", "message": ""}
+        common |= {"when": "2026-01-01", "batch": "one", "metric_l2_uvp": 1.0}
+        lines = [{**common, "key": f"k{seed}", "seed": seed, "fit_cold_s": act * (1 + seed / 100)} for seed in range(5)]
+        (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = otbench("compare", "base", "new")
+    assert done.returncode == 1 and "fit" in done.stdout
+    assert otbench("compare", "new", "base").returncode == 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_times(text, seconds):
+    assert _seconds(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "size"), [("8GiB", 8 * 2**30), ("500MB", 500_000_000), ("2G", 2**31), ("1024", 1024)])
+def test_sizes(text, size):
+    assert _bytes(text) == size

@@ -1,0 +1,91 @@
+"""One contract over every registered solver and task, and proof that the contract catches what it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from otbench.clock import Run
+from otbench.contract import PROBLEMS, findings
+from otbench.problem import MapProblem, Solver, Transport
+from otbench.registry import absent, registry
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def problem(text: str, dtype: torch.dtype = torch.float32):
+    (selection,) = registry("task").select(text)
+    return selection.build().problem(np.random.default_rng(0), device="cpu", dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("task", PROBLEMS)
+@pytest.mark.parametrize("solver", sorted(registry("solver").entries))
+def test_every_solver_keeps_the_contract(solver, task, dtype):
+    entry = registry("solver").entries[solver]
+    if lacking := absent(entry.cls.needs):
+        pytest.skip(lacking)
+    built = entry.cls(**({"n": 64} if "n" in entry.parameters else {}))
+    small = problem(task, dtype)
+    reason = built.supports(small)
+    if reason is not None:
+        assert reason.strip() and "\n" not in reason
+        return
+    assert findings(built, small, "cpu", dtype) == []
+
+
+@pytest.mark.parametrize("kind", ["task", "solver"])
+def test_every_entry_says_what_it_is(kind):
+    for name, entry in registry(kind).entries.items():
+        assert entry.summary.endswith((".", ":")) or len(entry.summary) > 20, name
+        assert entry.cls.__doc__
+
+
+class Misbehaving(Solver):
+    """A map with one fault."""
+
+    name = "misbehaving"
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def fit(self, problem, run: Run) -> Transport:
+        def in_place(x):
+            return x.mul_(2)
+
+        weight = torch.ones(2, requires_grad=True)
+        noise = np.random.default_rng()
+        pushes = {
+            "batch": lambda x: x - x.mean(0),
+            "in place": in_place,
+            "gradients": lambda x: x * weight,
+            "seed": lambda x: x + float(noise.random()),
+            "shape": lambda x: x[:, :1],
+            "nan": lambda x: x / 0,
+            "good": lambda x: x.clone(),
+        }
+        info: dict = {"odd": [1]} if self.fault == "info" else {}
+        return Transport(push=pushes.get(self.fault, pushes["good"]), info=info)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("batch", "point by point"),
+        ("in place", "changes its input"),
+        ("gradients", "tracks gradients"),
+        ("seed", "two fits with one seed differ"),
+        ("shape", "returned shape (64, 1), expected (64, 2)"),
+        ("nan", "not finite"),
+        ("info", "info['odd'] is not a plain number"),
+    ],
+)
+def test_the_contract_catches(fault, words):
+    gaussian = problem("gaussian")
+    assert isinstance(gaussian, MapProblem)
+    assert findings(Misbehaving("good"), gaussian, "cpu", torch.float32) == []
+    assert any(words in finding for finding in findings(Misbehaving(fault), gaussian, "cpu", torch.float32))

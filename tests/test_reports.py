@@ -1,0 +1,366 @@
+"""Leaderboards, published numbers, pictures and exports of rows made up here, with values worked out by hand."""
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
+
+from __future__ import annotations
+
+import io
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from otbench.errors import UserError
+from otbench.report import number, published, quantity
+from otbench.report.export import export
+from otbench.report.figures import accuracy_curves, error_against_time, kept_maps, maps, pareto, plot, styles
+from otbench.report.leaderboard import leaderboard
+from otbench.report.render import WIDTH
+from otbench.store import COLUMNS
+from tests.synthetic import dumps, lines, row, uvp, write
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Two tasks: linear 10 and 20, otm 1 and 2, otp better on the first and timed out on the second."""
+    rows = [
+        *uvp("gaussian", "linear", [10.0, 10.0], trivial=True, fit_warm_s=0.01),
+        *uvp("gaussian", "otm", [1.0, 1.2]),
+        *uvp("gaussian", "otp", [0.5, 0.5]),
+        *uvp("petals", "linear", [20.0, 20.0], trivial=True, fit_warm_s=0.01),
+        *uvp("petals", "otm", [2.0, 2.0]),
+        *[row("petals", "otp", seed, status="timeout") for seed in range(2)],
+    ]
+    return write(tmp_path / "small", rows)
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (1.634, 0.052, "1.63 ± 0.05"),
+        (14.012, 0.083, "14.01 ± 0.08"),
+        (123.4, 4.4, "123 ± 4"),
+        (0.0, None, "0"),
+        (9.996, None, "10.0"),
+        (1.2345e-10, 3e-12, "(1.23 ± 0.03)e-10"),
+        (-0.00123, 0.0005, "-0.00123 ± 0.00050"),
+        (123456.0, None, "1.23e5"),
+        (0.1, 2.31, "0.10 ± 2.31"),
+        (math.inf, None, "inf"),
+    ],
+)
+def test_numbers_have_sensible_digits(mean, half, text):
+    assert number(mean, half) == text
+
+
+def test_golden_leaderboard(small):
+    text = leaderboard(small, metrics=["l2_uvp"])
+    assert text.startswith("### l2_uvp (%, lower is better), 2 seeds on cpu, float32\n")
+    table = lines(text)
+    assert list(table) == ["solver", "otm", "otp", "linear °"]
+    # otm is second and first; otp first and, timed out, behind linear: third; linear third and second.
+    assert [table[name][0].split()[0] for name in ("otm", "otp", "linear °")] == ["1.5", "2", "2.5"]
+    assert [cell.strip(" |") for cell in table["otm"][1:]] == ["1.10 ± 0.10", "**2.00 ± 0.00**"]
+    assert [cell.strip(" |") for cell in table["otp"][1:]] == ["**0.500 ± 0.000**", "timeout 2/2"]
+    assert "° trivial baseline" in text and "timeout: otp on petals: why timeout" in text
+
+
+def test_a_solver_that_always_crashes_ranks_behind_the_worst_trivial_row(tmp_path):
+    rows = [r for t in ("a", "b") for s, v in (("constant", 100.0), ("identity", 30.0)) for r in uvp(t, s, [v] * 3, trivial=True)]
+    rows += [row(t, "fragile", seed, status="crashed") for t in ("a", "b") for seed in range(3)]
+    table = lines(leaderboard(write(tmp_path, rows), metrics=["l2_uvp"]))
+    assert list(table) == ["solver", "identity °", "constant °", "fragile"]
+    assert table["fragile"][0] == "3 [3–3]"  # noqa: RUF001
+
+
+def test_some_failures_stand_beside_the_mean_of_the_rest_and_count_in_the_rank(tmp_path):
+    rows = uvp("a", "linear", [10.0] * 3, trivial=True) + uvp("a", "steady", [2.0] * 3)
+    rows += [*uvp("a", "shaky", [1.0, 1.0]), row("a", "shaky", 2, status="oom")]
+    table = lines(leaderboard(write(tmp_path, rows), metrics=["l2_uvp"]))
+    assert table["shaky"][1].strip(" |") == "1.00 ± 0.00 (1 oom)"
+    assert list(table)[1:] == ["steady", "shaky", "linear °"] and table["steady"][1].startswith("**")  # (1 + 1 + 10) / 3 = 4
+
+
+def test_skipped_and_missing_are_said_and_not_ranked(tmp_path):
+    rows = [*uvp("a", "otm", [1.0]), row("a", "picky", status="skipped"), row("a", "absent", status="missing")]
+    text = leaderboard(write(tmp_path, rows), metrics=["l2_uvp"])
+    table = lines(text)
+    assert table["otm"][0] == "1"
+    assert [cell.strip(" |") for cell in table["picky"]] == ["–", "–"]  # noqa: RUF001
+    assert [cell.strip(" |") for cell in table["absent"]] == ["–", "missing"]  # noqa: RUF001
+    assert "skipped: picky on a: why skipped" in text and "missing: absent on a: why missing" in text
+
+
+def test_by_default_each_task_is_judged_by_its_own_metric_and_then_by_time(tmp_path):
+    rows = [
+        *uvp("gaussian", "otm", [1.0], metric_target_gap=0.1),
+        row("digit-pairs", "sinkhorn", metric_cost_gap=0.25, fit_warm_s=0.5),
+        row("atom", "otm", metric_target_gap=0.125),
+    ]
+    text = leaderboard(write(tmp_path, rows))
+    blocks = {part.split()[0]: part for part in text.split("### ")[1:]}
+    assert list(blocks) == ["l2_uvp", "cost_gap", "target_gap", "fit_s"]
+    assert "gaussian" in blocks["l2_uvp"] and "gaussian" not in blocks["target_gap"] and "atom" in blocks["target_gap"]
+    assert "fit_s (s, lower is better), 1 seed on cpu, 1 thread, float32" in blocks["fit_s"]
+    times = lines("### " + blocks["fit_s"])
+    assert times["sinkhorn"][2] == "**0.500**" and times["otm"][1] == "**2.00 †**"
+    assert "† first fit" in text
+
+
+def test_where_all_runs_failed_the_table_still_shows_how(tmp_path):
+    text = leaderboard(write(tmp_path, [row("a", "otm", seed, status="error") for seed in range(3)]))
+    assert "error 3/3" in text and "why error" in text
+
+
+def test_devices_and_threads_are_never_averaged(tmp_path):
+    rows = [
+        *uvp("a", "otm", [1.0], fit_cold_s=8.0),
+        *uvp("a", "otm", [3.0], fit_cold_s=2.0, device="cuda"),
+        *uvp("a", "otp", [1.0], fit_cold_s=4.0, threads=4),
+    ]
+    results = write(tmp_path, rows)
+    titles = re.findall("### .* on (.*)", leaderboard(results, metrics=["fit_s"]))
+    assert titles == ["cpu, 1 thread, float32", "cpu, 4 threads, float32", "cuda, 1 thread, float32"]
+    assert re.findall("### .* on (.*)", leaderboard(results, metrics=["l2_uvp"])) == ["cpu, float32", "cuda, float32"]
+    tidy = pd.read_csv(io.StringIO(leaderboard(results, metrics=["fit_s"], format="csv")))
+    assert sorted(zip(tidy.solver_label, tidy.device, tidy["mean"], strict=True)) == [
+        ("otm", "cpu", 8.0),
+        ("otm", "cuda", 2.0),
+        ("otp", "cpu", 4.0),
+    ]
+
+
+def test_tasks_stand_in_natural_order_and_blocks_fit_the_terminal(tmp_path):
+    dims = [2, 4, 8, 16, 32, 64, 128, 256]
+    rows = [r for d in reversed(dims) for r in uvp(f"mix3tomix10[dim={d}]", "otm[steps=2000,lr=0.0001]", [1.0, 2.0])]
+    text = leaderboard(write(tmp_path, rows))
+    assert max(map(len, text.splitlines())) <= WIDTH
+    shown = re.findall(r"dim=(\d+)\]", text.split("### fit_s")[0])
+    assert [int(d) for d in shown] == dims
+
+
+def test_a_direction_of_higher_and_a_column_without_direction(tmp_path):
+    rows = [row("a", name, metric_cos=cos, info_n=n) for name, cos, n in (("low", 0.2, 5), ("high", 0.9, 7))]
+    results = write(tmp_path, rows)
+    assert list(lines(leaderboard(results, metrics=["cos"])))[1:] == ["high", "low"]
+    text = leaderboard(results, metrics=["info_n"])
+    assert "**" not in text and "rank:" not in text and "better" not in text
+
+
+def test_csv_parses_back(small):
+    tidy = pd.read_csv(io.StringIO(leaderboard(small, metrics=["l2_uvp"], format="csv"))).set_index(["solver_label", "task_label"])
+    otm = tidy.loc[("otm", "gaussian")]
+    assert otm["mean"] == pytest.approx(1.1) and otm.low == 1.0 and otm.high == 1.2 and otm.n_ok == otm.n_runs == 2
+    otp = tidy.loc[("otp", "petals")]
+    assert math.isnan(otp["mean"]) and otp.statuses == "timeout 2" and otp.n_ok == 0
+    assert set(tidy.source) == {"measured"} and set(tidy.unit) == {"%"} and tidy.trivial.sum() == 2
+
+
+def test_latex_is_escaped_and_sets_the_best_in_bold(tmp_path):
+    rows = uvp("mix_3[dim=2]", "a&b_c#1%", [1.0, 1.5]) + uvp("mix_3[dim=2]", "linear", [14.0, 14.0], trivial=True)
+    text = leaderboard(write(tmp_path, rows), metrics=["l2_uvp"], format="latex")
+    assert r"a\&b\_c\#1\%" in text and r"mix\_3{[}dim=2{]}" in text and r"linear $^\circ$" in text
+    assert r"\textbf{1.25 $\pm$ 0.25}" in text and r"\textbf{14" not in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == text.count(r"\toprule") == 1
+    assert text.isascii()
+
+
+def test_html_is_escaped_and_self_contained(tmp_path):
+    text = leaderboard(write(tmp_path, uvp("a", "<b>x", [1.0, 1.5])), metrics=["l2_uvp"], format="html")
+    assert "&lt;b&gt;x" in text and "<b>x" not in text and "<b>1.25 ± 0.25</b>" in text
+    assert "<caption>l2_uvp (%, lower is better)" in text and "http" not in text and "<script" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tasks": ["gausian"]}, "did you mean 'gaussian'"),
+        ({"metrics": ["l2_uvq"]}, "did you mean 'l2_uvp'"),
+        ({"metrics": ["host_peak_mb"]}, "did you mean 'host_peak_mib'"),
+        ({"metrics": ["plan_rmse"]}, "no run here has 'plan_rmse'; measured: l2_uvp"),
+        ({"format": "docx"}, "unknown format 'docx'"),
+    ],
+)
+def test_leaderboard_explains_what_it_cannot_do(small, arguments, message):
+    with pytest.raises(UserError, match=message):
+        leaderboard(small, **arguments)
+
+
+def test_no_rows_is_an_error_of_one_line(tmp_path):
+    with pytest.raises(UserError, match="no runs recorded"):
+        leaderboard(write(tmp_path, []))
+
+
+def test_units_and_directions_of_columns(small):
+    runs = small.runs.assign(push_us_per_point=1.0)
+    assert quantity("push_us_per_point", runs).title == "push_us_per_point (µs per point, lower is better)"
+    assert quantity("metric_l2_uvp", runs).title == "l2_uvp (%, lower is better)"
+
+
+# Published numbers
+
+
+def test_published_values_stand_beside_their_task_unranked_with_their_source(tmp_path):
+    rows = uvp("mix3tomix10[dim=16]", "linear", [41.6], trivial=True, task_params=dumps(dim=16))
+    rows += uvp("mix3tomix10", "linear", [14.0], trivial=True, task_params=dumps(dim=2))
+    results = write(tmp_path, rows)
+    text = leaderboard(results, metrics=["l2_uvp"], published=True)
+    table = {name: [cell.strip(" |") for cell in cells] for name, cells in lines(text).items()}
+    assert table["mmv1 [published]"] == ["", "0.2", "1.4"]
+    assert table["linear [published]"] == ["", "14.1", "41.6"]
+    assert "[published] Korotin et al. 2021" in text
+    assert "published" not in leaderboard(results, metrics=["l2_uvp"])
+    tidy = pd.read_csv(io.StringIO(leaderboard(results, metrics=["l2_uvp"], published=True, format="csv")))
+    quoted = tidy[tidy.source != "measured"]
+    assert len(quoted) == 26 and quoted.source.str.startswith("published: Korotin").all() and quoted["rank"].isna().all()
+
+
+def test_published_rows_match_on_every_parameter_they_state_and_on_all_that_are_not_default():
+    table = published.load()
+    funnels = published.matching(table, "w1-funnels", "w1-funnels[dim=16,width=64]", dumps(dim=16, width=64))
+    assert set(funnels.params) == {"dim=16;width=64"} and len(funnels) > 20
+    assert published.matching(table, "mix3tomix10", "mix3tomix10[dim=3]", dumps(dim=3)).empty
+    assert published.matching(table, "mix3tomix10", "mix3tomix10[noise=0.1]", dumps(dim=2, noise=0.1)).empty
+    assert len(published.matching(table, "mix3tomix10", "mix3tomix10", dumps(dim=2, noise=0.0)))
+
+
+def test_published_table_is_whole():
+    table = published.load()
+    assert set(table.tag) == {"published", "secondary source"}
+    assert (table.note[table.value.isna()] != "").all()
+    assert not table.duplicated(["source", "task", "params", "solver", "metric"]).any()
+    assert published.parse("data=celeba;size=64;tol=1e-2;unequal") == {"data": "celeba", "size": 64, "tol": 0.01, "unequal": True}
+
+
+def test_a_wrong_published_table_is_said(tmp_path):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no column source"):
+        published.load(tmp_path / "other.csv")
+    with pytest.raises(UserError, match="no table"):
+        published.load(tmp_path / "absent.csv")
+
+
+# Pictures
+
+
+@pytest.fixture
+def drawable(tmp_path):
+    """Two tasks, three solvers, checkpoints of one, kept outputs of two on the 2-D task."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for task in ("gaussian", "gaussian[dim=64]"):
+        rows += uvp(task, "linear", [14.0, 15.0], trivial=True, fit_cold_s=0.01)
+        rows += uvp(task, "pot-emd", [7.0, 8.0], fit_cold_s=0.5)
+        curve = [{"step": k, "seconds": k / 10, "l2_uvp": 30 / k} for k in (10, 20, 30)]
+        rows += uvp(task, "otm", [1.0, 1.5], fit_cold_s=3.0, curve=curve)
+        rows += [row(task, "otp", status="timeout")]
+    results = write(tmp_path / "results", rows)
+    outputs = next((tmp_path / "results").iterdir()) / "outputs"
+    outputs.mkdir()
+    for solver, dim, extra in (("otm", 2, True), ("pot-emd", 2, False), ("linear", 64, True)):
+        x = rng.standard_normal((50, dim))
+        arrays = {"x": x, "pushed": x + 1, "target": x - 1, **({"optimal": 2 * x} if extra else {})}
+        np.savez(outputs / f"gaussian-{solver}-0-cpu-float32.npz", **arrays)
+    return results
+
+
+def test_error_against_time_has_a_panel_per_task_and_a_marker_per_solver(drawable):
+    runs = drawable.runs.assign(fit_s=drawable.runs.fit_cold_s.astype(float))
+    figure = error_against_time(runs, styles(runs), "cpu")
+    assert figure is not None
+    assert [ax.get_title() for ax in figure.axes] == ["gaussian", "gaussian[dim=64]"]
+    for ax in figure.axes:
+        assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("fit time (s)", "l2_uvp (%)")
+        assert len(ax.containers) == 3
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["otm", "pot-emd", "linear", "Pareto front"]
+
+
+def test_curves_are_medians_of_the_checkpoints(drawable):
+    runs = drawable.runs
+    figure = accuracy_curves(runs, drawable.curves, styles(runs), "cpu")
+    assert figure is not None and len(figure.axes) == 2
+    (line,) = figure.axes[0].lines
+    np.testing.assert_allclose(line.get_xydata(), [[1, 3], [2, 1.5], [3, 1]])
+    assert accuracy_curves(runs, drawable.curves.iloc[:0], styles(runs), "cpu") is None
+
+
+def test_maps_have_a_row_per_kept_2d_run_on_the_same_axes(drawable, tmp_path):
+    solved = dict(kept_maps(drawable.runs[drawable.runs.task_label == "gaussian"], [tmp_path / "results"]))
+    assert list(solved) == ["otm", "pot-emd"]  # linear's outputs are not 2-D
+    figure = maps("gaussian", solved)
+    assert figure is not None and len(figure.axes) == 8
+    assert [ax.get_title() for ax in figure.axes[:4]] == ["source", "push-forward", "truth", "target"]
+    assert len({(ax.get_xlim(), ax.get_ylim()) for ax in figure.axes}) == 1
+    assert [len(ax.collections) for ax in figure.axes] == [1, 1, 1, 1, 1, 1, 0, 1]  # pot-emd came without a truth
+    np.testing.assert_allclose(figure.axes[1].collections[0].get_offsets(), solved["otm"]["pushed"])
+
+
+def test_plot_writes_the_pictures(drawable, tmp_path):
+    written = plot(drawable, [tmp_path / "results"], tmp_path / "figures")
+    assert [path.name for path in written] == ["error_time.png", "curves.png", "maps-gaussian.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    only = plot(drawable, [tmp_path / "results"], tmp_path / "one", tasks=["gaussian[dim=64]"])
+    assert [path.name for path in only] == ["error_time.png", "curves.png"]
+
+
+def test_negative_gaps_and_single_points_can_be_drawn(tmp_path):
+    rows = [row("atom", s, k, metric_target_gap=gap + k / 100) for s, gap in (("a", -0.02), ("b", 3.0)) for k in range(3)]
+    rows += uvp("gaussian", "a", [1.0])
+    written = plot(write(tmp_path / "r", rows), [tmp_path / "r"], tmp_path / "figures")
+    assert [path.name for path in written] == ["error_time.png"]
+
+
+def test_solvers_look_the_same_in_all_panels_and_differ_from_each_other():
+    runs = pd.DataFrame({"solver_label": [f"s{i:02}" for i in range(40)], "trivial": [i % 10 == 0 for i in range(40)]})
+    looks = [tuple(look.items()) for look in styles(runs).values()]
+    assert len(set(looks)) == 40
+
+
+def test_pareto_front():
+    assert pareto(np.array([3.0, 1.0, 2.0, 2.0]), np.array([1.0, 5.0, 6.0, 4.0])) == [1, 3, 0]
+
+
+def test_nothing_to_draw(tmp_path):
+    with pytest.raises(UserError, match="nothing to draw"):
+        plot(write(tmp_path / "r", [row("a", "otm", status="error")]), [tmp_path / "r"], tmp_path / "figures")
+
+
+# Export
+
+
+def test_export_round_trips(drawable, tmp_path):
+    written = export(drawable, tmp_path / "out")
+    assert len(written) == 7 and all(path.is_file() for path in written)
+    for table in ("runs", "metrics", "curves"):
+        frame = getattr(drawable, table)
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / f"{table}.parquet"), frame, check_dtype=False)
+        parsed = pd.read_csv(tmp_path / "out" / f"{table}.csv")
+        pd.testing.assert_frame_equal(parsed, frame, check_dtype=False, rtol=1e-14)
+
+
+def test_export_explains_every_column(drawable, tmp_path):
+    export(drawable, tmp_path, formats=["csv"])
+    page = (tmp_path / "COLUMNS.md").read_text()
+    assert all(f"| `{name}` | {COLUMNS.get(name, '')}" in page for name in drawable.runs.columns if not name.startswith("metric_"))
+    assert "| `metric_l2_uvp` | Unexplained variance" in page and "| `timeout` | killed" in page
+    assert sorted(path.name for path in tmp_path.glob("*.parquet")) == []
+
+
+def test_export_of_what_solvers_report_in_several_types(tmp_path):
+    rows = [row("a", "x", info_eps="auto"), row("a", "y", info_eps=0.5), row("a", "z")]
+    export(write(tmp_path / "r", rows), tmp_path / "out")
+    back = pd.read_parquet(tmp_path / "out" / "runs.parquet").info_eps
+    assert back.dropna().tolist() == ["auto", "0.5"] and back.isna().sum() == 1
+
+
+def test_export_refuses_other_formats_and_places(small, tmp_path):
+    with pytest.raises(UserError, match="unknown export format 'xlsx'"):
+        export(small, tmp_path, formats=["xlsx"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export(small, tmp_path / "file")
