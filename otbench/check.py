@@ -38,7 +38,7 @@ class {cls}(Solver):
 
     def supports(self, problem: Problem) -> str | None:
         """Say why not, or None."""
-        return None if isinstance(problem, MapProblem) else "solves map problems only"
+        return None if isinstance(problem, MapProblem) else "takes map problems only"
 
     def fit(self, problem: Problem, run: Run) -> Transport:
         """Here: the shift between the means of n samples. Put your method in its place."""

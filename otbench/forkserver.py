@@ -197,5 +197,4 @@ def _prctl(option: int, value: int) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
-    die_with_parent()
     ForkServer(socket.socket(fileno=int(sys.argv[1]))).serve()

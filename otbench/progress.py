@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from otbench.statuses import Status
@@ -73,7 +74,9 @@ class Progress:
         head.append(f"{failures} failed  ", style="red" if failures else "")
         head.append(f"{_duration(elapsed)} gone, {'about ' + _duration(left) if left is not None else '?'} left")
         lines = [Text(f"  {label}  {now - since:.0f} s", style="cyan", no_wrap=True) for label, since in self.running.values()]
-        return Group(ProgressBar(total=self.total, completed=self.done, width=60), head, *lines)
+        top = Table.grid(padding=(0, 2))
+        top.add_row(ProgressBar(total=self.total, completed=self.done, width=40), head)
+        return Group(top, *lines)
 
 
 def _result(row: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ class Constant(Solver):
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems."""
-        return None if isinstance(problem, MapProblem) else f"the constant is a map; this problem is {problem.setting}"
+        return None if isinstance(problem, MapProblem) else "takes map problems only"
 
     def fit(self, problem: Problem, run: Run) -> Transport:
         """Average samples of the target, in float64."""

@@ -18,7 +18,7 @@ class Identity(Solver):
     def supports(self, problem: Problem) -> str | None:
         """Map problems between equal spaces."""
         if not isinstance(problem, MapProblem):
-            return f"the identity is a map; this problem is {problem.setting}"
+            return "takes map problems only"
         return None if problem.source.shape == problem.target.shape else "source and target have different shapes"
 
     def fit(self, problem: Problem, run: Run) -> Transport:

@@ -39,7 +39,7 @@ class Linear(Solver):
     def supports(self, problem: Problem) -> str | None:
         """Map problems between vectors of the same dimension, of squared Euclidean cost."""
         if not isinstance(problem, MapProblem):
-            return f"the linear map is a map; this problem is {problem.setting}"
+            return "takes map problems only"
         if problem.cost != SQEUCLIDEAN:
             return f"optimal for the sqeuclidean cost only, not {problem.cost.name}"
         if len(problem.source.shape) != 1 or problem.source.shape != problem.target.shape:

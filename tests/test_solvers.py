@@ -278,8 +278,8 @@ def test_images_are_points_too(solver):
 @pytest.mark.parametrize(
     ("solver", "problem", "reason"),
     [
-        (Constant(), make_pair(), "is discrete"),
-        (Linear(), make_pair(), "is discrete"),
+        (Constant(), make_pair(), "map problems only"),
+        (Linear(), make_pair(), "map problems only"),
         (Linear(), replace(gaussian(), cost=GEODESIC), "sqeuclidean cost only, not geodesic"),
         (Linear(), replace(gaussian(), target=gaussian(dim=3).target), r"shapes \(2,\) and \(3,\)"),
         (OttSinkhorn(), replace(make_pair(), cost=EUCLIDEAN), "sqeuclidean cost only, not euclidean"),

@@ -34,7 +34,7 @@ NOTES = {
     "failed": "A failed run is named in its cell; the cell's mean is over the runs that succeeded, but in the rank a failed run stands "
     "behind the worst run of its task.",
     "trivial": "° trivial baseline: a method that does not beat it has not worked.",
-    "cold": "† first fit, compilation included (a fit of over a second is not repeated).",
+    "cold": "† first fit, compilation included (a fit of over five seconds is not repeated).",
     "n/a": "n/a: the run succeeded, but the number is not defined for it.",
 }
 
@@ -51,7 +51,7 @@ def leaderboard(
     Args:
         results: as `otbench.load` gives them.
         metrics: metrics, or numeric columns of the rows (``fit_s`` is ``fit_warm_s`` where measured, else ``fit_cold_s``). By default the
-            first of ``l2_uvp``, ``cost_gap`` and ``target_gap`` that each task has, then ``fit_s``.
+            first of ``l2_uvp``, ``cost_gap`` and ``target_gap`` that each task has, then ``infer_ms_per_pair`` and ``fit_s``.
         tasks: names or labels of tasks; by default all.
         format: ``md``, ``csv`` (long and tidy, one line per cell), ``html`` or ``latex`` (booktabs).
         published: add rows of published numbers, never ranked.
@@ -72,7 +72,7 @@ def leaderboard(
             if not summary.empty:
                 extra = _published(group, wanted, show=published)
                 cells.append(_tidy(summary, extra, group, wanted))
-                tables.append(_table(summary, extra, wanted, setup))
+                tables.append(_table(_shown(summary), extra, wanted, setup))
                 notes.update(dict.fromkeys(_notes(summary, extra, wanted)))
     if not tables:
         raise UserError("no successful run here has any of these numbers; leave out the metric to see how the runs ended")
@@ -123,6 +123,12 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+def _shown(summary: pd.DataFrame) -> pd.DataFrame:
+    """Without the solvers that take none of the tasks, if others do."""
+    skipped = summary.counts.map(lambda counts: set(counts) == {Status.SKIPPED}).groupby(summary.solver_label).transform("all")
+    return summary if skipped.all() else summary[~skipped.astype(bool)]
+
+
 def ranks(summary: pd.DataFrame) -> pd.DataFrame:
     """Columns ``rank, low, high`` by solver, best first; ties by name. Not a number for a solver that ran nowhere."""
     import pandas as pd
@@ -140,6 +146,9 @@ def _default_views(runs: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
     """Each task's own measure of accuracy, one matrix per measure; then the time, which shows what never succeeded too."""
     judged = runs.task_label.map({task: accuracy_of(group) for task, group in runs.groupby("task_label")})
     views = [(quantity(name, runs), runs[judged == name]) for name in ACCURACY if (judged == name).any()]
+    inferred = runs[runs.groupby("task_label").infer_ms_per_pair.transform("count") > 0]
+    if not inferred.empty:
+        views.append((quantity("infer_ms_per_pair", runs), inferred))
     return [*views, (Quantity(FIT, FIT, "s", "lower"), runs)]
 
 
@@ -199,11 +208,17 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
     notes = [NOTES[name] for name, needed in needs.items() if needed]
     how = summary.counts.map(lambda counts: " or ".join(status for status in counts if status != "ok"))
     silent = summary.assign(how=how)[how != ""]
-    for (solver, how, message), group in silent.groupby(["solver_label", "how", "message"], sort=False):
-        notes.append(f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {solver} on {', '.join(group.task_label)}: {message}")
+    for (how, message, tasks), group in _by_tasks(silent).groupby(["how", "message", "tasks"], sort=False):
+        notes.append(f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {', '.join(group.solver_label)} on {tasks}: {message}")
     for (source, tag, note), group in extra.groupby(["source", "tag", "note"], sort=False):
         notes.append(f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}" + (f" ({note})" if note else ""))
     return notes
+
+
+def _by_tasks(silent: pd.DataFrame) -> pd.DataFrame:
+    """One row per solver and reason, with its tasks as one text."""
+    grouped = silent.groupby(["solver_label", "how", "message"], sort=False).task_label
+    return grouped.agg(", ".join).rename("tasks").reset_index()
 
 
 def _published(runs: pd.DataFrame, wanted: Quantity, show: bool) -> pd.DataFrame:
