@@ -12,8 +12,7 @@ if not (_here / "tasks").is_dir():
     # In a checkout the registries `tasks/` and `solvers/` stand beside this package; in a wheel they are inside it.
     __path__.append(str(_here.parent))
 
-from otbench.clock import Run  # noqa: E402  (the path above must be set first)
-from otbench.errors import DivergedError, MissingError  # noqa: E402
+from otbench.errors import DivergedError, MissingError  # noqa: E402  (the path above must be set first)
 from otbench.problem import (  # noqa: E402
     COSTS,
     EUCLIDEAN,
@@ -25,6 +24,7 @@ from otbench.problem import (  # noqa: E402
     MapProblem,
     Measure,
     Problem,
+    Run,
     Solver,
     Task,
     Transport,

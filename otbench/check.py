@@ -11,7 +11,7 @@ from otbench import execute, plan
 from otbench.contract import PROBLEMS
 from otbench.errors import UserError
 from otbench.registry import Selection, absent, registry
-from otbench.run import FRAMEWORKS, SCORING
+from otbench.run import FRAMEWORKS, preloaded
 from otbench.statuses import Status
 
 
@@ -112,7 +112,7 @@ def _check(solver: Selection, plugins: tuple[str, ...], limits: execute.Limits) 
     specs.sort(key=lambda spec: spec.task.label)
     jobs = [{**spec.job(), "contract": True} for spec in specs]
     skipped = 0
-    for event in execute.execute(jobs, slots=1, limits=limits, preload=[*FRAMEWORKS, *SCORING], plugins=plugins):
+    for event in execute.execute(jobs, slots=1, limits=limits, preload=preloaded(entry.cls.needs, True), plugins=plugins):
         if isinstance(event, execute.Started):
             continue
         label, fields = specs[event.id].task.label, event.fields

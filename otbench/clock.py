@@ -1,4 +1,4 @@
-"""The clock, which the runner owns and adapters never touch, and the `Run` that a solver is given.
+"""The clock and the memory meter, which the runner owns and adapters never touch.
 
 JAX and CUDA return before they compute: every reading of the clock waits for the device first. ``jax.block_until_ready`` over
 ``jax.live_arrays()`` waits without help from the adapter; ``effects_barrier()`` does not.
@@ -8,17 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-
-if TYPE_CHECKING:
-    import torch
-
-    from otbench.problem import Transport
 
 
 MIB = 2**20
@@ -119,25 +111,3 @@ class MemoryMeter:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-@dataclass
-class Run:
-    """What a solver is given beside the problem.
-
-    Attributes:
-        device, dtype: where tensors must live.
-        seed: integer seed of the algorithm's own randomness (for JAX and numpy).
-        generator: the same randomness as a torch generator on the device.
-    """
-
-    device: str
-    dtype: torch.dtype
-    seed: int
-    generator: torch.Generator
-    on_checkpoint: Callable[[int, Transport], None] | None = field(default=None, repr=False)
-
-    def checkpoint(self, step: int, transport: Transport) -> None:
-        """Offer the state after ``step`` steps for scoring. The clock stands still meanwhile."""
-        if self.on_checkpoint is not None:
-            self.on_checkpoint(step, transport)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otbench.clock import Run
 from otbench.errors import DivergedError, InvalidOutputError
-from otbench.problem import DiscreteProblem, MapProblem, Problem, Solver, Transport
+from otbench.problem import DiscreteProblem, MapProblem, Problem, Run, Solver, Transport
 from otbench.scoring import check_output
 
 

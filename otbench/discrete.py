@@ -25,7 +25,7 @@ from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Probl
 if TYPE_CHECKING:
     import torch
 
-    from otbench.clock import Run
+    from otbench.problem import Run
 
     Tensor = torch.Tensor
 

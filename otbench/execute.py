@@ -28,6 +28,7 @@ from otbench.statuses import Status
 
 POLL_S = 0.1
 LOG_BYTES = 64 * 1024  # of what a run prints, the end is kept
+EVENT_BYTES = 64 * 2**20  # of an event that does not end
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,18 @@ def execute(
     while waiting:
         with Server(limits, len(cpus[0])) as server:
             try:
-                server.start(preload, plugins)
-                while waiting or server.workers:
+                server.start(preload, plugins, len(waiting))
+                while waiting or server.workers or server.ended:
                     while waiting and server.has_room(1 if suspects & {waiting[-1], *server.workers} else slots):
                         id, slot = waiting.pop(), server.free_slot(slots)
                         server.bear(id, slot, {**jobs[id], "cpus": cpus[slot], "threads": len(cpus[slot])})
                         yield Started(id)
-                    yield from server.step()
+                    # Recording a run waits for the disk, so the slots are filled first.
+                    yield from server.drain()
+                    if server.workers:
+                        server.step()
             except ServerDiedError:
+                yield from server.drain()
                 # A solver can kill the server. Whoever was in flight gets one more try, alone, so that only the culprit pays.
                 for worker in server.workers.values():
                     if worker.id in suspects:
@@ -130,6 +135,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.buffer = b""
         self.exits: list[tuple[int, int]] = []  # runs that ended, with their exit status
+        self.ended: list[Finished] = []
         self.last_look = 0.0
         self.spawn = False
 
@@ -159,9 +165,9 @@ class Server:
             os.close(worker.output)
         self.selector.close()
 
-    def start(self, preload: Sequence[str], plugins: Sequence[str]) -> None:
+    def start(self, preload: Sequence[str], plugins: Sequence[str], runs: int = 1) -> None:
         """Import the frameworks; spawn instead of fork where importing them opened a device."""
-        self.send({"preload": list(preload), "plugins": list(plugins)})
+        self.send({"preload": list(preload), "plugins": list(plugins), "runs": runs})
         answer = self.receive()
         while not answer:
             answer = self.receive()
@@ -171,6 +177,7 @@ class Server:
         """Have a worker started."""
         events, their_events = os.pipe()
         output, their_output = os.pipe()
+        self.workers[id] = _Worker(id, slot, events, output, time.monotonic() + self.limits.seconds)
         request = json.dumps({"run": id, "job": job, "spawn": self.spawn}) + "\n"
         try:
             socket.send_fds(self.control, [request.encode()], [their_events, their_output])
@@ -182,7 +189,6 @@ class Server:
         for fd in (events, output):
             os.set_blocking(fd, False)
             self.selector.register(fd, selectors.EVENT_READ, id)
-        self.workers[id] = _Worker(id, slot, events, output, time.monotonic() + self.limits.seconds)
         # Descriptors travel beside the bytes: the next request must not be read together with this one.
         while self.workers[id].pid is None:
             self.take(self.receive())
@@ -195,7 +201,12 @@ class Server:
         """A set of cores that no worker is on."""
         return min(set(range(slots)) - {worker.slot for worker in self.workers.values()})
 
-    def step(self) -> Iterator[Finished]:
+    def drain(self) -> Iterator[Finished]:
+        """The runs that ended since the last call."""
+        while self.ended:
+            yield self.ended.pop()
+
+    def step(self) -> None:
         """Wait for something to happen, and see to it."""
         for key, _ in self.selector.select(0 if self.exits else POLL_S):
             if key.fileobj is self.control:
@@ -203,7 +214,7 @@ class Server:
             elif key.data in self.workers:
                 self.read(self.workers[key.data], key.fd)
         while self.exits:
-            yield self.bury(*self.exits.pop())
+            self.ended.append(self.bury(*self.exits.pop()))
         now = time.monotonic()
         if now - self.last_look >= POLL_S:
             self.last_look = now
@@ -230,6 +241,7 @@ class Server:
             worker.log = (worker.log + data)[-LOG_BYTES:]
         else:
             *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+            worker.buffer = worker.buffer[-EVENT_BYTES:]
             for line in lines:
                 self.note(worker, line)
         return bool(data)
@@ -250,7 +262,7 @@ class Server:
 
     def watch(self, worker: _Worker, now: float) -> None:
         """Kill a worker that is over a limit."""
-        if worker.killed or worker.result is not None:
+        if worker.killed:
             return
         if now > worker.deadline:
             worker.killed = Status.TIMEOUT, f"killed after {self.limits.seconds:g} s; give more with --timeout"
@@ -270,10 +282,10 @@ class Server:
             if fd in self.selector.get_map():
                 self.selector.unregister(fd)
             os.close(fd)
-        if worker.killed:
-            fields = _failure(worker, *worker.killed)
-        elif worker.result is not None:
+        if worker.result is not None:
             fields = {**worker.result, "curve": worker.curve}
+        elif worker.killed:
+            fields = _failure(worker, *worker.killed)
         elif status < 0:
             name = signal.Signals(-status).name
             hint = " (the kernel may have run out of memory)" if name == "SIGKILL" else ""

@@ -33,6 +33,7 @@ class Metric:
         better: the direction, ``lower``, ``higher`` or ``one`` (closest to 1).
         worst: the score a failed run gets where no trivial row was measured.
         curve: scored at checkpoints too.
+        needs: names of the arrays it is a function of.
     """
 
     name: str
@@ -41,11 +42,7 @@ class Metric:
     better: Literal["lower", "higher", "one"]
     worst: float
     curve: bool
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Names of the arrays this metric is a function of."""
-        return tuple(inspect.signature(self.function).parameters)
+    needs: tuple[str, ...]
 
     @property
     def summary(self) -> str:
@@ -64,7 +61,8 @@ def metric(unit: str, better: Literal["lower", "higher", "one"], worst: float = 
     """Enter a function in the table under its own name."""
 
     def enter(function: Callable[..., float]) -> Callable[..., float]:
-        METRICS[function.__name__] = Metric(function.__name__, function, unit, better, worst, curve)
+        needs = tuple(inspect.signature(function).parameters)
+        METRICS[function.__name__] = Metric(function.__name__, function, unit, better, worst, curve, needs)
         return function
 
     return enter

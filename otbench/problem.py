@@ -1,4 +1,4 @@
-"""The nouns of the suite: Measure, Cost, Problem, Truth, Transport, Task, Solver.
+"""The nouns of the suite: Measure, Cost, Problem, Truth, Transport, Run, Task, Solver.
 
 Conventions, everywhere:
 
@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     import numpy as np
     import torch
-
-    from otbench.clock import Run
 
     Tensor = torch.Tensor
 
@@ -181,6 +179,28 @@ class Transport:
     potential: Callable[[Tensor], Tensor] | None = None
     plan: Callable[[DiscreteProblem], Tensor] | None = None
     info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """What a solver is given beside the problem.
+
+    Attributes:
+        device, dtype: where tensors must live.
+        seed: integer seed of the algorithm's own randomness (for JAX and numpy).
+        generator: the same randomness as a torch generator on the device.
+    """
+
+    device: str
+    dtype: torch.dtype
+    seed: int
+    generator: torch.Generator
+    on_checkpoint: Callable[[int, Transport], None] | None = field(default=None, repr=False)
+
+    def checkpoint(self, step: int, transport: Transport) -> None:
+        """Offer the state after ``step`` steps for scoring. The clock stands still meanwhile."""
+        if self.on_checkpoint is not None:
+            self.on_checkpoint(step, transport)
 
 
 class Task(ABC):

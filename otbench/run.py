@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +26,6 @@ from otbench.statuses import Status
 
 # What a worker may need and is slow to import. The rest is imported by the worker itself: a package that kills its importer kills one run.
 FRAMEWORKS = ("torch", "jax", "ott", "ot")
-SCORING = ("numpy", "scipy.optimize")  # every worker needs these
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,10 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
         outputs = [str(folder.output_path(spec.key)) if options.keep else None for spec in ready]
         jobs = [spec.job(output) for spec, output in zip(ready, outputs, strict=True)]
         needs = {name for spec in ready for name in spec.needs}
-        preload = [*(name for name in FRAMEWORKS if name in needs), *SCORING] if ready else []
+        preload = preloaded(needs, any(spec.task.entry.cls.setting == "map" for spec in ready))
         limits = execute.Limits(options.timeout_s, options.memory_bytes)
+        # What the leaderboard needs is imported while the fork server imports the frameworks.
+        threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
         events = execute.execute(jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins)
         try:
             for event in events:
@@ -134,6 +137,11 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
             return True
         finally:
             events.close()  # kills what is running
+
+
+def preloaded(needs: Collection[str], scores_maps: bool) -> list[str]:
+    """What the fork server imports: the frameworks among ``needs``, and what the machine itself uses in every worker."""
+    return [*(name for name in FRAMEWORKS if name in needs), "numpy.random", *(["scipy.optimize"] if scores_maps else [])]
 
 
 def find_device(wanted: str) -> str:

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otbench.clock import Clock, MemoryMeter, Run, cuda_in_use
+from otbench.clock import Clock, MemoryMeter, cuda_in_use
 from otbench.contract import findings
 from otbench.errors import DivergedError, InvalidOutputError, MissingError
-from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Solver, Task, Transport
+from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Run, Solver, Task, Transport
 from otbench.registry import registry
 from otbench.scoring import MapScoring, score_map, score_plans
 from otbench.statuses import Status
@@ -225,7 +225,10 @@ class _Bench:
 
         random.seed(self.seed)
         np.random.seed(self.seed)  # noqa: NPY002  (libraries that draw from numpy's global state)
-        torch.manual_seed(self.seed)
+        if self.device == "cpu":
+            torch.default_generator.manual_seed(self.seed)  # manual_seed also notes a stack trace for a CUDA that may come
+        else:
+            torch.manual_seed(self.seed)
         generator = torch.Generator(self.device).manual_seed(self.seed)
         return Run(self.device, self.dtype, self.seed, generator)
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from otbench.clock import Run
 from otbench.contract import PROBLEMS, findings
-from otbench.problem import MapProblem, Solver, Transport
+from otbench.problem import MapProblem, Run, Solver, Transport
 from otbench.registry import absent, registry
 
 

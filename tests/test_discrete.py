@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Truth
-from otbench.clock import Run
 from otbench.discrete import CHUNK, Coupling, DiscreteSolver, SinkhornSolver, extend, in_float64, sample_pair
+from otbench.problem import Run
 from otbench.tasks.gaussian import Gaussian
 
 

@@ -284,7 +284,8 @@ def test_spawned_workers_give_the_same_row(tmp_path):
             server.bear(0, 0, {**spec.job(), "cpus": [0], "threads": 1})
             finished = []
             while not finished:
-                finished = list(server.step())
+                server.step()
+                finished = list(server.drain())
         results[spawn] = finished[0].fields
     assert results[True]["status"] == "ok"
     assert results[True]["metric_l2_uvp"] == results[False]["metric_l2_uvp"]

@@ -14,9 +14,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from otbench import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Problem, Solver, Truth
-from otbench.clock import Run
 from otbench.discrete import DiscreteSolver, SinkhornSolver, extend
 from otbench.metrics import l2_uvp, marginal_l1
+from otbench.problem import Run
 from otbench.solvers.constant import Constant
 from otbench.solvers.linear import Linear
 from otbench.solvers.ott_sinkhorn import OttSinkhorn

@@ -231,6 +231,27 @@ class AsyncJax(Solver):
 
 
 @dataclass(frozen=True)
+class AsyncTorch(Solver):
+    """Returns at once, with the matrix products still queued on the GPU."""
+
+    name: ClassVar[str] = "async-torch"
+    size: int = 200
+    wait: bool = False
+
+    def fit(self, problem: Problem, run) -> Transport:
+        """A chain of matrix products, as long as ``size`` makes it."""
+        import torch
+
+        a = torch.full((4096, 4096), 1e-4, device=run.device)
+        b = a
+        for _ in range(self.size):
+            b = torch.tanh(b @ a)
+        if self.wait:
+            torch.cuda.synchronize()
+        return Transport(push=lambda x: x + 0 * b[0, 0])
+
+
+@dataclass(frozen=True)
 class NoData(Task):
     """Its file is absent."""
 
