@@ -18,7 +18,7 @@ import psutil
 
 
 PACKAGES = ("otmapbench", "torch", "jax", "jaxlib", "ott-jax", "pot", "numpy", "scipy", "pandas")
-ENVIRONMENT = ("OTBENCH_DATA", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")
+ENVIRONMENT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")
 
 
 def collect(command: Sequence[str], suite: str, device: str, threads: int, jobs: int, data_files: Sequence[Path]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def collect(command: Sequence[str], suite: str, device: str, threads: int, jobs:
     gpu = gpu_query()
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        "command": [Path(command[0]).name, *command[1:]],
         "suite": suite,
         **_git(),
         "versions": {name: _version(name) for name in PACKAGES},

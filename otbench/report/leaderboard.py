@@ -65,11 +65,12 @@ def leaderboard(
     views = [(quantity(name, runs), runs) for name in metrics] if metrics else _default_views(runs)
     tables: list[Table] = []
     notes: dict[str, None] = {}
-    cells = []
+    cells, summaries = [], []
     for wanted, shown in views:
         for setup, group in by_setup(shown, wanted.is_time):
             summary = summarize(group, wanted)
             if not summary.empty:
+                summaries.append(summary)
                 extra = _published(group, wanted, show=published)
                 cells.append(_tidy(summary, extra, group, wanted))
                 tables.append(_table(_shown(summary), extra, wanted, setup))
@@ -80,7 +81,7 @@ def leaderboard(
         import pandas as pd
 
         return pd.concat(cells).to_csv(index=False)
-    return RENDERERS[format](tables, list(notes))
+    return RENDERERS[format](tables, [*notes, *_endings(summaries)])
 
 
 def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
@@ -206,19 +207,23 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
         "n/a": "n/a" in texts,
     }
     notes = [NOTES[name] for name, needed in needs.items() if needed]
-    how = summary.counts.map(lambda counts: " or ".join(status for status in counts if status != "ok"))
-    silent = summary.assign(how=how)[how != ""]
-    for (how, message, tasks), group in _by_tasks(silent).groupby(["how", "message", "tasks"], sort=False):
-        notes.append(f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {', '.join(group.solver_label)} on {tasks}: {message}")
     for (source, tag, note), group in extra.groupby(["source", "tag", "note"], sort=False):
         notes.append(f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}" + (f" ({note})" if note else ""))
     return notes
 
 
-def _by_tasks(silent: pd.DataFrame) -> pd.DataFrame:
-    """One row per solver and reason, with its tasks as one text."""
-    grouped = silent.groupby(["solver_label", "how", "message"], sort=False).task_label
-    return grouped.agg(", ".join).rename("tasks").reset_index()
+def _endings(summaries: Sequence[pd.DataFrame]) -> list[str]:
+    """One footnote for every other way than ``ok`` that runs ended, with its reason, solvers and tasks."""
+    import pandas as pd
+
+    silent = pd.concat(summaries).drop_duplicates(["solver_label", "task_label"])
+    silent = silent.assign(how=silent.counts.map(lambda counts: " or ".join(status for status in counts if status != "ok")))
+    silent = silent[silent.how != ""]
+    reasons = silent.groupby(["solver_label", "how", "message"], sort=False).task_label.agg(", ".join).rename("tasks").reset_index()
+    return [
+        f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {', '.join(group.solver_label)} on {tasks}: {message}"
+        for (how, message, tasks), group in reasons.groupby(["how", "message", "tasks"], sort=False)
+    ]
 
 
 def _published(runs: pd.DataFrame, wanted: Quantity, show: bool) -> pd.DataFrame:
