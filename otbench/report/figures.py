@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from otbench.store import Results
 
+INFER = "infer_ms_per_pair"
 MARKERS = "osD^vPX<>"  # nine markers by eight colours: seventy-two solvers before a pair comes again
 UNUSED = ("#949494", "#ece133")  # of seaborn's palette: grey is for the trivial solvers, yellow is faint on white
 DOTS = 800  # points of a cloud that are drawn
@@ -85,40 +86,42 @@ def styles(runs: pd.DataFrame) -> Style:
 
 
 def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
-    """One panel per task: median error against median fit time of each solver, bars from the least to the greatest over seeds.
+    """One panel per task: median error against median time of each solver, bars from the least to the greatest over seeds.
 
-    The line is the Pareto front: no solver is both faster and more accurate than a point on it. None if no run has both numbers.
+    The time is that of a fit; in the amortized setting that of a held-out pair. The line is the Pareto front: no solver is both faster
+    and more accurate than a point on it. None if no run has both numbers.
     """
     import numpy as np
 
     panels = {}
     for task, group in runs[runs.status == "ok"].groupby("task_label", sort=False):
         if metric := accuracy_of(group):
-            group = group.dropna(subset=[FIT, f"metric_{metric}"])
-            group = group[np.isfinite(group[f"metric_{metric}"]) & (group[FIT] > 0)]
+            time = INFER if group[INFER].notna().any() else FIT
+            group = group.dropna(subset=[time, f"metric_{metric}"])
+            group = group[np.isfinite(group[f"metric_{metric}"]) & (group[time] > 0)]
             if len(group):
-                panels[str(task)] = metric, group
+                panels[str(task)] = metric, time, group
     if not panels:
         return None
     with _panels(len(panels)) as (figure, axes):
-        for (task, (metric, group)), ax in zip(panels.items(), axes, strict=True):
+        for (task, (metric, time, group)), ax in zip(panels.items(), axes, strict=True):
             column = f"metric_{metric}"
-            middle = group.groupby("solver_label")[[FIT, column]].median()
-            _scale(ax, "x", group[FIT])
+            middle = group.groupby("solver_label")[[time, column]].median()
+            _scale(ax, "x", group[time])
             _scale(ax, "y", group[column])
-            front = pareto(middle[FIT].to_numpy(), middle[column].to_numpy())
+            front = pareto(middle[time].to_numpy(), middle[column].to_numpy())
             best = middle.iloc[front]
-            ax.step(best[FIT], best[column], where="post", color="0.75", linewidth=3, zorder=1)
+            ax.step(best[time], best[column], where="post", color="0.75", linewidth=3, zorder=1)
             for solver, seeds in group.groupby("solver_label"):
-                time, error = middle.loc[solver, FIT], middle.loc[solver, column]
+                took, error = middle.loc[solver, time], middle.loc[solver, column]
                 bars = {
-                    "xerr": [[time - seeds[FIT].min()], [seeds[FIT].max() - time]],
+                    "xerr": [[took - seeds[time].min()], [seeds[time].max() - took]],
                     "yerr": [[error - seeds[column].min()], [seeds[column].max() - error]],
                 }
-                ax.errorbar(time, error, **bars, **style[str(solver)], markersize=7, linestyle="", elinewidth=1.2, zorder=3)
-            ax.set(title=task, xlabel="fit time (s)", ylabel=_name(metric, group))
-        _legend(figure, style, {s for _, group in panels.values() for s in group.solver_label}, front=True)
-        figure.suptitle(f"Error against fit time, on {setup}: medians, bars span the seeds")
+                ax.errorbar(took, error, **bars, **style[str(solver)], markersize=7, linestyle="", elinewidth=1.2, zorder=3)
+            ax.set(title=task, xlabel="fit time (s)" if time == FIT else "time of a held-out pair (ms)", ylabel=_name(metric, group))
+        _legend(figure, style, {s for *_, group in panels.values() for s in group.solver_label}, front=True)
+        figure.suptitle(f"Error against time, on {setup}: medians, bars span the seeds")
     return figure
 
 
