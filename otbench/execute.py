@@ -154,7 +154,12 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.control.close()  # the server kills its workers and ends
+        with contextlib.suppress(OSError):
+            self.control.shutdown(socket.SHUT_WR)  # the server kills its workers and ends
+            self.control.settimeout(10)
+            while self.control.recv(1 << 16):
+                pass
+        self.control.close()
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -189,9 +194,6 @@ class Server:
         for fd in (events, output):
             os.set_blocking(fd, False)
             self.selector.register(fd, selectors.EVENT_READ, id)
-        # Descriptors travel beside the bytes: the next request must not be read together with this one.
-        while self.workers[id].pid is None:
-            self.take(self.receive())
 
     def has_room(self, slots: int) -> bool:
         """Whether another worker may start beside those alive."""

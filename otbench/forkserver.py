@@ -35,6 +35,7 @@ from otbench.registry import registry
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MADV_COLLAPSE, HUGE_PAGE = 25, 2**21
+MAX_DESCRIPTORS = 128  # in one reading of the socket
 COLLAPSE_FROM = 50  # runs: it takes as long as it saves on about so many
 
 
@@ -77,7 +78,7 @@ class ForkServer:
 
     def take(self) -> None:
         """Read what the coordinator sent and do it."""
-        data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 2)
+        data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, MAX_DESCRIPTORS)
         if not data:
             raise EOFError
         self.descriptors += descriptors
@@ -110,8 +111,8 @@ class ForkServer:
 
     def bear(self, request: dict[str, Any]) -> None:
         """Fork one worker."""
-        events, output = self.descriptors
-        self.descriptors = []
+        # Descriptors come no later than the bytes they were sent with, and in their order.
+        events, output, *self.descriptors = self.descriptors
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # JAX warns of any fork; here no backend is open
             pid = os.fork()
