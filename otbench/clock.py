@@ -6,10 +6,10 @@ JAX and CUDA return before they compute: every reading of the clock waits for th
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,7 +21,8 @@ def sync() -> None:
     for cuda in cuda_in_use():
         cuda.synchronize()
     for jax in jax_in_use():
-        jax.block_until_ready(jax.live_arrays())
+        for platform in sys.modules["jax._src.xla_bridge"].backends():
+            jax.block_until_ready(jax.live_arrays(platform))
 
 
 def cuda_in_use() -> list:
@@ -56,7 +57,7 @@ class Clock:
             self._since = None
         return self.seconds
 
-    @contextmanager
+    @contextlib.contextmanager
     def paused(self) -> Iterator[float]:
         """The seconds so far, with the clock stopped inside the block."""
         yield self.stop()
@@ -71,29 +72,29 @@ class MemoryMeter:
 
     def __init__(self) -> None:
         self._base = self._read("VmRSS")
-        self._peak = self._base
+        self._host_peak, self._device_peak = self._base, 0
         self.resume()
-        for cuda in cuda_in_use():
-            cuda.reset_peak_memory_stats()
 
     def resume(self) -> None:
         """Start watching (again), forgetting what happened while paused."""
-        try:
+        for cuda in cuda_in_use():
+            cuda.reset_peak_memory_stats()
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            return
 
     def pause(self) -> None:
-        """Take in the high-water mark since the last resume."""
-        self._peak = max(self._peak, self._read("VmHWM"))
+        """Take in the high-water marks since the last resume."""
+        self._host_peak = max(self._host_peak, self._read("VmHWM"))
+        for cuda in cuda_in_use():
+            self._device_peak = max(self._device_peak, cuda.max_memory_allocated())
 
     def host_peak_mib(self) -> float:
         """Host peak above the start, of all the time not paused."""
-        return max(0.0, (self._peak - self._base) / MIB)
+        return max(0.0, (self._host_peak - self._base) / MIB)
 
     def device_peak_mib(self) -> float | None:
-        """Device peak by torch's and JAX's own allocators, None without a device."""
-        peaks = [cuda.max_memory_allocated() / MIB for cuda in cuda_in_use()]
+        """Device peak by torch's and JAX's own allocators (JAX's since it opened the device), None without a device."""
+        peaks = [self._device_peak / MIB for _ in cuda_in_use()]
         for jax in jax_in_use():
             on_device = [device for device in jax.local_devices() if device.platform != "cpu"]
             peaks += [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) / MIB for device in on_device]

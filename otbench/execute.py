@@ -19,15 +19,15 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 from otbench.clock import MIB
 from otbench.errors import UserError
+from otbench.processes import tree_memory
 from otbench.statuses import Status
 
 
 POLL_S = 0.1
 LOG_BYTES = 64 * 1024  # of what a run prints, the end is kept
+IMPORT_S = 120.0  # for a worker's imports, beside the time limit
 EVENT_BYTES = 64 * 2**20  # of an event that does not end
 
 
@@ -64,6 +64,7 @@ class _Worker:
     events: int
     output: int
     deadline: float
+    started: bool = False
     pid: int | None = None
     buffer: bytes = b""
     log: bytes = b""
@@ -84,7 +85,7 @@ def core_sets(jobs: int) -> list[list[int]]:
 
 
 def execute(
-    jobs: Sequence[dict[str, Any]], *, slots: int, limits: Limits, preload: Sequence[str], plugins: Sequence[str]
+    jobs: Sequence[dict[str, Any]], *, slots: int, limits: Limits, preload: Sequence[str], plugins: Sequence[str], device: str
 ) -> Generator[Started | Finished, None, None]:
     """Run every job in a process of its own, ``slots`` at a time, and yield what happens. Closing the iterator kills what is running.
 
@@ -94,12 +95,13 @@ def execute(
         limits: per run.
         preload: import names of the frameworks the workers need.
         plugins: as on the command line.
+        device: that all the jobs are on.
     """
     waiting = list(reversed(range(len(jobs))))
     suspects: set[int] = set()
     cpus = core_sets(slots)
     while waiting:
-        with Server(limits, len(cpus[0])) as server:
+        with Server(limits, len(cpus[0]), device) as server:
             try:
                 server.start(preload, plugins, len(waiting))
                 while waiting or server.workers or server.ended:
@@ -129,8 +131,8 @@ def execute(
 class Server:
     """The coordinator's end of the fork server, and the workers it bore."""
 
-    def __init__(self, limits: Limits, threads: int) -> None:
-        self.limits, self.threads = limits, threads
+    def __init__(self, limits: Limits, threads: int, device: str = "cpu") -> None:
+        self.limits, self.threads, self.device = limits, threads, device
         self.workers: dict[int, _Worker] = {}
         self.selector = selectors.DefaultSelector()
         self.buffer = b""
@@ -138,11 +140,14 @@ class Server:
         self.ended: list[Finished] = []
         self.last_look = 0.0
         self.spawn = False
+        self.ready = False
 
     def __enter__(self) -> Server:
         ours, theirs = socket.socketpair()
         threads = str(self.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        if self.device == "cpu":
+            environment.setdefault("JAX_PLATFORMS", "cpu")  # else JAX takes the GPU that it finds
         command = [sys.executable, "-m", "otbench.forkserver", str(theirs.fileno())]
         # A session of its own: Ctrl-C reaches the coordinator alone.
         self.process = subprocess.Popen(
@@ -154,6 +159,8 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.ready:
+            self.process.kill()  # it is importing, and has no worker yet
         with contextlib.suppress(OSError):
             self.control.shutdown(socket.SHUT_WR)  # the server kills its workers and ends
             self.control.settimeout(10)
@@ -177,12 +184,13 @@ class Server:
         while not answer:
             answer = self.receive()
         self.spawn = bool(answer[0]["unsafe"])
+        self.ready = True
 
     def bear(self, id: int, slot: int, job: dict[str, Any]) -> None:
         """Have a worker started."""
         events, their_events = os.pipe()
         output, their_output = os.pipe()
-        self.workers[id] = _Worker(id, slot, events, output, time.monotonic() + self.limits.seconds)
+        self.workers[id] = _Worker(id, slot, events, output, time.monotonic() + self.limits.seconds + IMPORT_S)
         request = json.dumps({"run": id, "job": job, "spawn": self.spawn}) + "\n"
         try:
             socket.send_fds(self.control, [request.encode()], [their_events, their_output])
@@ -256,6 +264,7 @@ class Server:
         except (ValueError, KeyError, AttributeError):
             return
         if kind == "started":
+            worker.started = True
             worker.deadline = time.monotonic() + self.limits.seconds
         elif kind == "checkpoint":
             worker.curve.append(event)
@@ -267,7 +276,8 @@ class Server:
         if worker.killed:
             return
         if now > worker.deadline:
-            worker.killed = Status.TIMEOUT, f"killed after {self.limits.seconds:g} s; give more with --timeout"
+            spent = f"{self.limits.seconds:g} s" if worker.started else f"{self.limits.seconds + IMPORT_S:g} s of importing"
+            worker.killed = Status.TIMEOUT, f"killed after {spent}; give more with --timeout"
         elif worker.pid is not None and (used := tree_memory(worker.pid)) > self.limits.bytes:
             limit = self.limits.bytes / MIB
             worker.killed = Status.OOM, f"killed at {used / MIB:.0f} MiB, over the limit of {limit:.0f} MiB; give more with --memory"
@@ -313,18 +323,6 @@ class Server:
             raise ServerDiedError
         *lines, self.buffer = (self.buffer + data).split(b"\n")
         return [json.loads(line) for line in lines]
-
-
-def tree_memory(pid: int) -> int:
-    """Bytes that a process tree holds: resident memory of the process, and what each descendant has for itself alone."""
-    total = 0
-    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        process = psutil.Process(pid)
-        total = process.memory_info().rss
-        for child in process.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += child.memory_full_info().uss
-    return total
 
 
 def _failure(worker: _Worker, status: Status, message: str) -> dict[str, Any]:

@@ -26,10 +26,9 @@ import time
 import warnings
 from typing import Any
 
-import psutil
-
 from otbench import worker
 from otbench.clock import cuda_in_use, jax_in_use
+from otbench.processes import children
 from otbench.registry import registry
 
 
@@ -170,29 +169,21 @@ class ForkServer:
 
 
 def kill_group(pid: int) -> None:
-    """SIGKILL to the whole session a worker leads."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    """SIGKILL to a worker and to the group it leads, which it does from its first moments on."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def kill_orphans(workers: Any) -> None:
     """SIGKILL to the children that are no workers: orphans of a dead worker, handed to this process."""
-    while orphans := [pid for pid in children() if pid not in workers]:
+    while orphans := [pid for pid in children(os.getpid()) if pid not in workers]:
         for pid in orphans:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in orphans:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)  # its own children come next
-
-
-def children() -> list[int]:
-    """Children of this process. Where the kernel keeps no list, every process is asked for its parent, which takes longer."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as listed:
-            return [int(pid) for pid in listed.read().split()]
-    except OSError:
-        return [child.pid for child in psutil.Process().children()]
 
 
 def collapse_pages() -> None:

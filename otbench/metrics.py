@@ -69,12 +69,12 @@ def metric(unit: str, better: Literal["lower", "higher", "one"], worst: float = 
 
 
 def score(arrays: Mapping[str, Any], curve_only: bool = False) -> dict[str, float]:
-    """Every metric that applies to ``arrays``, by name. A value that is not a number is left out: the metric is undefined there."""
+    """Every metric that applies to ``arrays``, by name. A value that is not finite is left out: the metric is undefined there."""
     scores = {}
     for entry in METRICS.values():
         if (entry.curve or not curve_only) and all(name in arrays for name in entry.needs):
             value = float(entry.function(**{name: arrays[name] for name in entry.needs}))
-            if not math.isnan(value):
+            if math.isfinite(value):
                 scores[entry.name] = value
     return scores
 
@@ -82,7 +82,7 @@ def score(arrays: Mapping[str, Any], curve_only: bool = False) -> dict[str, floa
 @metric(unit="%", better="lower", curve=True)
 def l2_uvp(pushed: Tensor, optimal: Tensor, target_variance: float) -> float:
     """Unexplained variance of the map, 100 E||T(x) - T*(x)||^2 / Var(target) (Korotin et al. 2021, eq. 22)."""
-    return 100 * float((pushed - optimal).double().flatten(1).square().sum(1).mean()) / target_variance
+    return ratio(100 * float((pushed - optimal).double().flatten(1).square().sum(1).mean()), target_variance)
 
 
 @metric(unit="1", better="higher", worst=-1.0, curve=True)
@@ -94,8 +94,7 @@ def cos(x: Tensor, pushed: Tensor, optimal: Tensor) -> float:
     if x.shape != optimal.shape:
         return math.nan
     moved, should = (pushed - x).double(), (optimal - x).double()
-    norm = float(moved.norm() * should.norm())
-    return float((moved * should).sum()) / norm if norm > 0 else math.nan
+    return ratio(float((moved * should).sum()), float(moved.norm() * should.norm()))
 
 
 @metric(unit="1", better="one", curve=True)
@@ -104,7 +103,7 @@ def cost_ratio(cost_pushed: Tensor, cost_optimal: Tensor) -> float:
 
     Where the optimal cost is known but no map, that cost is the denominator.
     """
-    return float(cost_pushed.double().mean() / cost_optimal.double().mean())
+    return ratio(float(cost_pushed.double().mean()), float(cost_optimal.double().mean()))
 
 
 @metric(unit="distance^2", better="lower")
@@ -122,7 +121,7 @@ def target_noise(target_floor: float) -> float:
 @metric(unit="1", better="lower")
 def cost_gap(rounded_plan: Tensor, cost_matrix: Tensor, ot_cost: float) -> float:
     """Relative excess cost <C, P> / OT - 1 of the plan after rounding it to the marginals (Altschuler et al. 2017)."""
-    return float((rounded_plan * cost_matrix).sum()) / ot_cost - 1
+    return ratio(float((rounded_plan * cost_matrix).sum()), ot_cost) - 1
 
 
 @metric(unit="1", better="lower", worst=2.0)
@@ -135,6 +134,11 @@ def marginal_l1(plan: Tensor, a: Tensor, b: Tensor) -> float:
 def plan_rmse(plan: Tensor, optimal_plan: Tensor) -> float:
     """Root mean square entry of P - P*."""
     return float((plan - optimal_plan).square().mean().sqrt())
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """The quotient; not a number where the denominator vanishes."""
+    return numerator / denominator if denominator != 0 else math.nan
 
 
 def discrepancy(x: Tensor, y: Tensor) -> float:

@@ -83,7 +83,7 @@ def _result(row: Mapping[str, Any]) -> str:
     if row["status"] != Status.OK:
         return str(row["message"])
     shown = [f"{name} {row[f'metric_{name}']:.4g}" for name in ("l2_uvp", "cost_gap") if f"metric_{name}" in row]
-    return "  ".join([*shown, f"fit {row['fit_cold_s']:.3g} s"])
+    return "  ".join([*shown, f"fit {row['fit_cold_s']:.3g} s", *([row["message"]] if row["message"] else [])])
 
 
 def _duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def collect(command: Sequence[str], suite: str, device: str, threads: int, jobs:
         "python": sys.version.split()[0],
         "os": platform.platform(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": _cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": gpu.get("name"),
         "driver": gpu.get("driver_version"),
@@ -55,14 +56,23 @@ def collect(command: Sequence[str], suite: str, device: str, threads: int, jobs:
     }
 
 
+@cache
+def machine() -> str:
+    """CPU, number of cores and GPU in a few words: what times depend on most."""
+    gpu = gpu_query().get("name")
+    return f"{_cpu_model()}, {_cores()} core{'s' * (_cores() != 1)}" + (f", {gpu}" if gpu else "")
+
+
 def gpu_query() -> dict[str, str]:
     """Name, driver and clock of the first NVIDIA GPU, empty without one."""
     fields = ("name", "driver_version", "clocks.max.sm")
     if shutil.which("nvidia-smi") is None:
         return {}
-    answer = subprocess.run(
-        ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"], capture_output=True, text=True, timeout=30
-    )
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
     lines = answer.stdout.strip().splitlines() if answer.returncode == 0 else []
     return dict(zip(fields, (value.strip() for value in lines[0].split(",")), strict=False)) if lines else {}
 
@@ -81,6 +91,10 @@ def _git() -> dict[str, Any]:
     if not (root / ".git").exists():
         return {"git_commit": None, "git_dirty": None}
     return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(name: str) -> str | None:

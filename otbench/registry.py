@@ -8,6 +8,7 @@ Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps.
 
 from __future__ import annotations
 
+import abc
 import ast
 import dataclasses
 import difflib
@@ -63,13 +64,19 @@ class Entry:
 
     @property
     def source_hash(self) -> str:
-        """SHA-256 prefix of the file, by which stale rows are told from current ones."""
-        return hashlib.sha256(self.origin.read_bytes()).hexdigest()[:12]
+        """SHA-256 prefix of the files of the class and of its bases (`Task` and `Solver` apart): tells stale rows from current ones."""
+        digest = hashlib.sha256()
+        for cls in self.cls.__mro__:
+            if cls not in (*BASES.values(), abc.ABC, object):
+                digest.update(Path(inspect.getfile(cls)).read_bytes())
+        return digest.hexdigest()[:12]
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Parameters and their defaults."""
-        return {f.name: f.default for f in dataclasses.fields(self.cls)}
+        """Parameters and their defaults, a whole number standing for a float made one."""
+        types_ = typing.get_type_hints(self.cls)
+        defaults = {f.name: f.default for f in dataclasses.fields(self.cls)}
+        return {name: float(value) if types_[name] is float and type(value) is int else value for name, value in defaults.items()}
 
     @property
     def summary(self) -> str:
@@ -127,8 +134,10 @@ class Registry:
         for f in dataclasses.fields(cls):
             if f.default is dataclasses.MISSING:
                 raise UserError(f"{origin}: parameter {f.name} of {name} has no plain default value: give it one")
+            if f.default is not None and not isinstance(f.default, (bool, int, float, str)):
+                raise UserError(f"{origin}: parameter {f.name} of {name} must be a number, string, boolean or None, got {f.default!r}")
         known = self.entries.get(name)
-        if known is not None and known.origin.resolve() != origin.resolve():
+        if known is not None and (known.origin.resolve(), known.cls.__qualname__) != (origin.resolve(), cls.__qualname__):
             raise UserError(f"two {self.kind}s are named {name!r}, in {known.origin} and {origin}: rename one")
         self.entries[name] = Entry(name, cls, origin)
 
@@ -235,13 +244,14 @@ def _literal(text: str) -> Any:
         return lowered[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
 def _typed(owner: str, parameter: str, text: str, annotation: Any) -> Any:
     """What the text means as the annotated type: an int is welcome where a float is wanted, a string needs no quotes."""
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    options = typing.get_args(annotation) if is_union else (annotation,)
     value = _literal(text)
     for option in options:
         if typing.get_origin(option) is Literal:

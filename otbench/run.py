@@ -99,7 +99,7 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
         def record(id: int, spec: plan.RunSpec, fields: dict[str, Any]) -> None:
             threads = len(execute.core_sets(options.jobs)[0])
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            row = {**spec.identity(), "threads": threads, **fields, "batch": folder.path.name, "when": now}
+            row = {**spec.identity(), "threads": threads, "machine": provenance.machine(), **fields, "batch": folder.path.name, "when": now}
             folder.append(row)
             progress.finished(id, f"{spec.task.label} x {spec.solver.label} seed {spec.seed}", row)
 
@@ -117,7 +117,9 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
         limits = execute.Limits(options.timeout_s, options.memory_bytes)
         # What the leaderboard needs is imported while the fork server imports the frameworks.
         threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
-        events = execute.execute(jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins)
+        events = execute.execute(
+            jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins, device=ready[0].device if ready else "cpu"
+        )
         try:
             for event in events:
                 spec = ready[event.id]

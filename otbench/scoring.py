@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TEST_POINTS = 16384  # pushed and scored against the true map, as many as the official W2 benchmark takes
 GAP_POINTS = 1024  # per sample of the target gap, exact W2^2
 SLICED_GAP_POINTS = 4096  # per sample of the target gap, sliced W2^2
+NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
 REFERENCE_POINTS = 65536  # for the variance of a target that is not known in closed form
 
 
@@ -73,11 +74,13 @@ def score_map(scoring: MapScoring, pushed: Tensor, curve_only: bool = False) -> 
 
 
 def score_plans(pairs: Sequence[DiscreteProblem], plans: Sequence[Tensor]) -> dict[str, float]:
-    """Metrics of the plans of discrete pairs, averaged over the pairs."""
-    totals: dict[str, float] = {}
+    """Metrics of the plans of discrete pairs, averaged over the pairs (those where it is defined)."""
+    values: dict[str, list[float]] = {}
     for pair, plan in zip(pairs, plans, strict=True):
         check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
-        a, b, plan = pair.a.double(), pair.b.double(), plan.double()
+        a, b, plan = pair.a.double(), pair.b.double(), plan.detach().double()
+        if plan.min() < -NEGATIVE * plan.max():
+            raise InvalidOutputError(f"plan has negative entries, down to {float(plan.min()):.3g}: a coupling has none")
         arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b, "rounded_plan": metrics.round_plan(plan, a, b)}
         arrays["cost_matrix"] = pair.cost.matrix(pair.x.double(), pair.y.double())
         if pair.truth.plan is not None:
@@ -85,8 +88,8 @@ def score_plans(pairs: Sequence[DiscreteProblem], plans: Sequence[Tensor]) -> di
         if pair.truth.cost is not None:
             arrays["ot_cost"] = pair.truth.cost
         for name, value in metrics.score(arrays).items():
-            totals[name] = totals.get(name, 0.0) + value / len(pairs)
-    return totals
+            values.setdefault(name, []).append(value)
+    return {name: sum(of_pairs) / len(of_pairs) for name, of_pairs in values.items()}
 
 
 def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor) -> None:

@@ -44,14 +44,16 @@ COLUMNS: Mapping[str, str] = {
     "dtype": "floating point type of the problem's tensors",
     "tf32": "whether TF32 matrix products were allowed (CUDA)",
     "threads": "CPU threads the run was given",
+    "machine": "CPU, number of cores and GPU it ran on; times of different machines are never put together",
     "status": "ok, skipped, missing, diverged, error, timeout, oom or crashed",
     "message": "one line saying why the status is not ok, and the remedy",
     "import_s": "seconds importing the solver's packages, before any clock",
     "problem_s": "seconds building the problem and drawing its test points",
-    "fit_cold_s": "seconds of the first fit, compilation included, scoring at checkpoints excluded",
+    "fit_cold_s": "seconds of the first fit (discrete setting: until the plan is there), compilation included, scoring excluded",
     "fit_warm_s": "median seconds of up to three more fits, where the first took under five seconds; else empty",
     "push_cold_s": "seconds of the first push of the test points",
     "push_us_per_point": "microseconds per test point of a push, median of up to three repeats where the first took under five seconds",
+    "infer_cold_ms": "amortized setting: milliseconds of the first held-out pair, compilation included",
     "infer_ms_per_pair": "amortized setting: milliseconds per held-out pair, median over pairs",
     "score_s": "seconds of scoring, off the clock",
     "host_peak_mib": "peak resident memory during fit and push above that before the fit, MiB",
@@ -85,7 +87,7 @@ class RunFolder:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row, durably. A line that does not fit on the disk is taken back whole."""
-        line = (json.dumps(row) + "\n").encode()
+        line = (json.dumps(row, allow_nan=False) + "\n").encode()
         with _clear_errors(self.path):
             before = os.fstat(self._fd).st_size
             try:

@@ -7,6 +7,8 @@ per line, come out: ``{"event": "started"}`` once imports are done, ``{"event": 
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
 import json
 import os
@@ -15,9 +17,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from otbench.clock import Clock, MemoryMeter, cuda_in_use
 from otbench.contract import findings
@@ -31,7 +33,9 @@ from otbench.statuses import Status
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 Job = Mapping[str, Any]
+Info = Mapping[str, Any]
 Send = Callable[[dict[str, Any]], None]
 
 REPEATS = 3  # of a fit or a push, as long as all of them together
@@ -49,7 +53,8 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
     try:
         result = _Bench(job, send, imported).result()
     except BaseException as error:
-        traceback.print_exc()
+        with contextlib.suppress(Exception):  # a solver may have closed stderr
+            traceback.print_exc()
         result = {"status": status_of(error), "message": describe(error)}
     send({"event": "result", **result})
 
@@ -60,7 +65,8 @@ def status_of(error: BaseException) -> Status:
         return Status.MISSING
     if isinstance(error, DivergedError):
         return Status.DIVERGED
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    refused = "can't allocate memory" in str(error) or "RESOURCE_EXHAUSTED" in str(error)  # torch on the host, JAX
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or refused:
         return Status.OOM
     return Status.ERROR
 
@@ -102,70 +108,37 @@ class _Bench:
         self.device: str = self.job["device"]
         if self.device == "cuda":
             torch.zeros(1, device="cuda")  # opens the context before any clock
-        problem_stream, algorithm_stream, self.test_stream = np.random.SeedSequence(self.job["seed"]).spawn(3)
-        self.seed = int(algorithm_stream.generate_state(1)[0])
+        problem_stream, self.algorithm_stream, self.test_stream = np.random.SeedSequence(self.job["seed"]).spawn(3)
         with self._booked("problem_s"):
             problem = self.task.problem(np.random.default_rng(problem_stream), device=self.device, dtype=self.dtype)
         reason = self.solver.supports(problem)
+        if reason is not None and not isinstance(reason, str):
+            raise InvalidOutputError(f"supports returned {reason!r}, expected None or the reason why not, as a string")
         if reason is not None:
             return {**self.fields, "status": Status.SKIPPED, "message": reason}
         if self.job.get("contract"):
             return {"status": Status.OK, "message": "", "findings": findings(self.solver, problem, self.device, self.dtype)}
-        transport, metrics = self._map_run(problem) if isinstance(problem, MapProblem) else self._plan_run(problem)
+        info, metrics = self._map_run(problem) if isinstance(problem, MapProblem) else self._plan_run(problem)
+        # What the first fit held is free by now, so a repeat has as much room.
+        self.fields["fit_warm_s"] = self._repeated(lambda run: self._solve(problem, run), first=self.fields["fit_cold_s"])
         self.fields["tf32"] = bool(cuda_in_use()) and torch.backends.cuda.matmul.allow_tf32
         named = {f"metric_{name}": value for name, value in metrics.items()}
-        info = {f"info_{name}": _plain(name, value) for name, value in transport.info.items()}
-        return {**self.fields, **named, **info, "status": Status.OK, "message": ""}
+        info = {f"info_{name}": _plain(name, value) for name, value in info.items()}
+        return {"status": Status.OK, "message": "", **self.fields, **named, **info}
 
-    def _map_run(self, problem: MapProblem) -> tuple[Transport, dict[str, float]]:
-        """Fit, push the test points, score."""
+    def _map_run(self, problem: MapProblem) -> tuple[Info, dict[str, float]]:
+        """Fit, push the test points, score; then repeat a short push."""
         import torch
 
         with self._booked("problem_s"):
             generator = torch.Generator(self.device).manual_seed(int(self.test_stream.generate_state(1)[0]))
             scoring = MapScoring(problem, generator)
-        memory = MemoryMeter()
-        transport = self._fit(problem, memory, scoring)
-        if transport.push is None:
-            raise InvalidOutputError("fit returned a Transport without push, which the map setting needs")
-        pushed = self._push(transport.push, scoring.x)
-        self._note_memory(memory)
-        with self._booked("score_s"):
-            metrics = score_map(scoring, pushed)
-            if self.job["output"]:
-                _keep(Path(self.job["output"]), scoring, pushed)
-        return transport, metrics
-
-    def _plan_run(self, problem: DiscreteProblem | AmortizedProblem) -> tuple[Transport, dict[str, float]]:
-        """Fit, take the plan of every pair (in the amortized setting timed, after one that is not), score."""
-        memory = MemoryMeter()
-        transport = self._fit(problem, memory)
-        if transport.plan is None:
-            raise InvalidOutputError(f"fit returned a Transport without plan, which the {problem.setting} setting needs")
-        if isinstance(problem, DiscreteProblem):
-            pairs, plans = [problem], [transport.plan(problem)]
-        else:
-            pairs, plans, seconds = problem.test, [], []
-            transport.plan(pairs[0])
-            for pair in pairs:
-                clock = Clock()
-                clock.start()
-                plans.append(transport.plan(pair))
-                seconds.append(clock.stop())
-            self.fields["infer_ms_per_pair"] = 1e3 * statistics.median(seconds)
-        self._note_memory(memory)
-        with self._booked("score_s"):
-            metrics = score_plans(pairs, plans)
-        return transport, metrics
-
-    def _fit(self, problem: Problem, memory: MemoryMeter, scoring: MapScoring | None = None) -> Transport:
-        """The first fit, scored at its checkpoints, then repeats where it is short."""
-        clock = Clock()
+        memory, clock = MemoryMeter(), Clock()
 
         def on_checkpoint(step: int, transport: Transport) -> None:
             with clock.paused() as seconds:
                 memory.pause()
-                if scoring is not None and transport.push is not None:
+                if transport.push is not None:
                     scores = score_map(scoring, transport.push(scoring.x.clone()), curve_only=True)
                     self.send({"event": "checkpoint", "step": step, "seconds": seconds, **scores})
                 memory.resume()
@@ -173,64 +146,115 @@ class _Bench:
         run = self._fresh_run()
         run.on_checkpoint = on_checkpoint
         clock.start()
-        transport = self.solver.fit(problem, run)
+        transport, _ = self._solve(problem, run)
         self.fields["fit_cold_s"] = clock.stop()
+        assert transport.push is not None
+        push, given = transport.push, scoring.x.clone()
+        pushed, self.fields["push_cold_s"] = timed(lambda: push(given))
+        self._note_memory(memory)
+        with self._booked("score_s"):
+            metrics = score_map(scoring, pushed)
+            if self.job["output"]:
+                self._keep(Path(self.job["output"]), scoring, pushed)
+
+        given = scoring.x.clone()  # the first push may have written into its argument
+        push_s = self._repeated(lambda _: push(given), first=self.fields["push_cold_s"]) or self.fields["push_cold_s"]
+        self.fields["push_us_per_point"] = 1e6 * push_s / len(given)
+        return transport.info, metrics
+
+    def _plan_run(self, problem: DiscreteProblem | AmortizedProblem) -> tuple[Info, dict[str, float]]:
+        """Fit, take the plan of every pair (in the amortized setting timed one by one), score."""
+        pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test
+        as_given = copy.deepcopy(pairs)  # scored on these: a solver may write into its own
+        memory = MemoryMeter()
+        (transport, plan), self.fields["fit_cold_s"] = timed(lambda: self._solve(problem, self._fresh_run()))
+        plans = [plan]
+        if isinstance(problem, AmortizedProblem):
+            solve = transport.plan
+            assert solve is not None
+            _, first = timed(partial(solve, pairs[0]))
+            plans, seconds = zip(*(timed(partial(solve, pair)) for pair in pairs), strict=True)
+            self.fields |= {"infer_cold_ms": 1e3 * first, "infer_ms_per_pair": 1e3 * statistics.median(seconds)}
+        self._note_memory(memory)
+        with self._booked("score_s"):
+            metrics = score_plans(as_given, plans)
+        return transport.info, metrics
+
+    def _solve(self, problem: Problem, run: Run) -> tuple[Transport, Any]:
+        """What a fit's time is of: the transport, and in the discrete setting its plan."""
+        transport = self.solver.fit(problem, run)
         if not isinstance(transport, Transport):
             raise InvalidOutputError(f"fit returned {type(transport).__name__}, expected an otbench.Transport")
-        if clock.seconds < REPEAT_S:
-            self.fields["fit_warm_s"] = self._repeated(lambda run: self.solver.fit(problem, run))
-        return transport
-
-    def _push(self, push: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        """T of the test points, and its time."""
-        given, clock = x.clone(), Clock()
-        clock.start()
-        pushed = push(given)
-        seconds = self.fields["push_cold_s"] = clock.stop()
-        if seconds < REPEAT_S:
-            given = x.clone()  # the first push may have written into its argument
-            seconds = self._repeated(lambda _: push(given))
-        self.fields["push_us_per_point"] = 1e6 * seconds / len(x)
-        return pushed
+        wanted = "push" if isinstance(problem, MapProblem) else "plan"
+        if getattr(transport, wanted) is None:
+            raise InvalidOutputError(f"fit returned a Transport without {wanted}, which the {problem.setting} setting needs")
+        return transport, transport.plan(problem) if isinstance(problem, DiscreteProblem) and transport.plan else None
 
     def _note_memory(self, memory: MemoryMeter) -> None:
         memory.pause()
         self.fields["host_peak_mib"] = memory.host_peak_mib()
         self.fields["device_peak_mib"] = memory.device_peak_mib()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _booked(self, name: str) -> Iterator[None]:
         """Add the seconds of the block to a field."""
         began = time.perf_counter()
         yield
         self.fields[name] = self.fields.get(name, 0.0) + time.perf_counter() - began
 
-    def _repeated(self, call: Callable[[Run], object]) -> float:
-        """Median seconds of repeats."""
+    def _repeated(self, call: Callable[[Run], object], first: float) -> float | None:
+        """Median seconds of repeats; None where the first time was too long for any."""
         seconds: list[float] = []
-        while len(seconds) < REPEATS and sum(seconds) < REPEAT_S:
-            run, clock = self._fresh_run(), Clock()
-            clock.start()
-            value = call(run)
-            seconds.append(clock.stop())
-            del value
-        return statistics.median(seconds)
+        while len(seconds) < REPEATS and first + sum(seconds) < REPEAT_S:
+            run = self._fresh_run()
+            seconds.append(timed(lambda run=run: call(run))[1])
+        return statistics.median(seconds) if seconds else None
 
     def _fresh_run(self) -> Run:
-        """The algorithm's randomness from its beginning, in every generator a solver may use."""
+        """The algorithm's randomness from its beginning, in every generator a solver may use, each with a seed of its own."""
         import random
 
         import numpy as np
         import torch
 
-        random.seed(self.seed)
-        np.random.seed(self.seed)  # noqa: NPY002  (libraries that draw from numpy's global state)
+        seed, of_generator, of_torch, of_numpy, of_python = map(int, self.algorithm_stream.generate_state(5))
+        random.seed(of_python)
+        np.random.seed(of_numpy)  # noqa: NPY002  (libraries that draw from numpy's global state)
         if self.device == "cpu":
-            torch.default_generator.manual_seed(self.seed)  # manual_seed also notes a stack trace for a CUDA that may come
+            torch.default_generator.manual_seed(of_torch)  # manual_seed also notes a stack trace for a CUDA that may come
         else:
-            torch.manual_seed(self.seed)
-        generator = torch.Generator(self.device).manual_seed(self.seed)
-        return Run(self.device, self.dtype, self.seed, generator)
+            torch.manual_seed(of_torch)
+        return Run(self.device, self.dtype, seed, torch.Generator(self.device).manual_seed(of_generator))
+
+    def _keep(self, path: Path, scoring: MapScoring, pushed: torch.Tensor) -> None:
+        """Raw arrays, whole or not at all, so that a new metric can score an old run."""
+        import numpy as np
+
+        arrays = {"x": scoring.x, "pushed": pushed.detach(), "target": scoring.known["target_sample"]}
+        if "optimal" in scoring.known:
+            arrays["optimal"] = scoring.known["optimal"]
+        partial = path.with_suffix(".part")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with open(partial, "wb") as file:
+                np.savez_compressed(file, **{name: array.cpu().numpy() for name, array in arrays.items()})
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            self.fields["message"] = f"raw output not kept: {error.strerror}"
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """The value of a call and its seconds, the devices idle before and after."""
+    clock = Clock()
+    clock.start()
+    value = call()
+    return value, clock.stop()
+
+
+def _planned(transport: Transport, pair: DiscreteProblem) -> torch.Tensor:
+    assert transport.plan is not None
+    return transport.plan(pair)
 
 
 def _plain(name: str, value: object) -> float | int | str | bool:
@@ -247,22 +271,11 @@ def _use_threads(threads: int, cpus: Sequence[int] | None) -> None:
         os.environ[name] = str(threads)
 
 
-def _keep(path: Path, scoring: MapScoring, pushed: torch.Tensor) -> None:
-    """Raw arrays, so that a new metric can score an old run."""
-    import numpy as np
-
-    path.parent.mkdir(exist_ok=True)
-    arrays = {"x": scoring.x, "pushed": pushed, "target": scoring.known["target_sample"]}
-    if "optimal" in scoring.known:
-        arrays["optimal"] = scoring.known["optimal"]
-    np.savez_compressed(path, **{name: array.cpu().numpy() for name, array in arrays.items()})
-
-
 def sender(fd: int) -> Send:
     """Events as JSON lines into a file descriptor."""
 
     def send(event: dict[str, Any]) -> None:
-        line = (json.dumps(event) + "\n").encode()
+        line = f"\n{json.dumps(event)}\n".encode()  # a line of its own, whatever a solver wrote before it
         while line:
             line = line[os.write(fd, line) :]
 

@@ -42,7 +42,7 @@ def write(folder: Path, rows: Iterable[Mapping[str, Any]], provenance: Mapping[s
     """Record the rows in a run folder below ``folder``, and load them."""
     run_folder = RunFolder(folder, "synthetic", provenance)
     for values in rows:
-        run_folder.append(values)
+        run_folder.append({"batch": run_folder.path.name, **values})
     run_folder.close()
     return load(folder)
 

@@ -130,6 +130,23 @@ def test_one_seed_is_untested(tmp_path, rng):
     assert comparison.changes.set_index("quantity").verdict["fit_s"] == "untested" and comparison.regressions == []
 
 
+def test_worse_accuracy_of_one_task_is_found_among_many_noisy_times(tmp_path, rng):
+    """Three seeds, twenty cells: the times' tests must not take the power from those of accuracy."""
+    sides = []
+    for side, factor in (("base", 1.0), ("new", 3.0)):
+        rows = []
+        for task in ("a", "b", "c", "d"):
+            for solver in ("one", "two", "three", "four", "five"):
+                worse = factor if (task, solver) == ("a", "one") else 1.0
+                for seed in range(3):
+                    noise = {name: float(rng.lognormal(0, 0.1)) for name in ("fit_warm_s", "push_us_per_point")}
+                    rows.append(row(task, solver, seed, metric_l2_uvp=worse * (5 + 0.1 * seed) * float(rng.lognormal(0, 0.01)), **noise))
+        write(tmp_path / side, rows)
+        sides.append(tmp_path / side)
+    comparison = compare(*sides)
+    assert len(comparison.regressions) == 1 and comparison.regressions[0].startswith("l2_uvp of one on a")
+
+
 def test_times_of_two_machines_are_not_compared(tmp_path, rng):
     base = write(tmp_path / "a", timed(rng, "gaussian", "otm"))
     new = write(tmp_path / "b", timed(rng, "gaussian", "otm", slow=9), {**MACHINE, "cpu": "Other CPU"})

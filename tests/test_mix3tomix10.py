@@ -11,7 +11,10 @@ import ot
 import pytest
 import torch
 
-from otbench import MapProblem, MissingError, data, metrics
+from otbench import MapProblem, MissingError, Run, data, metrics
+from otbench.scoring import MapScoring, score_map
+from otbench.solvers.pot_emd import PotEmd
+from otbench.solvers.pot_sinkhorn import PotSinkhorn
 from otbench.tasks.mix3tomix10 import CHECKSUMS, DIMS, Mix3ToMix10
 
 
@@ -112,6 +115,18 @@ def test_linear_row(dim: int) -> None:
     x = sample(problem, POINTS, seed=2)
     value, error = REFERENCE[dim][0]
     assert metrics.l2_uvp(x @ matrix + shift, apply(problem, x), variance) == pytest.approx(value, abs=3 * error)
+
+
+@pytest.mark.parametrize(("dim", "emd", "entropic"), [(16, 74.6, 16.4), (64, 125.4, 24.7)])
+def test_discrete_rows(dim: int, emd: float, entropic: float) -> None:
+    """1,024 points: EMD with the nearest neighbour, and the best entropic map (eps .01 of the mean cost), within ten percent."""
+    torch.set_num_threads(1)
+    problem, _ = load(dim, torch.float32)
+    scoring = MapScoring(problem, torch.Generator().manual_seed(1))
+    for solver, expected in ((PotEmd(), emd), (PotSinkhorn(eps=0.01), entropic)):
+        transport = solver.fit(problem, Run("cpu", torch.float32, 0, torch.Generator().manual_seed(0)))
+        assert transport.push is not None
+        assert score_map(scoring, transport.push(scoring.x))["l2_uvp"] == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("dim", [2, 16])

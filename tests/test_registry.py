@@ -67,6 +67,13 @@ def test_strings_need_no_quotes(solvers, text):
     assert only(solvers, f"my-solver[note={text}]")["note"] == text.strip("'")
 
 
+def test_a_whole_number_is_a_float_where_one_is_wanted(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN.format(cls="Mine", name="my-solver").replace("lr: float = 1e-3", "lr: float = 1"))
+    solvers = Registry("solver", [str(path)])
+    assert solvers.select("my-solver") == solvers.select("my-solver[lr=1]") and solvers.select("my-solver[lr=1]")[0].label == "my-solver"
+
+
 def test_optional_and_boolean_values(solvers):
     params = only(solvers, "my-solver[limit=5,fast=true]")
     assert params["limit"] == 5 and params["fast"] is True
@@ -79,6 +86,8 @@ def test_optional_and_boolean_values(solvers):
         ("my-solvr", "unknown solver 'my-solvr'; did you mean 'my-solver'?"),
         ("zzz", "unknown solver 'zzz'; `otbench list solvers` names them all"),
         ("my-solver[step=3]", "unknown parameter 'step' of solver my-solver; did you mean 'steps'?"),
+        ("my-solver[lr={[]:1}]", "must be float"),
+        ("my-solver[lr={1:[]}]", "must be float"),
         ("my-solver[steps=many]", "'steps' of my-solver must be int, got 'many'"),
         ("my-solver[steps=1.5]", "must be int, got '1.5'"),
         ("my-solver[steps=true]", "must be int, got 'true'"),
@@ -133,6 +142,8 @@ def test_plugins_are_refused_in_words(tmp_path):
         "nameless.py": (good.replace('name: ClassVar[str] = "my-solver"', ""), "has no `name`"),
         "camel.py": (good.replace("my-solver", "MySolver"), "not kebab-case"),
         "no_default.py": (good.replace("steps: int = 10", "steps: int"), "no plain default"),
+        "twice.py": (good + good.replace("class Mine", "class Other"), "two solvers are named 'my-solver'"),
+        "tuple.py": (good.replace("steps: int = 10", "widths: tuple = (1, 2)"), "must be a number, string, boolean or None"),
         "taken.py": (good.replace("my-solver", "identity"), "two solvers are named 'identity'"),
     }
     for name, (text, words) in cases.items():
@@ -181,3 +192,14 @@ def test_every_file_is_found_and_none_imports_a_framework():
     assert int(tasks) == len(list((root / "tasks").glob("*.py"))), done.stderr
     assert int(solvers) == len(list((root / "solvers").glob("*.py")))
     assert heavy.strip() == "[]"
+
+
+def test_the_hash_is_of_the_file_and_of_those_of_its_bases(tmp_path):
+    entries = Registry("solver").entries
+    assert entries["pot-emd"].source_hash != entries["identity"].source_hash
+    path = tmp_path / "mine.py"
+    hashes = []
+    for comment in ("", "# more"):
+        path.write_text(PLUGIN.format(cls="Mine", name="my-solver") + comment)
+        hashes.append(Registry("solver", [str(path)]).entries["my-solver"].source_hash)
+    assert hashes[0] != hashes[1]

@@ -133,6 +133,14 @@ def test_devices_and_threads_are_never_averaged(tmp_path):
     ]
 
 
+def test_times_of_different_machines_are_never_put_together(tmp_path):
+    rows = [row("a", "otm", machine="CPU one, 2 cores"), row("a", "linear", machine="CPU two, 8 cores")]
+    rows = [{**one, "metric_l2_uvp": 1.0} for one in rows]
+    text = leaderboard(write(tmp_path, rows))
+    assert text.count("### l2_uvp") == 1 and text.count("### fit_s") == 2
+    assert "cpu (CPU one, 2 cores), 1 thread" in text and "cpu (CPU two, 8 cores), 1 thread" in text
+
+
 def test_tasks_stand_in_natural_order_and_blocks_fit_the_terminal(tmp_path):
     dims = [2, 4, 8, 16, 32, 64, 128, 256]
     rows = [r for d in reversed(dims) for r in uvp(f"mix3tomix10[dim={d}]", "otm[steps=2000,lr=0.0001]", [1.0, 2.0])]

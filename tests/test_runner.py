@@ -28,6 +28,9 @@ ACTS = {
     "kill_parent": ("crashed", "took the process that started it down"),
     "close_everything": ("crashed", "without a result"),
     "exit_hard": ("crashed", "exited with status 0 without a result"),
+    "refuse_oddly": ("error", "supports returned True, expected None or the reason"),
+    "allocate_at_once": ("oom", "allocate memory"),
+    "close_stderr": ("error", "RuntimeError: nobody hears"),
     "exit": ("error", "called sys.exit: 3 (hostile.py:"),
     "raise": ("error", "RuntimeError: the method (hostile.py:"),
     "wrong_shape": ("error", "push returned shape (16384, 1), expected (16384, 2)"),
@@ -42,6 +45,7 @@ ACTS = {
     "print_gigabyte": ("ok", ""),
     "print_events": ("ok", ""),
     "write_everywhere": ("ok", ""),
+    "gradients": ("ok", ""),
     "none": ("ok", ""),
 }
 
@@ -50,7 +54,7 @@ def test_hostile_solvers_end_as_what_they_are_and_leave_their_neighbours_alone(o
     solver = f"hostile[act=[{','.join(ACTS)}]]"
     done = otbench(
         "run", "-t", "gaussian", "-s", solver, "identity", "--seeds", 1, "--jobs", 2, "--timeout", "5s", "--memory", "1500MiB",
-        "--plugins", HOSTILE, "--results", "out",
+        "--plugins", HOSTILE, "--results", "out", "--keep",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     recorded = {json.loads(row["solver_params"]).get("act", "identity"): row for row in rows(tmp_path / "out")}
@@ -173,12 +177,54 @@ def test_every_stream_of_randomness_follows_the_seed(otbench, tmp_path):
         otbench("run", "-t", "gaussian", "-s", "hostile[act=global_random]", "--seeds", 2, "--plugins", HOSTILE, "--results", out)
     one, two = ({row["seed"]: row["info_draws"] for row in rows(tmp_path / out)} for out in ("one", "two"))
     assert one == two and one[0] != one[1]
+    assert all(abs(row["info_alike"]) < 0.5 for row in rows(tmp_path / "one"))  # run.generator and torch's own are not one stream
 
 
 def test_host_memory_is_what_the_solver_took(otbench, tmp_path):
-    otbench("run", "-t", "gaussian", "-s", "hostile[act=[hold_memory,none]]", "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
+    acts = "hostile[act=[hold_memory,keep_memory,none]]"
+    otbench("run", "-t", "gaussian", "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
     peaks = {json.loads(row["solver_params"])["act"]: row["host_peak_mib"] for row in rows(tmp_path / "out")}
     assert peaks["hold_memory"] == pytest.approx(300, abs=40) and peaks["none"] < 60
+    assert peaks["keep_memory"] == pytest.approx(300, abs=40)  # held by the transport, counted once however often the fit is repeated
+
+
+def test_lazy_plans_are_timed(otbench, tmp_path):
+    acts = "hostile[act=[lazy_plan,lazy_first_plan],seconds=0.5]"
+    small = ("point-clouds[n=9,m=9]", "weight-pairs[side=3,train=1,test=3]")
+    otbench("run", "-t", *small, "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
+    found = {(row["task"], json.loads(row["solver_params"])["act"]): row for row in rows(tmp_path / "out")}
+    always, first = (found["point-clouds", act] for act in ("lazy_plan", "lazy_first_plan"))
+    assert always["fit_cold_s"] == pytest.approx(0.5, abs=0.1) and always["fit_warm_s"] == pytest.approx(0.5, abs=0.1)
+    assert first["fit_cold_s"] == pytest.approx(0.5, abs=0.1)
+    always, first = (found["weight-pairs", act] for act in ("lazy_plan", "lazy_first_plan"))
+    assert always["infer_ms_per_pair"] == pytest.approx(500, abs=100)
+    assert first["infer_cold_ms"] == pytest.approx(500, abs=100) and first["infer_ms_per_pair"] < 100
+
+
+def test_plans_are_scored_on_the_problem_as_it_was_given(otbench, tmp_path):
+    acts = "hostile[act=[plain_plan,spoil_problem,negative_plan]]"
+    otbench("run", "-t", "point-clouds[n=9,m=9]", "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
+    found = {json.loads(row["solver_params"])["act"]: row for row in rows(tmp_path / "out")}
+    assert found["spoil_problem"]["metric_cost_gap"] == found["plain_plan"]["metric_cost_gap"] > 0
+    assert found["negative_plan"]["status"] == "error" and "negative entries" in found["negative_plan"]["message"]
+
+
+def test_a_full_disk_while_keeping_is_said_and_costs_no_score(tmp_path):
+    command = [sys.executable, "-m", "otbench.cli", "run", "-t", "gaussian", "-s", "identity", "--seeds", "1", "--keep", "--results", "out"]
+    limited = ["bash", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "bash", *command]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    (row,) = rows(tmp_path / "out")
+    assert row["status"] == "ok" and row["metric_l2_uvp"] > 0 and "raw output not kept: File too large" in row["message"]
+    assert "raw output not kept" in done.stdout and not list(tmp_path.rglob("*.npz")) + list(tmp_path.rglob("*.part"))
+
+
+def test_imports_do_not_count_against_the_time_limit(otbench, tmp_path):
+    package = tmp_path / "site" / "otbench_sleepy_package.py"
+    package.parent.mkdir()
+    package.write_text("import time\ntime.sleep(4)\n")
+    call = ("run", "-t", "gaussian", "-s", "sleepy-import", "--seeds", 1, "--timeout", "3s", "--plugins", HOSTILE, "--results", "out")
+    otbench(*call, env={"PYTHONPATH": str(package.parent)})
+    assert [row["status"] for row in rows(tmp_path / "out")] == ["ok"]
 
 
 def launch(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:

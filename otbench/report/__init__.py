@@ -119,13 +119,15 @@ def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
 
 
 def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Split runs that must not be averaged: by device and dtype and, for times, by the number of threads; each with its name."""
-    columns = ["device", "dtype", *(["threads"] if time else [])]
+    """Split runs that must not be averaged: by device and dtype and, for times, by machine and number of threads; each with its name."""
+    columns = ["device", "dtype", *(["threads", "machine"] if time else [])]
     # A run that ended before it had its threads goes with the others of its device.
     usual = runs.groupby("device").threads.transform("median")
-    for values, group in runs.assign(threads=runs.threads.fillna(usual).fillna(0).astype(int)).groupby(columns, sort=True):
-        threads = f", {values[2]} thread{'s' * (values[2] != 1)}" if time and values[2] else ""
-        yield f"{values[0]}{threads}, {values[1]}", group
+    runs = runs.assign(threads=runs.threads.fillna(usual).fillna(0).astype(int), machine=runs.machine.astype(object).fillna(""))
+    for (device, dtype, *more), group in runs.groupby(columns, sort=True):
+        threads = f", {more[0]} thread{'s' * (more[0] != 1)}" if more and more[0] else ""
+        machine = f" ({more[1]})" if more and more[1] else ""
+        yield f"{device}{machine}{threads}, {dtype}", group
 
 
 def has_failed(status: pd.Series) -> np.ndarray:

@@ -157,10 +157,12 @@ def kept_maps(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Ite
     import numpy as np
 
     runs = runs[runs.status == "ok"]
-    kept = {path.stem: path for folder in folders(*dirs) for path in (folder / "outputs").glob("*.npz")}
-    runs = runs[runs.key.isin(kept)].sort_values("seed")
-    for solver, key in runs.drop_duplicates("solver_label").sort_values("solver_label")[["solver_label", "key"]].itertuples(index=False):
-        with np.load(kept[key]) as file:
+    kept = {(folder.name, path.stem): path for folder in folders(*dirs) for path in (folder / "outputs").glob("*.npz")}
+    here = [run in kept for run in zip(runs.batch, runs.key, strict=True)]
+    runs = runs.loc[here, :].sort_values("seed")
+    for run in runs.drop_duplicates("solver_label").sort_values("solver_label").itertuples():
+        solver = run.solver_label
+        with np.load(kept[run.batch, run.key]) as file:
             arrays = dict(file)
         if all(arrays[name].ndim == 2 and arrays[name].shape[1] == 2 for name in ("x", "pushed")):
             yield solver, arrays
@@ -248,7 +250,8 @@ def _scale(ax: Axes, which: Literal["x", "y"], values: pd.Series) -> None:
     low, high = float(values.min()), float(values.max())
     if low <= 0:
         if low < high:
-            ax.set_yscale("symlog", linthresh=max(-low, high) / 1000)
+            set_scale = ax.set_xscale if which == "x" else ax.set_yscale
+            set_scale("symlog", linthresh=max(-low, high) / 1000)
         return
     widen = max(1.0, 10 * low / high) ** 0.5 * (high / low) ** 0.06
     low, high = low / widen, high * widen

@@ -24,6 +24,8 @@ class Hostile(Solver):
 
     def supports(self, problem: Problem) -> str | None:
         """Refuse on demand."""
+        if self.act == "refuse_oddly":
+            return True  # pyright: ignore[reportReturnType]
         return "does not feel like it" if self.act == "refuse" else None
 
     def fit(self, problem: Problem, run) -> Transport:
@@ -172,7 +174,63 @@ class Hostile(Solver):
         import torch
 
         draws = float(torch.rand(1)) + random.random() + np.random.rand()  # noqa: NPY002
-        return Transport(push=lambda x: x.clone(), info={"draws": draws})
+        mine, common = torch.randn(99, generator=run.generator), torch.randn(99)
+        alike = float(torch.corrcoef(torch.stack([mine, common]))[0, 1])
+        return Transport(push=lambda x: x.clone(), info={"draws": draws, "alike": alike})
+
+    def _keep_memory(self, problem, run):
+        hoard = bytearray(os.urandom(1 << 20)) * 300
+        return Transport(push=lambda x: x + 0 * hoard[0])
+
+    def _lazy_plan(self, problem, run):
+        def plan(pair):
+            time.sleep(self.seconds)
+            return pair.a[:, None] * pair.b
+
+        return Transport(plan=plan)
+
+    def _lazy_first_plan(self, problem, run):
+        trained = []
+
+        def plan(pair):
+            if not trained:
+                time.sleep(self.seconds)
+                trained.append(True)
+            return pair.a[:, None] * pair.b
+
+        return Transport(plan=plan)
+
+    def _negative_plan(self, problem, run):
+        def plan(pair):
+            plan = pair.a[:, None] * pair.b
+            plan[0, 0] -= 1
+            plan[0, 1] += 1
+            return plan
+
+        return Transport(plan=plan)
+
+    def _spoil_problem(self, problem, run):
+        problem.x.zero_()
+        problem.y.zero_()
+        return Transport(plan=lambda pair: pair.a[:, None] * pair.b)
+
+    def _plain_plan(self, problem, run):
+        return Transport(plan=lambda pair: pair.a[:, None] * pair.b)
+
+    def _gradients(self, problem, run):
+        import torch
+
+        weight = torch.ones(2, requires_grad=True)
+        return Transport(push=lambda x: x * weight)
+
+    def _allocate_at_once(self, problem, run):
+        import torch
+
+        return Transport(push=lambda x: torch.empty(10**14))
+
+    def _close_stderr(self, problem, run):
+        sys.stderr.close()
+        raise RuntimeError("nobody hears")
 
     def _hold_memory(self, problem, run):
         hoard = bytearray(os.urandom(1 << 20)) * 300
