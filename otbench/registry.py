@@ -62,7 +62,7 @@ class Entry:
     cls: type
     origin: Path
 
-    @property
+    @functools.cached_property
     def source_hash(self) -> str:
         """SHA-256 prefix of the files of the class and of its bases (`Task` and `Solver` apart): tells stale rows from current ones."""
         digest = hashlib.sha256()
@@ -71,7 +71,7 @@ class Entry:
                 digest.update(Path(inspect.getfile(cls)).read_bytes())
         return digest.hexdigest()[:12]
 
-    @property
+    @functools.cached_property
     def parameters(self) -> dict[str, Any]:
         """Parameters and their defaults, a whole number standing for a float made one."""
         types_ = typing.get_type_hints(self.cls)
