@@ -112,7 +112,7 @@ def _check(solver: Selection, plugins: tuple[str, ...], limits: execute.Limits) 
     specs.sort(key=lambda spec: spec.task.label)
     jobs = [{**spec.job(), "contract": True} for spec in specs]
     skipped = 0
-    for event in execute.execute(jobs, slots=1, limits=limits, preload=preloaded(entry.cls.needs, True), plugins=plugins, device="cpu"):
+    for event in execute.execute(jobs, slots=1, limits=limits, preload=preloaded(entry.cls.needs, True), plugins=plugins):
         if isinstance(event, execute.Started):
             continue
         label, fields = specs[event.id].task.label, event.fields

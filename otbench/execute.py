@@ -85,23 +85,22 @@ def core_sets(jobs: int) -> list[list[int]]:
 
 
 def execute(
-    jobs: Sequence[dict[str, Any]], *, slots: int, limits: Limits, preload: Sequence[str], plugins: Sequence[str], device: str
+    jobs: Sequence[dict[str, Any]], *, slots: int, limits: Limits, preload: Sequence[str], plugins: Sequence[str]
 ) -> Generator[Started | Finished, None, None]:
     """Run every job in a process of its own, ``slots`` at a time, and yield what happens. Closing the iterator kills what is running.
 
     Args:
-        jobs: as `RunSpec.job` makes them; ``cpus`` and ``threads`` are set here.
+        jobs: as `RunSpec.job` makes them, all for one device; ``cpus`` and ``threads`` are set here.
         slots: workers at a time.
         limits: per run.
         preload: import names of the frameworks the workers need.
         plugins: as on the command line.
-        device: that all the jobs are on.
     """
     waiting = list(reversed(range(len(jobs))))
     suspects: set[int] = set()
     cpus = core_sets(slots)
     while waiting:
-        with Server(limits, len(cpus[0]), device) as server:
+        with Server(limits, len(cpus[0]), jobs[0]["device"]) as server:
             try:
                 server.start(preload, plugins, len(waiting))
                 while waiting or server.workers or server.ended:

@@ -50,6 +50,11 @@ class RunSpec:
         return hashlib.sha256(json.dumps([*plain, self.seed, self.device, self.dtype]).encode()).hexdigest()[:16]
 
     @property
+    def label(self) -> str:
+        """What a person is told is running."""
+        return f"{self.task.label} x {self.solver.label} seed {self.seed}"
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Import names of everything the run needs."""
         return tuple(dict.fromkeys(("torch", *self.task.entry.cls.needs, *self.solver.entry.cls.needs)))

@@ -188,7 +188,7 @@ class Run:
     Attributes:
         device, dtype: where tensors must live.
         seed: integer seed of the algorithm's own randomness (for JAX and numpy).
-        generator: the same randomness as a torch generator on the device.
+        generator: torch generator on the device for the algorithm's randomness, a stream apart from those of ``seed`` and of torch itself.
     """
 
     device: str

@@ -63,6 +63,7 @@ def machine() -> str:
     return f"{_cpu_model()}, {_cores()} core{'s' * (_cores() != 1)}" + (f", {gpu}" if gpu else "")
 
 
+@cache
 def gpu_query() -> dict[str, str]:
     """Name, driver and clock of the first NVIDIA GPU, empty without one."""
     fields = ("name", "driver_version", "clocks.max.sm")

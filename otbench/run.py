@@ -94,14 +94,14 @@ def run(options: Options, console: Console) -> int:
 def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Options, console: Console) -> bool:
     """Run and record; whether it was interrupted."""
     ready: list[plan.RunSpec] = []
+    where = {"threads": len(execute.core_sets(options.jobs)[0]), "machine": provenance.machine()}
     with Progress(len(todo), options.jobs, console) as progress:
 
         def record(id: int, spec: plan.RunSpec, fields: dict[str, Any]) -> None:
-            threads = len(execute.core_sets(options.jobs)[0])
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            row = {**spec.identity(), "threads": threads, "machine": provenance.machine(), **fields, "batch": folder.path.name, "when": now}
+            row = {**spec.identity(), **where, **fields, "batch": folder.path.name, "when": now}
             folder.append(row)
-            progress.finished(id, f"{spec.task.label} x {spec.solver.label} seed {spec.seed}", row)
+            progress.finished(id, spec.label, row)
 
         for spec in todo:
             lacking = absent(spec.needs)
@@ -117,14 +117,12 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
         limits = execute.Limits(options.timeout_s, options.memory_bytes)
         # What the leaderboard needs is imported while the fork server imports the frameworks.
         threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
-        events = execute.execute(
-            jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins, device=ready[0].device if ready else "cpu"
-        )
+        events = execute.execute(jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins)
         try:
             for event in events:
                 spec = ready[event.id]
                 if isinstance(event, execute.Started):
-                    progress.started(event.id, f"{spec.task.label} x {spec.solver.label} seed {spec.seed}")
+                    progress.started(event.id, spec.label)
                     continue
                 if event.log and (options.keep or event.fields["status"] != Status.OK):
                     folder.save_log(spec.key, event.log)

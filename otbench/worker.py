@@ -233,14 +233,14 @@ class _Bench:
         arrays = {"x": scoring.x, "pushed": pushed.detach(), "target": scoring.known["target_sample"]}
         if "optimal" in scoring.known:
             arrays["optimal"] = scoring.known["optimal"]
-        partial = path.with_suffix(".part")
+        unfinished = path.with_suffix(".part")
         try:
             path.parent.mkdir(exist_ok=True)
-            with open(partial, "wb") as file:
+            with open(unfinished, "wb") as file:
                 np.savez_compressed(file, **{name: array.cpu().numpy() for name, array in arrays.items()})
-            os.replace(partial, path)
+            os.replace(unfinished, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             self.fields["message"] = f"raw output not kept: {error.strerror}"
 
 
@@ -250,11 +250,6 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
     clock.start()
     value = call()
     return value, clock.stop()
-
-
-def _planned(transport: Transport, pair: DiscreteProblem) -> torch.Tensor:
-    assert transport.plan is not None
-    return transport.plan(pair)
 
 
 def _plain(name: str, value: object) -> float | int | str | bool:
