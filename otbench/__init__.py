@@ -29,6 +29,7 @@ from otbench.problem import (  # noqa: E402
     Task,
     Transport,
     Truth,
+    empirical,
 )
 
 
@@ -55,6 +56,7 @@ __all__ = [
     "Task",
     "Transport",
     "Truth",
+    "empirical",
     "load",
 ]
 

@@ -1,8 +1,9 @@
-"""The command line: `otbench run | list | leaderboard | compare | plot | export | check | new`."""
+"""The command line: `otbench run | list | leaderboard | verdicts | compare | plot | show | gallery | export | check | new`."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import textwrap
@@ -10,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from otbench import __version__, plan
+from otbench.data import read_samples
 from otbench.errors import UserError
 from otbench.metrics import METRICS
-from otbench.registry import registry
+from otbench.problem import COSTS
+from otbench.registry import quoted, registry
+from otbench.verdict import TAU
 
 
 DEFAULT_RESULTS = Path("results/runs")
@@ -48,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--suite", default="quick", help="named choice of tasks, solvers and seeds (default: quick)")
     sub.add_argument("-t", "--task", nargs="+", action="extend", help="tasks instead of the suite's: name[param=value,param=[v1,v2]]")
     sub.add_argument("-s", "--solver", nargs="+", action="extend", help="solvers instead of the suite's, likewise")
+    sub.add_argument(
+        "--source", metavar="FILE", help="your own points (npy, npz, csv, parquet), with --target, instead of the suite's tasks"
+    )
+    sub.add_argument("--target", metavar="FILE", help="the points to transport them to")
+    sub.add_argument("--cost", choices=tuple(COSTS), help="between --source and --target (default: sqeuclidean)")
     sub.add_argument("--seeds", type=_count, help="seeds 0 ... N-1 instead of the suite's number")
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="floating point type of the problems")
@@ -58,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "--rerun",
         choices=("missing", "changed", "failed", "all"),
         default="changed",
-        help="beside what was never recorded, do again: nothing (missing), what other source code recorded (changed, the default), "
+        help="beside what was never recorded, do again: nothing (missing), what other source code or data recorded (changed, the default), "
         "also what failed (failed), everything (all)",
     )
     sub.add_argument("--keep", action="store_true", help="keep raw outputs and logs of every run")
@@ -75,15 +84,33 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")
     sub.add_argument("--published", action="store_true", help="show published numbers beside, marked")
 
+    sub = command("verdicts", _verdicts, "Count the verdicts on map runs by task and solver, with the spurious-solution rate.")
+    _add_results(sub)
+    sub.add_argument("--format", choices=("md", "csv", "html", "latex"), default="md")
+    sub.add_argument("--tau", type=_threshold, default=TAU, help=f"threshold of the marginal defects (default: {TAU:g})")
+    sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")
+
     sub = command("compare", _compare, "Compare two results folders, paired by run; exit status 1 on a regression.")
     sub.add_argument("base", type=Path)
     sub.add_argument("new", type=Path)
     sub.add_argument("--factor", type=_factor, default=1.25, help="ratio new / base above which a worsening counts (default: 1.25)")
 
-    sub = command("plot", _plot, "Draw error against time, accuracy-against-time curves, and 2-D maps of kept runs.")
+    sub = command("plot", _plot, "Draw error against time, accuracy-against-time curves, rates of spurious solutions, and 2-D maps.")
     _add_results(sub)
     sub.add_argument("--out", type=Path, default=Path("results/figures"), help="folder for the pictures (default: results/figures)")
     sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")
+
+    sub = command("show", _show, "Draw tasks, and say what they ask and how their answer is known.")
+    sub.add_argument("tasks", nargs="+", metavar="TASK", help="name[param=value,param=[v1,v2]]")
+    sub.add_argument("--seed", type=int, default=0, help="seed of the problem (default: 0)")
+    sub.add_argument("--out", type=Path, default=Path("results/figures"), help="folder for the pictures (default: results/figures)")
+    _add_plugins(sub)
+
+    sub = command("gallery", _gallery, "Write a page of all tasks with their pictures, from what is registered.")
+    sub.add_argument("results", nargs="*", type=Path, help="results folders whose trivial solvers are shown beside (default: none)")
+    sub.add_argument("--out", type=Path, required=True, help="folder for README.md and pictures/")
+    sub.add_argument("--task", action="append", default=[], help="only this task, by name; may be given again")
+    _add_plugins(sub)
 
     sub = command("export", _export, "Write the tables runs, metrics and curves as Parquet and CSV.")
     _add_results(sub)
@@ -124,7 +151,7 @@ def _run(options: argparse.Namespace) -> int:
 
     chosen = Options(
         suite=options.suite,
-        tasks=options.task,
+        tasks=[*(options.task or []), *_own_samples(options)] or None,
         solvers=options.solver,
         seeds=options.seeds,
         device=options.device,
@@ -138,6 +165,22 @@ def _run(options: argparse.Namespace) -> int:
         plugins=tuple(options.plugins),
     )
     return run(chosen, Console(highlight=False))
+
+
+def _own_samples(options: argparse.Namespace) -> list[str]:
+    """The task of ``--source`` and ``--target``, where given. They are read here: what is wrong with them is said before anything runs."""
+    paths = {"source": options.source, "target": options.target}
+    given = [path is not None for path in paths.values()]
+    if not any(given):
+        if options.cost:
+            raise UserError(f"--cost {options.cost} is that of --source and --target: give both, or a task with this cost")
+        return []
+    if not all(given):
+        raise UserError("--source and --target go together: name a file of points for each")
+    cost = options.cost or "sqeuclidean"
+    read_samples(options.source, options.target, cost)
+    files = [f"{name}={quoted(path)}" for name, path in paths.items()]
+    return [f"samples[{','.join(files)},cost={cost}]"]
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -177,6 +220,14 @@ def _leaderboard(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verdicts(options: argparse.Namespace) -> int:
+    from otbench.report.verdicts import verdicts
+    from otbench.store import load
+
+    print(verdicts(load(*options.results), options.task, options.tau, options.format))
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     from otbench.report.compare import compare, render
 
@@ -191,6 +242,22 @@ def _plot(options: argparse.Namespace) -> int:
 
     for path in plot(load(*options.results), options.results, options.out, options.task):
         print(path)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from otbench.gallery import show
+
+    for text in show(options.tasks, options.seed, options.out, tuple(options.plugins)):
+        print(text)
+    return 0
+
+
+def _gallery(options: argparse.Namespace) -> int:
+    from otbench.gallery import gallery
+
+    for line in gallery(options.results, options.out, options.task, tuple(options.plugins)):
+        print(line, flush=True)
     return 0
 
 
@@ -238,6 +305,16 @@ def _factor(text: str) -> float:
     if not factor > 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 1")
     return factor
+
+
+def _threshold(text: str) -> float:
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = 0.0
+    if not 0 < threshold < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return threshold
 
 
 def _seconds(text: str) -> float:

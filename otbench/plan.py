@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from otbench.data import checksum
 from otbench.errors import UserError
 from otbench.registry import Selection, nearest, registry
 from otbench.statuses import Status
@@ -41,6 +43,7 @@ class RunSpec:
     seed: int
     device: str
     dtype: str
+    task_hash: str
     plugins: tuple[str, ...] = ()
 
     @property
@@ -48,6 +51,12 @@ class RunSpec:
         """Hash of the plain values that say what the run is."""
         plain = [self.task.entry.name, self.task.params_json, self.solver.entry.name, self.solver.params_json]
         return hashlib.sha256(json.dumps([*plain, self.seed, self.device, self.dtype]).encode()).hexdigest()[:16]
+
+    @property
+    def problem_key(self) -> str:
+        """Hash of the values that decide the problem and its test points: runs that differ in the solver alone share it."""
+        plain = [self.task.entry.name, self.task.params_json, self.seed, self.device, self.dtype]
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
@@ -73,12 +82,17 @@ class RunSpec:
             "seed": self.seed,
             "device": self.device,
             "dtype": self.dtype,
-            "task_hash": self.task.entry.source_hash,
+            "task_hash": self.task_hash,
             "solver_hash": self.solver.entry.source_hash,
         }
 
-    def job(self, output: str | None = None) -> dict[str, Any]:
-        """What the worker is told: the run, and where to keep its raw output (cores and threads are added by `otbench.execute`)."""
+    def job(self, output: str | None = None, shared: str | None = None) -> dict[str, Any]:
+        """What the worker is told (cores and threads are added by `otbench.execute`).
+
+        Args:
+            output: file to keep the raw output in.
+            shared: folder for what the runs on one problem share.
+        """
         return {
             "task": self.task.entry.name,
             "task_params": dict(self.task.params),
@@ -89,6 +103,7 @@ class RunSpec:
             "dtype": self.dtype,
             "plugins": list(self.plugins),
             "output": output,
+            "floors": f"{shared}/{self.problem_key}.json" if shared else None,
         }
 
 
@@ -128,9 +143,31 @@ def expand(
     tasks: Sequence[Selection], solvers: Sequence[Selection], seeds: int, device: str, dtype: str, plugins: tuple[str, ...] = ()
 ) -> list[RunSpec]:
     """The grid, shuffled (always the same way) so that a drifting machine touches all solvers alike."""
-    runs = [RunSpec(t, s, seed, device, dtype, plugins) for t in tasks for s in solvers for seed in range(seeds)]
+    hashes = [task_hash(task) for task in tasks]
+    runs = [
+        RunSpec(task, solver, seed, device, dtype, of_task, plugins)
+        for task, of_task in zip(tasks, hashes, strict=True)
+        for solver in solvers
+        for seed in range(seeds)
+    ]
     random.Random(0).shuffle(runs)
     return runs
+
+
+def task_hash(task: Selection) -> str:
+    """SHA-256 prefix of what a task is made from: its source code and, where it reads files of the user's own, their content.
+
+    Raises:
+        UserError: such a file cannot be read.
+    """
+    own = [path for path in task.build().files if os.path.isabs(path)]
+    if not own:
+        return task.entry.source_hash
+    try:
+        parts = [task.entry.source_hash, *map(checksum, own)]
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}: make it readable, or name another file") from None
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
 def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], rerun: Rerun) -> list[RunSpec]:
@@ -140,7 +177,7 @@ def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], 
         runs: the plan.
         recorded: the last row of each key.
         rerun: ``missing`` does what was never recorded; ``changed`` (the default of the command) also what was recorded with other source
-            code of the task or the solver; ``failed`` also what failed; ``all`` everything.
+            code of the task or the solver, or other data of the user's own; ``failed`` also what failed; ``all`` everything.
     """
 
     def wanted(run: RunSpec) -> bool:
@@ -149,7 +186,7 @@ def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], 
             return True
         if rerun == "failed" and Status(row["status"]).failed:
             return True
-        hashes = (run.task.entry.source_hash, run.solver.entry.source_hash)
+        hashes = (run.task_hash, run.solver.entry.source_hash)
         return rerun in ("changed", "failed") and (row["task_hash"], row["solver_hash"]) != hashes
 
     return [run for run in runs if wanted(run)]

@@ -30,12 +30,33 @@ class Cost:
     """A named ground cost with its convention.
 
     ``pairwise(x, y)`` takes ``(n, *shape)`` twice to ``(n,)``; ``matrix(x, y)`` takes ``(n, *shape)`` and ``(m, *shape)`` to ``(n, m)``.
+
+    Attributes:
+        power: the cost scales as this power of the distance.
+        embed: the map Q of source points into the target space, where the two spaces differ; the identity otherwise.
     """
 
     name: str
     convention: str
     pairwise: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
     matrix: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
+    power: int = 1
+    embed: Callable[[Tensor], Tensor] = field(default=lambda x: x, repr=False, compare=False)
+
+    def embedded(self, embed: Callable[[Tensor], Tensor]) -> Cost:
+        """The cost c(Q(z), y) between spaces of different shapes, Q being ``embed``."""
+        return Cost(
+            f"embedded-{self.name}",
+            f"{self.convention} with x = Q(z)",
+            lambda z, y: self.pairwise(embed(z), y),
+            lambda z, y: self.matrix(embed(z), y),
+            self.power,
+            embed,
+        )
+
+    def scale(self, variance: float) -> float:
+        """The cost of moving by the standard deviation of a measure of this total variance, in cost units."""
+        return variance ** (self.power / 2)
 
 
 def _sq_pairwise(x: Tensor, y: Tensor) -> Tensor:
@@ -48,16 +69,22 @@ def _sq_matrix(x: Tensor, y: Tensor) -> Tensor:
     return gram.mul_(-2).add_(x.square().sum(1)[:, None]).add_(y.square().sum(1)).clamp_(min=0)
 
 
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    import torch
+
+    return torch.cdist(x, y)
+
+
 def _geodesic(cosine: Tensor) -> Tensor:
     return cosine.clamp(-1, 1).arccos()
 
 
-SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_matrix)
+SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_matrix, power=2)
 EUCLIDEAN = Cost(
     "euclidean",
     "c(x, y) = ||x - y||",
-    lambda x, y: _sq_pairwise(x, y).sqrt(),
-    lambda x, y: _sq_matrix(x, y).sqrt_(),
+    lambda x, y: (x - y).flatten(1).norm(dim=1),  # whose gradient at zero is zero; that of a square root is not a number
+    lambda x, y: _distances(x.flatten(1), y.flatten(1)),
 )
 GEODESIC = Cost(
     "geodesic",
@@ -78,6 +105,8 @@ class Measure:
         mean: ``(d,)`` where known exactly.
         cov: ``(d, d)`` where known exactly.
         variance: total variance E||y - E y||^2 where known (exactly, or as an official reference value).
+        held_out: ``held_out(n, generator)`` gives points kept for scoring, where the measure is known by a finite sample only: at most
+            ``n`` of them, without repetition, in random order.
     """
 
     shape: tuple[int, ...]
@@ -85,10 +114,15 @@ class Measure:
     mean: Tensor | None = field(default=None, repr=False)
     cov: Tensor | None = field(default=None, repr=False)
     variance: float | None = None
+    held_out: Callable[[int, torch.Generator], Tensor] | None = field(default=None, repr=False)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``(n, *shape)`` independent points, on the generator's device."""
         return self.draw(n, generator)
+
+    def sample_test(self, n: int, generator: torch.Generator) -> Tensor:
+        """Points to score on: ``(n, *shape)`` independent ones, or where the measure is a finite sample at most ``n`` held-out ones."""
+        return (self.held_out or self.draw)(n, generator)
 
     @property
     def dim(self) -> int:
@@ -99,6 +133,19 @@ class Measure:
         return total
 
 
+def empirical(train: Tensor, held_out: Tensor) -> Measure:
+    """The measure known by a finite sample: ``train`` is drawn from with replacement, ``held_out`` is kept for scoring."""
+    import torch
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return train[torch.randint(len(train), (n,), generator=generator, device=generator.device)]
+
+    def draw_test(n: int, generator: torch.Generator) -> Tensor:
+        return held_out[torch.randperm(len(held_out), generator=generator, device=generator.device)[:n]]
+
+    return Measure(tuple(train.shape[1:]), draw, held_out=draw_test)
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is known of the answer, and how it is known.
@@ -107,16 +154,41 @@ class Truth:
         certificate: ``closed_form`` (a formula), ``brenier`` (the gradient of an explicit convex potential), ``dual_certificate``
             (plan cost = dual cost), ``lp`` (exact on the given points) or ``entropic``.
         cost: optimal transport cost in cost units.
+        cost_error: standard error of ``cost``, where it is an estimate.
         map: the optimal map, ``(n, *source shape) -> (n, *target shape)``; absent where there is none or it is not unique.
-        plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one.
-        potential: a Kantorovich potential on the source side, ``(n, *shape) -> (n,)``.
+        no_map: why there is no ``map`` to score against: no optimal map exists, or it is not unique.
+        pairs: ``pairs(n, generator)`` draws ``(x, y)`` from an optimal plan, ``(n, *source shape)`` and ``(n, *target shape)``; not needed
+            beside ``map``.
+        potential: a Kantorovich potential f on the source side, ``(n, *shape) -> (n,)``.
+        target_potential: the potential g on the target side: f(x) + g(y) <= c(x, y), with equality on the optimal plan; minus infinity
+            where no finite value will do.
+        smoothed_cost: ``smoothed_cost(sigma)`` is the optimal cost from the source convolved with N(0, sigma^2 I).
+        atoms: ``(k, *target shape)``, where the target is a discrete measure.
+        branches: ``branches(x)`` is ``(2, n, *target shape)``, where the optimal plan sends x to either image with probability one half.
+        spurious: a map that is optimal against the true ``target_potential`` and yet does not push the source to the target.
+        plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse COO where a dense one would be too large.
+        eps: strength of the entropic regularisation in cost units, for the certificate ``entropic``.
     """
 
     certificate: str
     cost: float | None = None
     map: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
-    plan: Tensor | None = field(default=None, repr=False)
+    cost_error: float = 0.0
+    no_map: str = ""
+    pairs: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     potential: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    target_potential: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    smoothed_cost: Callable[[float], float] | None = field(default=None, repr=False)
+    atoms: Tensor | None = field(default=None, repr=False)
+    branches: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    spurious: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    plan: Tensor | None = field(default=None, repr=False)
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a map that is declared absent: no solver is scored against one optimum among many."""
+        if self.map is not None and self.no_map:
+            raise ValueError(f"a truth has a map or says why not, not both: {self.no_map}")
 
 
 @dataclass(frozen=True)
@@ -129,13 +201,22 @@ class MapProblem:
     cost: Cost
     truth: Truth
 
+    def sample_pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """``n`` independent pairs (x, y) from an optimal plan; None where no plan is known."""
+        if self.truth.pairs is not None:
+            return self.truth.pairs(n, generator)
+        if self.truth.map is None:
+            return None
+        x = self.source.sample(n, generator)
+        return x, self.truth.map(x)
+
 
 @dataclass(frozen=True)
 class DiscreteProblem:
     """Setting *discrete*: two weighted point clouds; find a plan of least cost.
 
     Attributes:
-        x, y: points, ``(n, d)`` and ``(m, d)``.
+        x, y: points, ``(n, *shape)`` and ``(m, *shape)``.
         a, b: weights, ``(n,)`` and ``(m,)``, non-negative, each summing to one.
     """
 
@@ -168,15 +249,20 @@ class Transport:
 
     Attributes:
         push: the map, ``(n, *source shape) -> (n, *target shape)``; required in the map setting. It must act point by point.
-        sample: draws from the plan given x: ``sample(x, k)`` is ``(n, k, *target shape)``.
-        potential: Kantorovich potential on the source side in cost units, ``(n, *shape) -> (n,)``.
-        plan: the coupling of a discrete problem, ``(n, m)``; required in the discrete and amortized settings.
+        sample: draws from the plan given x: ``sample(x, k)`` is ``(n, k, *target shape)``. Where given, the push-forward and the cost are
+            scored on draws, and ``push`` only where the optimal map is unique.
+        potential: Kantorovich potential f on the source side in cost units, ``(n, *shape) -> (n,)``, differentiable by autograd.
+        target_potential: potential g on the target side likewise, f(x) + g(y) <= c(x, y); makes the saddle residuals measurable.
+        sigma: the saddle (``push``, ``target_potential``) is of the source convolved with N(0, sigma^2 I).
+        plan: the coupling of a discrete problem, ``(n, m)``, dense or sparse COO; required in the discrete and amortized settings.
         info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the names.
     """
 
     push: Callable[[Tensor], Tensor] | None = None
     sample: Callable[[Tensor, int], Tensor] | None = None
     potential: Callable[[Tensor], Tensor] | None = None
+    target_potential: Callable[[Tensor], Tensor] | None = None
+    sigma: float = 0.0
     plan: Callable[[DiscreteProblem], Tensor] | None = None
     info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 

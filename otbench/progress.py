@@ -83,6 +83,7 @@ def _result(row: Mapping[str, Any]) -> str:
     if row["status"] != Status.OK:
         return str(row["message"])
     shown = [f"{name} {row[f'metric_{name}']:.4g}" for name in ("l2_uvp", "cost_gap") if f"metric_{name}" in row]
+    shown += [row["verdict"]] if row.get("verdict") else []
     return "  ".join([*shown, f"fit {row['fit_cold_s']:.3g} s", *([row["message"]] if row["message"] else [])])
 
 

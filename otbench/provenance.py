@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from otbench.data import checksum, folders
 
 
 PACKAGES = ("otmapbench", "torch", "jax", "jaxlib", "ott-jax", "pot", "numpy", "scipy", "pandas")
@@ -52,7 +53,7 @@ def collect(command: Sequence[str], suite: str, device: str, threads: int, jobs:
         "threads": threads,
         "jobs": jobs,
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-        "data_sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in data_files},
+        "data_sha256": {_data_name(path): checksum(path) for path in data_files},
     }
 
 
@@ -76,6 +77,11 @@ def gpu_query() -> dict[str, str]:
         return {}
     lines = answer.stdout.strip().splitlines() if answer.returncode == 0 else []
     return dict(zip(fields, (value.strip() for value in lines[0].split(",")), strict=False)) if lines else {}
+
+
+def _data_name(path: Path) -> str:
+    """The path inside the data folder; of a file elsewhere, from the current folder."""
+    return next((str(path.relative_to(folder)) for folder in folders() if path.is_relative_to(folder)), os.path.relpath(path))
 
 
 def _git() -> dict[str, Any]:

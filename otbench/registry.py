@@ -274,7 +274,14 @@ def _type_name(annotation: Any) -> str:
     return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
 
 
+def quoted(text: str) -> str:
+    """A Python literal of the text in which quotes stand at its ends only, so that a selection can hold it."""
+    return repr(text).replace("\\'", "\\x27")
+
+
 def _show(value: Any) -> str:
+    if isinstance(value, str) and set(value) & set("[](),'\""):
+        return quoted(value)
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 

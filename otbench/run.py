@@ -6,6 +6,7 @@ import importlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
             folder.append(row)
             progress.finished(id, spec.label, row)
 
+        shared = tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True)
         for spec in todo:
             lacking = absent(spec.needs)
             if lacking is None:
@@ -111,7 +113,7 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
                 record(-1, spec, {"status": Status.MISSING, "message": lacking})
 
         outputs = [str(folder.output_path(spec.key)) if options.keep else None for spec in ready]
-        jobs = [spec.job(output) for spec, output in zip(ready, outputs, strict=True)]
+        jobs = [spec.job(output, shared.name) for spec, output in zip(ready, outputs, strict=True)]
         needs = {name for spec in ready for name in spec.needs}
         preload = preloaded(needs, any(spec.task.entry.cls.setting == "map" for spec in ready))
         limits = execute.Limits(options.timeout_s, options.memory_bytes)
@@ -137,6 +139,7 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
             return True
         finally:
             events.close()  # kills what is running
+            shared.cleanup()
 
 
 def preloaded(needs: Collection[str], scores_maps: bool) -> list[str]:

@@ -1,18 +1,31 @@
 """From a problem and what a solver returned to the named arrays that metrics are functions of.
 
-Arrays of a map run: ``x`` test points; ``pushed`` T(x); ``optimal`` T*(x); ``cost_pushed``, ``cost_optimal`` c(x, T(x)) and c(x, T*(x))
-(where the map is unknown, the optimal cost); ``target_variance``; ``pushed_sample``, ``target_sample`` and ``target_floor`` for the
-push-forward. Arrays of one discrete pair: ``plan``, ``rounded_plan``, ``optimal_plan``, ``cost_matrix``, ``a``, ``b``, ``ot_cost``.
+Arrays of a map run, where they are known:
+
+* ``start`` test points in the target's space, ``pushed`` T(x), ``optimal`` T*(x), ``target_variance``, ``target_scale``, ``atoms``;
+* ``cost_pushed`` c(x, y) of the images y: T(x), or draws from a stochastic plan; ``cost_optimal`` c(x, T*(x)), or the optimal cost alone,
+  with its ``cost_error``; ``cost_scale``;
+* ``pushed_sample``, ``target_sample`` of equal size, ``target_discrepancy`` between them, ``target_floors`` between fresh target samples;
+* ``branch_position`` of the images on the line that joins the branches (at -1 and 1), ``branch_rest`` their squared distance from it,
+  ``branch_draws`` positions of several images of one x;
+* ``gradient``, ``optimal_gradient`` of the potentials on the source side;
+* ``inner_values`` c(x, T(x)) - g(T(x)), ``target_values`` g(y), ``c_transform`` g^c(x), ``saddle_cost``, ``earlier_saddle_value``.
+
+Arrays of one discrete pair: ``plan``, ``optimal_plan``, ``a``, ``b``, ``rounded_cost``, ``ot_cost``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otbench import metrics
 from otbench.errors import DivergedError, InvalidOutputError
-from otbench.problem import DiscreteProblem, MapProblem
+from otbench.problem import DiscreteProblem, MapProblem, Transport
 
 
 if TYPE_CHECKING:
@@ -23,73 +36,275 @@ if TYPE_CHECKING:
 TEST_POINTS = 16384  # pushed and scored against the true map, as many as the official W2 benchmark takes
 GAP_POINTS = 1024  # per sample of the target gap, exact W2^2
 SLICED_GAP_POINTS = 4096  # per sample of the target gap, sliced W2^2
+FLOORS = 20  # pairs of fresh target samples
+REFERENCE_POINTS = 65536  # for what is not known in closed form: the variance of a target, the optimal cost
+GRADIENT_POINTS = 4096
+SADDLE_POINTS = 2048
+POOL = 4096  # target points among which the c-transform is sought first
+DESCENT_STEPS = 50
+DRAWS = 64  # images of one x of a stochastic plan
+DRAWN_POINTS = 256
+COORDINATES = 2**27  # most coordinates of one sample: where a point is an image, fewer of them are drawn
+UNBOUNDED = -1e30  # of a c-transform that has no minimum: a number, so that the gaps are numbers
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
-REFERENCE_POINTS = 65536  # for the variance of a target that is not known in closed form
 
 
 class MapScoring:
-    """Test points of a map problem, drawn once per run from the test stream, and the arrays that do not depend on the solver."""
+    """Test points of a map problem, drawn once per run from the test stream, and the arrays that do not depend on the solver.
 
-    def __init__(self, problem: MapProblem, generator: torch.Generator) -> None:
-        truth = problem.truth
-        self.problem = problem
-        self.x = problem.source.sample(TEST_POINTS, generator)
-        self.known: dict[str, Any] = {"x": self.x}
+    Args:
+        problem: what is solved.
+        generator: the test stream.
+        floors: file that the floors of this very problem and stream are shared through; they are the same for every solver.
+    """
+
+    def __init__(self, problem: MapProblem, generator: torch.Generator, floors: Path | None = None) -> None:
+        truth, target, cost = problem.truth, problem.target, problem.cost
+        self.problem, self.generator = problem, generator
+        self.x = problem.source.sample_test(_at_most(TEST_POINTS, problem), generator)
+        self.known: dict[str, Any] = {"start": cost.embed(self.x), "cost_error": truth.cost_error}
+        variance = target.variance
+        if variance is None:
+            points = target.sample(_at_most(REFERENCE_POINTS, problem), generator)
+            variance = float(points.double().flatten(1).var(0, correction=0).sum())
+        self.known |= {"target_variance": variance, "cost_scale": cost.scale(variance)}
         if truth.map is not None:
             self.known["optimal"] = truth.map(self.x)
-            self.known["cost_optimal"] = problem.cost.pairwise(self.x, self.known["optimal"])
+            self.known["cost_optimal"] = cost.pairwise(self.x, self.known["optimal"])
         elif truth.cost is not None:
             self.known["cost_optimal"] = self.x.new_tensor(truth.cost)
-        if problem.target.variance is not None:
-            self.known["target_variance"] = problem.target.variance
-        else:
-            points = problem.target.sample(REFERENCE_POINTS, generator)
-            self.known["target_variance"] = float(points.double().flatten(1).var(0, correction=0).sum())
-        gap_points = GAP_POINTS if problem.target.dim <= metrics.EXACT_DIM else SLICED_GAP_POINTS
-        target_sample, target_again = (problem.target.sample(gap_points, generator) for _ in range(2))
-        self.known["target_sample"] = target_sample
-        self.known["target_floor"] = metrics.discrepancy(target_again, target_sample)
+        elif (pairs := problem.sample_pairs(_at_most(REFERENCE_POINTS, problem), generator)) is not None:
+            costs = cost.pairwise(*pairs).double()
+            self.known["cost_optimal"] = costs.mean()
+            self.known["cost_error"] = float(costs.std()) / len(costs) ** 0.5
+        if truth.atoms is not None:
+            self.known["atoms"] = truth.atoms
+        points = GAP_POINTS if target.dim <= metrics.EXACT_DIM else _at_most(SLICED_GAP_POINTS, problem)
+        self.known["target_sample"], _ = self._two_samples(min(points, len(self.x)), generator)
+        self.known["target_floors"] = self._floors(floors)
+        self.known["target_scale"] = self._target_scale()
+        self.pool = target.sample_test(_at_most(POOL, problem), generator)
 
-    def arrays(self, pushed: Tensor) -> dict[str, Any]:
-        """Every named array of the run, given T(x).
+    def score(self, transport: Transport, pushed: Tensor, earlier: float | None = None) -> dict[str, float]:
+        """Every metric that applies.
+
+        Args:
+            transport: what the solver returned.
+            pushed: its push of the test points.
+            earlier: saddle value at nine tenths of the training, where the solver offered checkpoints.
 
         Raises:
-            InvalidOutputError: wrong type, shape, dtype or device.
+            InvalidOutputError: an output of the wrong type, shape, dtype or device.
             DivergedError: values that are not finite.
         """
-        check_output("push", pushed, (len(self.x), *self.problem.target.shape), like=self.x)
-        pushed = pushed.detach()
+        images = self._images(transport, self._checked(pushed))
         sample = self.known["target_sample"]
-        return {
-            **self.known,
-            "pushed": pushed,
-            "cost_pushed": self.problem.cost.pairwise(self.x, pushed),
-            "pushed_sample": pushed[: len(sample)],
+        arrays = {
+            **self._pushed_arrays(pushed, images),
+            "pushed_sample": images[: len(sample)],
+            "target_discrepancy": metrics.discrepancy(images[: len(sample)], sample),
+            **self._branch_arrays(transport, images),
+            **self._gradients(transport),
         }
+        if transport.target_potential is not None and "cost_optimal" in self.known:
+            x, y = self._saddle(transport, images)
+            arrays |= {**self._saddle_values(transport, x, y), **self._saddle_optimum(transport, x, y)}
+            if earlier is not None:
+                arrays["earlier_saddle_value"] = earlier
+        return metrics.score({**self.known, **arrays})
+
+    def score_checkpoint(self, transport: Transport) -> dict[str, float]:
+        """The metrics that are cheap enough to be curves."""
+        assert transport.push is not None
+        pushed = self._checked(transport.push(self.x.clone()))
+        images = self._images(transport, pushed)
+        arrays = {**self._pushed_arrays(pushed, images), **self._gradients(transport)}
+        if transport.target_potential is not None:
+            arrays |= self._saddle_values(transport, *self._saddle(transport, images))
+        return metrics.score({**self.known, **arrays}, curve_only=True)
+
+    def _checked(self, pushed: Tensor) -> Tensor:
+        check_output("push", pushed, (len(self.x), *self.problem.target.shape), like=self.x)
+        return pushed.detach()
+
+    def _images(self, transport: Transport, pushed: Tensor) -> Tensor:
+        """One draw from the solver's plan for every test point; of a map, its push."""
+        if transport.sample is not None:
+            return self._draws(transport.sample, self.x, 1)[:, 0]
+        if transport.sigma > 0:
+            assert transport.push is not None
+            return self._checked(transport.push(self._smoothed(self.x, transport.sigma)))
+        return pushed
+
+    def _draws(self, sample: Callable[[Tensor, int], Tensor], x: Tensor, k: int) -> Tensor:
+        drawn = sample(x.clone(), k)
+        check_output("sample", drawn, (len(x), k, *self.problem.target.shape), like=x)
+        return drawn.detach()
+
+    def _smoothed(self, x: Tensor, sigma: float) -> Tensor:
+        import torch
+
+        return x + sigma * torch.randn(x.shape, generator=self.generator, device=x.device, dtype=x.dtype)
+
+    def _pushed_arrays(self, pushed: Tensor, images: Tensor) -> dict[str, Any]:
+        return {"pushed": pushed, "cost_pushed": self.problem.cost.pairwise(self.x, images)}
+
+    def _branch_arrays(self, transport: Transport, images: Tensor) -> dict[str, Any]:
+        branches = self.problem.truth.branches
+        if branches is None:
+            return {}
+        position, rest = _on_branches(branches(self.x), images)
+        arrays = {"branch_position": position, "branch_rest": rest, "branch_draws": position[:, None]}
+        if transport.sample is not None or transport.sigma > 0:
+            x = self.x[:DRAWN_POINTS].repeat_interleave(DRAWS, 0)
+            if transport.sample is not None:
+                drawn = self._draws(transport.sample, self.x[:DRAWN_POINTS], DRAWS).flatten(0, 1)
+            else:
+                assert transport.push is not None
+                drawn = transport.push(self._smoothed(x, transport.sigma)).detach()
+            arrays["branch_draws"] = _on_branches(branches(x), drawn)[0].reshape(-1, DRAWS)
+        return arrays
+
+    def _gradients(self, transport: Transport) -> dict[str, Any]:
+        """Of the potentials at source points; in the cost ||x - y|| they are the directions of transport."""
+        true = self.problem.truth.potential
+        if transport.potential is None or true is None or self.problem.cost.power != 1:
+            return {}
+        x = self.x[:GRADIENT_POINTS]
+        gradient = _gradient(transport.potential, x)
+        check_output("the gradient of potential", gradient, tuple(x.shape), like=x)
+        return {"gradient": gradient, "optimal_gradient": _gradient(true, x)}
+
+    def _saddle(self, transport: Transport, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Points of the source that the solver's potential is for, smoothed where it says so, and their images."""
+        x = self.x[:SADDLE_POINTS]
+        if transport.sigma == 0:
+            return x, images[: len(x)]
+        assert transport.push is not None
+        x = self._smoothed(x, transport.sigma)
+        return x, transport.push(x.clone()).detach()
+
+    def _saddle_values(self, transport: Transport, x: Tensor, y: Tensor) -> dict[str, Any]:
+        """The terms of the saddle's objective."""
+        import torch
+
+        g = transport.target_potential
+        assert g is not None
+        with torch.no_grad():
+            of_images, of_target = g(y), g(self.pool)
+        check_output("target_potential", of_images, (len(y),), like=x)
+        check_output("target_potential", of_target, (len(self.pool),), like=x)
+        return {"inner_values": self.problem.cost.pairwise(x, y) - of_images, "target_values": of_target}
+
+    def _saddle_optimum(self, transport: Transport, x: Tensor, y: Tensor) -> dict[str, Any]:
+        """What the saddle is measured against; nothing where the optimal cost of the smoothed problem is unknown."""
+        g, smoothed = transport.target_potential, self.problem.truth.smoothed_cost
+        assert g is not None
+        if transport.sigma == 0:
+            cost = float(self.known["cost_optimal"].double().mean())
+        elif smoothed is not None:
+            cost = smoothed(transport.sigma)
+        else:
+            return {}
+        return {"c_transform": c_transform(self.problem.cost, g, x, y, self.pool), "saddle_cost": cost}
+
+    def _target_scale(self) -> float:
+        """The target gap that counts as a whole one: the target's variance, or the gap of the known spurious map where that is less."""
+        variance, spurious = self.known["target_variance"], self.problem.truth.spurious
+        if spurious is None:
+            return variance
+        sample = self.known["target_sample"]
+        gap = metrics.discrepancy(spurious(self.x[: len(sample)]), sample) - float(self.known["target_floors"].mean())
+        return min(variance, gap)
+
+    def _two_samples(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Two target samples of at most ``n`` points, without a point in common where the target is a finite sample."""
+        points = self.problem.target.sample_test(2 * n, generator)
+        half = len(points) // 2
+        return points[:half], points[half : 2 * half]
+
+    def _floors(self, shared: Path | None) -> Tensor:
+        """Discrepancies of fresh target samples of the size of ``target_sample``, from a stream of their own."""
+        import torch
+
+        if shared is not None and shared.exists():
+            return torch.tensor(json.loads(shared.read_text()), dtype=torch.float64)
+        stream = torch.Generator(self.generator.device).manual_seed(self.generator.initial_seed() + 1)
+        n = len(self.known["target_sample"])
+        floors = [metrics.discrepancy(*self._two_samples(n, stream)) for _ in range(FLOORS)]
+        if shared is not None:
+            with contextlib.suppress(OSError):  # a saving of time, nothing more
+                part = shared.with_suffix(f".{os.getpid()}")
+                part.write_text(json.dumps(floors))
+                os.replace(part, shared)
+        return torch.tensor(floors, dtype=torch.float64)
 
 
-def score_map(scoring: MapScoring, pushed: Tensor, curve_only: bool = False) -> dict[str, float]:
-    """Metrics of one push of the test points."""
-    return metrics.score(scoring.arrays(pushed), curve_only)
+def c_transform(cost: Any, g: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, pool: Tensor) -> Tensor:
+    """``(n,)`` upper bounds of min_y c(x, y) - g(y) that gradient descent makes tight (the pool alone is biased upwards).
+
+    Args:
+        cost: the problem's cost.
+        g: potential on the target side.
+        x: ``(n, *source shape)``.
+        start: ``(n, *target shape)``, a candidate for each x.
+        pool: ``(m, *target shape)``, candidates for all.
+    """
+    import torch
+
+    with torch.no_grad():
+        rows = max(1, 2**24 // len(pool))
+        best = torch.cat([(cost.matrix(part, pool) - g(pool)).argmin(1) for part in x.split(rows)])
+        candidates = torch.stack([start, pool[best]])
+
+    def objective(y: Tensor) -> Tensor:
+        return cost.pairwise(x, y) - g(y)
+
+    with torch.no_grad():
+        stay = cost.embed(x)
+        least = cost.pairwise(x, stay) - g(stay)  # where a 1-Lipschitz potential of the cost ||x - y|| has its minimum, a kink
+    for candidate in candidates:
+        y = candidate.detach().clone()
+        step = y.new_full((len(y), *(1,) * (y.ndim - 1)), 0.5)
+        value = objective(y).detach()
+        for _ in range(DESCENT_STEPS):
+            y.requires_grad_()
+            (slope,) = torch.autograd.grad(objective(y).sum(), y)
+            with torch.no_grad():
+                moved = y - step * slope
+                trial = objective(moved)
+                better = (trial < value).reshape(step.shape)
+                y = torch.where(better, moved, y.detach())
+                value = torch.where(better.flatten(), trial, value)
+                step *= torch.where(better, 1.2, 0.5)
+        least = torch.minimum(least, value)
+    return least.clamp(min=UNBOUNDED)
 
 
 def score_plans(pairs: Sequence[DiscreteProblem], plans: Sequence[Tensor]) -> dict[str, float]:
     """Metrics of the plans of discrete pairs, averaged over the pairs (those where it is defined)."""
     values: dict[str, list[float]] = {}
     for pair, plan in zip(pairs, plans, strict=True):
-        check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
-        a, b, plan = pair.a.double(), pair.b.double(), plan.detach().double()
-        if plan.min() < -NEGATIVE * plan.max():
-            raise InvalidOutputError(f"plan has negative entries, down to {float(plan.min()):.3g}: a coupling has none")
-        arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b, "rounded_plan": metrics.round_plan(plan, a, b)}
-        arrays["cost_matrix"] = pair.cost.matrix(pair.x.double(), pair.y.double())
-        if pair.truth.plan is not None:
-            arrays["optimal_plan"] = pair.truth.plan.double()
-        if pair.truth.cost is not None:
-            arrays["ot_cost"] = pair.truth.cost
-        for name, value in metrics.score(arrays).items():
+        for name, value in metrics.score(_plan_arrays(pair, plan)).items():
             values.setdefault(name, []).append(value)
     return {name: sum(of_pairs) / len(of_pairs) for name, of_pairs in values.items()}
+
+
+def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
+    check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
+    x, y, a, b, plan = pair.x.double(), pair.y.double(), pair.a.double(), pair.b.double(), plan.detach().double()
+    held = metrics.entries(plan)
+    if held.min() < -NEGATIVE * held.max():
+        raise InvalidOutputError(f"plan has negative entries, down to {float(held.min()):.3g}: a coupling has none")
+    arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
+    if pair.truth.plan is not None:
+        arrays["optimal_plan"] = pair.truth.plan.double()
+    if pair.truth.cost is not None:
+        arrays["ot_cost"] = pair.truth.cost
+        arrays["rounded_cost"] = metrics.rounded_cost(
+            plan, a, b, lambda i, j: pair.cost.pairwise(x[i], y[j]), lambda rows: pair.cost.matrix(x[rows], y)
+        )
+    return arrays
 
 
 def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor) -> None:
@@ -104,6 +319,28 @@ def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor)
         raise InvalidOutputError(f"{what} returned a tensor on {value.device}, expected {like.device}")
     if value.dtype != like.dtype:
         raise InvalidOutputError(f"{what} returned {value.dtype}, expected {like.dtype}")
-    if not torch.isfinite(value).all():
-        bad = int((~torch.isfinite(value)).sum())
-        raise DivergedError(f"{what} returned {bad} of {value.numel()} values that are not finite")
+    held = metrics.entries(value)
+    if not torch.isfinite(held).all():
+        bad = int((~torch.isfinite(held)).sum())
+        raise DivergedError(f"{what} returned {bad} of {held.numel()} values that are not finite")
+
+
+def _at_most(points: int, problem: MapProblem) -> int:
+    """Fewer points where one of them is an image."""
+    return max(1, min(points, COORDINATES // max(problem.source.dim, problem.target.dim)))
+
+
+def _on_branches(branches: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Position of the images on the line that joins their branches (at -1 and 1), and squared distance from it; both ``(n,)``."""
+    lower, upper = branches.flatten(2)
+    half, from_middle = (upper - lower) / 2, images.flatten(1) - (upper + lower) / 2
+    position = (from_middle * half).sum(1) / half.square().sum(1)
+    return position, (from_middle - position[:, None] * half).square().sum(1)
+
+
+def _gradient(potential: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    import torch
+
+    x = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(potential(x).sum(), x)[0]

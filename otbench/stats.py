@@ -1,4 +1,5 @@
-"""Statistics of the reports: bootstrap intervals, ranks with their uncertainty, imputation of failures, a paired test, Holm's correction.
+"""Statistics of the reports: bootstrap and Wilson intervals, ranks with their uncertainty, imputation of failures, a paired test, Holm's
+correction.
 
 Everything is deterministic: resampling draws from a generator with a fixed seed, so a table made twice is the same table.
 """
@@ -6,6 +7,7 @@ Everything is deterministic: resampling draws from a generator with a fixed seed
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 
@@ -39,6 +41,23 @@ def bootstrap_interval(
     draws = np.random.default_rng(0).integers(len(sample), size=(resamples, len(sample)))
     low, high = np.quantile((statistic or np.mean)(sample[draws], axis=1), _tails(level))
     return float(low), float(high)
+
+
+def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Score interval of a probability (Wilson 1927), which holds its level with few trials and at rates of 0 and 1.
+
+    Args:
+        successes: how many of the trials.
+        n: number of trials; with none the interval is (0, 1).
+        level: coverage.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z2, failures = NormalDist().inv_cdf((1 + level) / 2) ** 2, n - successes
+    middle, half = successes + z2 / 2, (z2 * (successes * failures / n + z2 / 4)) ** 0.5
+    # Exact where rounding would leave 1e-17: nothing is below a rate of 0 or above one of 1.
+    low, high = (middle - half) / (n + z2), (middle + half) / (n + z2)
+    return low if successes else 0.0, high if failures else 1.0
 
 
 def impute(losses: ArrayLike, failed: ArrayLike, worst: float) -> np.ndarray:

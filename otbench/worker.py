@@ -26,8 +26,9 @@ from otbench.contract import findings
 from otbench.errors import DivergedError, InvalidOutputError, MissingError
 from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Run, Solver, Task, Transport
 from otbench.registry import registry
-from otbench.scoring import MapScoring, score_map, score_plans
+from otbench.scoring import MapScoring, score_plans
 from otbench.statuses import Status
+from otbench.verdict import Verdict, judge
 
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
         with contextlib.suppress(Exception):  # a solver may have closed stderr
             traceback.print_exc()
         result = {"status": status_of(error), "message": describe(error)}
+        if result["status"] == Status.DIVERGED and registry("task", tuple(job["plugins"])).entries[job["task"]].cls.setting == "map":
+            result["verdict"] = Verdict.DIVERGED
     send({"event": "result", **result})
 
 
@@ -132,14 +135,17 @@ class _Bench:
 
         with self._booked("problem_s"):
             generator = torch.Generator(self.device).manual_seed(int(self.test_stream.generate_state(1)[0]))
-            scoring = MapScoring(problem, generator)
+            scoring = MapScoring(problem, generator, Path(self.job["floors"]) if self.job["floors"] else None)
         memory, clock = MemoryMeter(), Clock()
+        saddle_values: dict[int, float] = {}
 
         def on_checkpoint(step: int, transport: Transport) -> None:
             with clock.paused() as seconds:
                 memory.pause()
                 if transport.push is not None:
-                    scores = score_map(scoring, transport.push(scoring.x.clone()), curve_only=True)
+                    scores = scoring.score_checkpoint(transport)
+                    if "saddle_value" in scores:
+                        saddle_values[step] = scores["saddle_value"]
                     self.send({"event": "checkpoint", "step": step, "seconds": seconds, **scores})
                 memory.resume()
 
@@ -153,7 +159,8 @@ class _Bench:
         pushed, self.fields["push_cold_s"] = timed(lambda: push(given))
         self._note_memory(memory)
         with self._booked("score_s"):
-            metrics = score_map(scoring, pushed)
+            metrics = scoring.score(transport, pushed, _late(saddle_values))
+            self.fields |= {"verdict": judge(metrics), "no_map": problem.truth.no_map}
             if self.job["output"]:
                 self._keep(Path(self.job["output"]), scoring, pushed)
 
@@ -242,6 +249,13 @@ class _Bench:
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             self.fields["message"] = f"raw output not kept: {error.strerror}"
+
+
+def _late(values: Mapping[int, float]) -> float | None:
+    """The value at the step nearest to nine tenths of the last one, where there is one near."""
+    last = max(values, default=0)
+    near = [step for step in values if 0.8 * last <= step <= 0.95 * last]
+    return values[min(near, key=lambda step: abs(step - 0.9 * last))] if near else None
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:

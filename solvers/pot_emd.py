@@ -1,6 +1,7 @@
 """Exact discrete optimal transport by the network simplex (Bonneel et al. 2011), POT's ``ot.emd``, on the host.
 
-In the map setting a new point goes where the nearest sample point goes: the 1-NN estimator of Manole et al. 2021.
+In the map setting a new point goes where the nearest sample point goes: the 1-NN estimator of Manole et al. 2021. The potential is
+the c-transform of the dual optimum.
 """
 
 from __future__ import annotations
@@ -38,4 +39,4 @@ class PotEmd(DiscreteSolver):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # said by info_optimal
             plan, log = ot.emd(pair.a, pair.b, pair.cost.matrix(pair.x, pair.y), numItermax=self.max_iters, log=True)
-        return Coupling(plan, info={"optimal": log["warning"] is None})
+        return Coupling(plan, log["v"], info={"optimal": log["warning"] is None})

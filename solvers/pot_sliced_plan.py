@@ -15,6 +15,9 @@ from otbench import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem, Problem, Run
 from otbench.discrete import Coupling, DiscreteSolver
 
 
+DENSE = 2**24  # entries of the largest plan that is returned as a full matrix
+
+
 @dataclass(frozen=True)
 class PotSlicedPlan(DiscreteSolver):
     """The cheapest, or the average, of the plans along random directions.
@@ -47,12 +50,12 @@ class PotSlicedPlan(DiscreteSolver):
         import ot
         import torch
 
-        cost = pair.cost.matrix(pair.x, pair.y)
+        shape = len(pair.x), len(pair.y)
         clouds = pair.x.flatten(1), pair.y.flatten(1), pair.a, pair.b
         plans = ot.sliced.sliced_plans(*clouds, metric=pair.cost.name, n_projections=self.projections, seed=run.seed)[0]
         if self.plan == "min":
-            plans = [min(plans, key=lambda plan: float(plan.data @ cost[plan.rows, plan.cols]))]
-        total = torch.zeros_like(cost)
-        for plan in plans:
-            total.index_put_((plan.rows, plan.cols), plan.data, accumulate=True)
-        return Coupling(total / len(plans))
+            plans = [min(plans, key=lambda plan: float(plan.data @ pair.cost.pairwise(pair.x[plan.rows], pair.y[plan.cols])))]
+        indices = torch.stack([torch.cat([plan.rows for plan in plans]), torch.cat([plan.cols for plan in plans])])
+        values = torch.cat([plan.data for plan in plans]) / len(plans)
+        total = torch.sparse_coo_tensor(indices, values, shape, check_invariants=True).coalesce()
+        return Coupling(total if shape[0] * shape[1] > DENSE else total.to_dense())

@@ -1,8 +1,15 @@
-"""Gaussian to Gaussian: N(m1, S1) to N(m2, S2), cost ||x - y||^2.
+"""Gaussian to Gaussian: one normal law moved onto another by an affine map.
 
-Truth in closed form (Dowson & Landau 1982): T(x) = m2 + A (x - m1) with A = S1^{-1/2} (S1^{1/2} S2 S1^{1/2})^{1/2} S1^{-1/2}, and
-W2^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^{1/2} S2 S1^{1/2})^{1/2}). A is symmetric positive definite, so T is the gradient of a convex
-potential.
+N(m1, S1) goes to N(m2, S2), two random normal laws on R^d, at the cost ||x - y||^2. Map and cost are known (Dowson & Landau 1982):
+
+    T(x) = m2 + A (x - m1),    A = S1^{-1/2} (S1^{1/2} S2 S1^{1/2})^{1/2} S1^{-1/2},
+    W2^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^{1/2} S2 S1^{1/2})^{1/2}).
+
+A is symmetric positive definite, so T is the gradient of a convex potential phi, hence optimal and unique (Brenier 1991), and the
+Kantorovich potentials are |x|^2 - 2 phi(x) and |y|^2 - 2 phi*(y).
+
+This is what every solver must get: the map is affine, the measures are smooth, and ``linear`` solves it exactly, up to the sampling error
+of the moments. What makes it harder is a large ``condition``, for gradient descent, and a large ``dim``, for solvers that match samples.
 """
 
 from __future__ import annotations
@@ -16,6 +23,8 @@ from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -51,12 +60,24 @@ class Gaussian(Task):
         covs = [root @ root for root in roots]
         cross = _sqrt(roots[0] @ covs[1] @ roots[0])
         inverse_root = np.linalg.inv(roots[0])
-        matrix = torch.as_tensor(inverse_root @ cross @ inverse_root, device=device, dtype=dtype)
+        slope = inverse_root @ cross @ inverse_root
+        matrix, inverse = (torch.as_tensor(array, device=device, dtype=dtype) for array in (slope, np.linalg.inv(slope)))
         cost = float(np.sum((means[0] - means[1]) ** 2) + np.trace(covs[0] + covs[1] - 2 * cross))
         source, target = (_measure(mean, cov, root, device=device, dtype=dtype) for mean, cov, root in zip(means, covs, roots, strict=True))
         assert source.mean is not None and target.mean is not None
         m1, m2 = source.mean, target.mean
-        return MapProblem(source, target, SQEUCLIDEAN, Truth("closed_form", cost, lambda x: m2 + (x - m1) @ matrix))
+
+        def push(x: Tensor) -> Tensor:
+            return m2 + (x - m1) @ matrix
+
+        def potential(x: Tensor) -> Tensor:
+            return x.square().sum(1) - 2 * x @ m2 - ((x - m1) @ matrix * (x - m1)).sum(1)
+
+        def target_potential(y: Tensor) -> Tensor:
+            return y.square().sum(1) - 2 * (y - m2) @ m1 - ((y - m2) @ inverse * (y - m2)).sum(1)
+
+        truth = Truth("closed_form", cost, push, potential=potential, target_potential=target_potential)
+        return MapProblem(source, target, SQEUCLIDEAN, truth)
 
 
 def _random_root(rng: np.random.Generator, dim: int, condition: float) -> np.ndarray:

@@ -1,11 +1,15 @@
-"""Log-sum-exp: N(0, I_d) moved by the gradient of a soft maximum of affine functions, cost ||x - y||^2.
+"""Log-sum-exp: a Gaussian pulled in many directions at once by a smooth map with sharp turns.
 
-T(x) = eps x + sum_k softmax_k((<a_k, x> + b_k) / tau) a_k is the gradient of the convex potential
+N(0, I_d) goes to its image under the gradient of a soft maximum of random affine functions <a_k, x> + b_k, cost ||x - y||^2. Each point is
+pulled towards the slopes a_k of the greatest of them:
 
-    eps |x|^2 / 2 + tau log sum_k exp((<a_k, x> + b_k) / tau),
+    T(x) = eps x + sum_k softmax_k((<a_k, x> + b_k) / tau) a_k,    phi(x) = eps |x|^2 / 2 + tau log sum_k exp((<a_k, x> + b_k) / tau).
 
-hence optimal and unique between N(0, I_d) and its push-forward, which is the target (Brenier 1991). The cost has no closed form. A small
-``tau`` makes T nearly piecewise affine with ``atoms`` pieces: in high dimension solvers match the target and still miss the map.
+T is the gradient of the convex potential phi, hence optimal and unique between N(0, I_d) and its push-forward, which is the target
+(Brenier 1991). The cost has no closed form.
+
+Hard for learned maps and for solvers that match samples: a small ``tau`` makes T nearly piecewise affine with ``atoms`` pieces, and in high
+dimension solvers match the target and still miss the map.
 """
 
 from __future__ import annotations

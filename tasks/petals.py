@@ -1,12 +1,17 @@
-"""Petals: N(0, I_2) to a ring of equal clusters by a discontinuous map, cost ||x - y||^2.
+"""Petals: a Gaussian in the plane cut into sectors that are moved apart to a ring of clusters.
 
-T(x) = eps x + a_k(x), with k(x) = argmax_k <a_k, x> and a_k = radius (cos, sin)(2 pi k / petals): T scales each sector of the plane and
-moves it outwards. The target is its push-forward. T is the gradient of the convex potential eps |x|^2 / 2 + max_k <a_k, x>, hence optimal
-and unique (Brenier 1991). With s = E <a_k(x), x> / radius = sqrt(pi / 2) sin(pi / petals) / (pi / petals),
+N(0, I_2) is cut into equal sectors; T scales each by eps and moves it outwards by radius, cost ||x - y||^2. The target is the push-forward.
+With k(x) = argmax_k <a_k, x> and a_k = radius (cos, sin)(2 pi k / petals),
 
+    T(x) = eps x + a_k(x),    s = E <a_k(x), x> / radius = sqrt(pi / 2) sin(pi / petals) / (pi / petals),
     W2^2 = 2 (1 - eps)^2 - 2 (1 - eps) radius s + radius^2,    E |T(x)|^2 = 2 eps^2 + 2 eps radius s + radius^2.
 
-With eight petals this is a closed-form relative of the eight Gaussians on which generative models are often shown.
+T is the gradient of the convex potential phi(x) = eps |x|^2 / 2 + max_k <a_k, x>, hence optimal and unique (Brenier 1991). The Kantorovich
+potentials are |x|^2 - 2 phi(x) and, on the target, |y|^2 - 2 phi*(y) with phi*(y) = |y - a|^2 / (2 eps), a the nearest a_k.
+
+Hard for solvers that learn a continuous map: T jumps at the edges of the sectors, from one cluster to the next, and a network that cannot
+jump strews points between them. With eight petals this is a closed-form relative of the eight Gaussians on which generative models are
+often shown.
 """
 
 from __future__ import annotations
@@ -63,10 +68,20 @@ class Petals(Task):
         def draw(n: int, generator: torch.Generator) -> Tensor:
             return torch.randn(n, 2, generator=generator, device=generator.device, dtype=dtype)
 
+        def potential(x: Tensor) -> Tensor:
+            return (1 - self.eps) * x.square().sum(1) - 2 * (x @ atoms.T).amax(1)
+
+        def target_potential(y: Tensor) -> Tensor:
+            squared = y.square().sum(1)
+            if self.eps == 0:
+                return squared
+            return squared - (y - atoms[(y @ atoms.T).argmax(1)]).square().sum(1) / self.eps
+
         half_angle = math.pi / self.petals
         reach = self.radius * math.sqrt(math.pi / 2) * math.sin(half_angle) / half_angle  # E <a_k(x), x>
         cost = 2 * (1 - self.eps) ** 2 - 2 * (1 - self.eps) * reach + self.radius**2
         variance = 2 * self.eps**2 + 2 * self.eps * reach + self.radius**2
         source = Measure((2,), draw, mean=zero, cov=eye, variance=2.0)
         target = Measure((2,), lambda n, generator: push(draw(n, generator)), mean=zero, cov=eye * (variance / 2), variance=variance)
-        return MapProblem(source, target, SQEUCLIDEAN, Truth("brenier", cost, push))
+        truth = Truth("brenier", cost, push, potential=potential, target_potential=target_potential)
+        return MapProblem(source, target, SQEUCLIDEAN, truth)

@@ -1,12 +1,18 @@
-"""Weight pairs: many transport problems on one grid, between random smooth histograms, cost ||x - y||^2.
+"""Weight pairs: learn from many transport problems on one grid to answer new ones at once.
 
-Every pair (a, b) asks for min <C, P> over P >= 0 with P 1 = a and P' 1 = b, C the cost matrix of the centres of side x side cells of
-[0, 1]^2. The histograms are independent and positive,
+The mass of one random smooth histogram on a square grid is to be moved to that of another, cost ||x - y||^2, for many pairs (a, b):
+
+    min <C, P>    over P >= 0 with P 1 = a and P' 1 = b,
+
+with C the cost matrix of the centres of side x side cells of [0, 1]^2. The histograms are independent and positive,
 
     a(x) ~ exp(sum_kl c_kl cos(pi k x_1) cos(pi l x_2)),   0 <= k, l <= 3, (k, l) != (0, 0),   c_kl ~ N(0, 1 / (k^2 + l^2)).
 
 Solvers learn from the training pairs, which are not solved, and are scored on the held-out ones, whose truth is the exact linear program
 (network simplex, POT's ``ot.emd``) in float64, on weights as rounded to the dtype asked for.
+
+Each pair alone is easy; hard is to predict without solving. A learned solver has few pairs without answers to generalise from, while the
+optimal plans are sparse and change their support with the weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lift of discrete solvers to the three settings, with solvers that need no library."""
+"""The lift of discrete solvers to the three settings: maps with solvers that need no library, potentials of the linear program."""
 
 # pyright: reportMissingImports=false
 # (otbench/__init__.py lends the package the folders tasks/ and solvers/ of a checkout; a type checker does not see that.)
@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Truth
-from otbench.discrete import CHUNK, Coupling, DiscreteSolver, SinkhornSolver, extend, in_float64, sample_pair
+from otbench.discrete import CHUNK, Coupling, DiscreteSolver, SinkhornSolver, c_transform, extend, in_float64, sample_pair
 from otbench.problem import Run
+from otbench.solvers.pot_emd import PotEmd
 from otbench.tasks.gaussian import Gaussian
 
 
@@ -114,7 +115,7 @@ def test_points_need_not_be_vectors():
     x, y = torch.randn(6, 1, 2, 2, generator=generator).double(), torch.randn(6, 3, 2, 2, generator=generator).double()
     weights = torch.full((6,), 1 / 6, dtype=torch.float64)
     pair = DiscreteProblem(x, weights, y, weights, SQEUCLIDEAN, Truth("none"))
-    assert torch.equal(extend(Coupling(torch.eye(6).double() / 6), pair)(x), y)
+    assert torch.allclose(extend(Coupling(torch.eye(6).double() / 6), pair)(x), y, rtol=1e-14)
 
 
 def test_the_entropic_extension_reproduces_the_rows_of_a_gibbs_plan():
@@ -132,7 +133,7 @@ def test_points_without_mass_are_nobodys_image():
     a[0] = b[0] = 0
     pair = replace(pair, a=a / a.sum(), b=b / b.sum())
     nearest = extend(Coupling(pair.a.diag()), pair)(pair.x)
-    assert torch.isfinite(nearest).all() and torch.equal(nearest[1:], pair.y[1:])
+    assert torch.isfinite(nearest).all() and torch.allclose(nearest[1:], pair.y[1:], rtol=1e-14)
     g = torch.zeros(9, dtype=torch.float64)
     entropic = extend(Coupling(pair.a.diag(), g.index_fill(0, torch.tensor([0]), torch.nan), 0.5), pair)(pair.x)
     without = replace(pair, y=pair.y[1:], b=pair.b[1:])
@@ -157,6 +158,91 @@ def test_nearest_extension_maps_sample_points_to_their_barycentric_image(seed, n
     plan = torch.rand(n, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1e-3
     images = plan @ pair.y / plan.sum(1, keepdim=True)
     torch.testing.assert_close(extend(Coupling(plan), pair)(pair.x + 1e-9), images)
+
+
+costs = pytest.mark.parametrize("cost", [SQEUCLIDEAN, EUCLIDEAN], ids=lambda cost: cost.name)
+
+
+@costs
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_potential_of_the_linear_program_is_feasible_and_attains_its_cost(cost, seed):
+    pair = replace(make_pair(n=60, m=40, dim=3, seed=seed), cost=cost)
+    coupling = PotEmd().couple(pair, make_run())
+    assert coupling.g is not None
+    f, g = c_transform(pair, coupling.g, None), coupling.g
+    primal = float((coupling.plan * cost.matrix(pair.x, pair.y)).sum())
+    assert float(pair.a @ f(pair.x) + pair.b @ g) == pytest.approx(primal, rel=1e-12)
+    for x in (pair.x, make_pair(n=50, m=50, dim=3, seed=seed + 10).x):
+        assert float((f(x)[:, None] + g - cost.matrix(x, pair.y)).max()) <= 1e-12
+
+
+@costs
+def test_the_entropic_potential_gives_the_gibbs_plan_its_row_sums_and_bounds_the_hard_one(cost):
+    pair = replace(make_pair(), cost=cost)
+    eps, dual = 0.7, torch.linspace(-1, 1, len(pair.b), dtype=torch.float64)
+    f, hard, nearly = (c_transform(pair, dual, strength)(pair.x) for strength in (eps, None, 1e-4))
+    rows = (pair.b * ((f[:, None] + dual - cost.matrix(pair.x, pair.y)) / eps).exp()).sum(1)
+    torch.testing.assert_close(rows, torch.ones_like(rows))
+    assert (f >= hard).all()
+    torch.testing.assert_close(nearly, hard, rtol=0, atol=1e-2)
+
+
+@costs
+@pytest.mark.parametrize("eps", [None, 0.5])
+def test_autograd_goes_through_the_potential(cost, eps):
+    pair = replace(make_pair(), cost=cost)
+    dual = torch.linspace(-1, 1, len(pair.b), dtype=torch.float64)
+    points = torch.randn(7, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(c_transform(pair, dual, eps), (points,))
+
+
+def test_the_entropic_map_descends_the_entropic_potential():
+    """For the cost |x - y|^2, T(x) = x - grad f(x) / 2."""
+    pair = make_pair()
+    dual = torch.linspace(-1, 1, len(pair.b), dtype=torch.float64)
+    x = torch.randn(CHUNK + 7, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(c_transform(pair, dual, 0.7)(x).sum(), x)
+    coupling = Coupling(pair.a[:, None] * pair.b, dual, 0.7)
+    torch.testing.assert_close(x.detach() - slope / 2, extend(coupling, pair)(x.detach()))
+
+
+@pytest.mark.parametrize("eps", [None, 0.5])
+def test_points_without_mass_do_not_shape_the_potential(eps):
+    pair = make_pair(n=9, m=9)
+    b = pair.b.index_fill(0, torch.tensor([0]), 0)
+    pair = replace(pair, b=b / b.sum())
+    dual = torch.linspace(-1, 1, 9, dtype=torch.float64).index_fill(0, torch.tensor([0]), torch.nan)
+    without = replace(pair, y=pair.y[1:], b=pair.b[1:])
+    points = make_pair(seed=3).x
+    torch.testing.assert_close(c_transform(pair, dual, eps)(points), c_transform(without, dual[1:], eps)(points))
+
+
+def test_the_potential_between_spaces_of_different_shapes():
+    pair = make_pair(n=8, m=8, dim=3)
+    cost = SQEUCLIDEAN.embedded(lambda z: torch.nn.functional.pad(z.flatten(1), (0, 1)))
+    pair = replace(pair, x=pair.x[:, :2].reshape(8, 1, 2), cost=cost)
+    g = PotEmd().couple(pair, make_run()).g
+    assert g is not None
+    values = c_transform(pair, g, None)(pair.x)
+    assert values.shape == (8,) and float((values[:, None] + g - cost.matrix(pair.x, pair.y)).max()) <= 1e-12
+
+
+def test_the_map_setting_exposes_the_potential_in_the_dtype_of_the_points_and_claims_no_saddle():
+    transport = PotEmd(n=50).fit(gaussian(), make_run())
+    assert transport.potential is not None and transport.target_potential is None
+    x = torch.randn(CHUNK + 7, 2, generator=torch.Generator().manual_seed(0))
+    values = transport.potential(x)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, torch.cat([transport.potential(x[:11]), transport.potential(x[11:])]))
+    assert Ordered(n=50).fit(gaussian(), make_run()).potential is None
+
+
+def test_a_sparse_plan_extends_as_the_dense_one():
+    pair = make_pair()
+    plan = torch.rand(12, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64).relu()
+    plan[3] = 0
+    points = make_pair(seed=3).x
+    torch.testing.assert_close(extend(Coupling(plan.to_sparse_coo()), pair)(points), extend(Coupling(plan), pair)(points))
 
 
 def test_in_float64_keeps_everything_else():

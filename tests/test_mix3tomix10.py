@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from otbench import MapProblem, MissingError, Run, data, metrics
-from otbench.scoring import MapScoring, score_map
+from otbench.scoring import MapScoring
 from otbench.solvers.pot_emd import PotEmd
 from otbench.solvers.pot_sinkhorn import PotSinkhorn
 from otbench.tasks.mix3tomix10 import CHECKSUMS, DIMS, Mix3ToMix10
@@ -126,7 +126,7 @@ def test_discrete_rows(dim: int, emd: float, entropic: float) -> None:
     for solver, expected in ((PotEmd(), emd), (PotSinkhorn(eps=0.01), entropic)):
         transport = solver.fit(problem, Run("cpu", torch.float32, 0, torch.Generator().manual_seed(0)))
         assert transport.push is not None
-        assert score_map(scoring, transport.push(scoring.x))["l2_uvp"] == pytest.approx(expected, rel=0.1)
+        assert scoring.score(transport, transport.push(scoring.x))["l2_uvp"] == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("dim", [2, 16])

@@ -31,8 +31,8 @@ def test_the_adapter_of_the_readme_takes_25_lines_and_reaches_the_board(otbench,
     path.write_text(adapter)
     checked = otbench("check", "mean-shift", "--plugins", path)
     assert checked.returncode == 0, checked.stdout
-    otbench("run", "-t", "gaussian", "-s", "identity", "--seeds", 2, "--results", "out")
-    done = otbench("run", "-t", "gaussian", "-s", "mean-shift", "--seeds", 2, "--plugins", path, "--results", "out")
+    otbench("run", "-t", "gaussian[dim=1]", "-s", "identity", "--seeds", 2, "--results", "out")
+    done = otbench("run", "-t", "gaussian[dim=1]", "-s", "mean-shift", "--seeds", 2, "--plugins", path, "--results", "out")
     assert "mean-shift" in done.stdout
     board = otbench("leaderboard", "out").stdout
     assert "mean-shift" in board and "identity" in board

@@ -228,7 +228,7 @@ def test_published_values_stand_beside_their_task_unranked_with_their_source(tmp
 
 def test_published_rows_match_on_every_parameter_they_state_and_on_all_that_are_not_default():
     table = published.load()
-    funnels = published.matching(table, "w1-funnels", "w1-funnels[dim=16,width=64]", dumps(dim=16, width=64))
+    funnels = published.matching(table, "w1-benchmark", "w1-benchmark[dim=16,width=64]", dumps(dim=16, width=64))
     assert set(funnels.params) == {"dim=16;width=64"} and len(funnels) > 20
     assert published.matching(table, "mix3tomix10", "mix3tomix10[dim=3]", dumps(dim=3)).empty
     assert published.matching(table, "mix3tomix10", "mix3tomix10[noise=0.1]", dumps(dim=2, noise=0.1)).empty

@@ -18,8 +18,8 @@ from tests.conftest import HOSTILE, rows
 
 ACTS = {
     "refuse": ("skipped", "does not feel like it"),
-    "hang": ("timeout", "killed after 5 s"),
-    "busy_hang": ("timeout", "killed after 5 s"),
+    "hang": ("timeout", "killed after 8 s"),
+    "busy_hang": ("timeout", "killed after 8 s"),
     "ignore_sigterm": ("timeout", "--timeout"),
     "allocate": ("oom", "over the limit of 1500 MiB"),
     "children_hoard": ("oom", "--memory"),
@@ -53,7 +53,7 @@ ACTS = {
 def test_hostile_solvers_end_as_what_they_are_and_leave_their_neighbours_alone(otbench, tmp_path):
     solver = f"hostile[act=[{','.join(ACTS)}]]"
     done = otbench(
-        "run", "-t", "gaussian", "-s", solver, "identity", "--seeds", 1, "--jobs", 2, "--timeout", "5s", "--memory", "1500MiB",
+        "run", "-t", "gaussian", "-s", solver, "identity", "--seeds", 1, "--jobs", 2, "--timeout", "8s", "--memory", "1500MiB",
         "--plugins", HOSTILE, "--results", "out", "--keep",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,17 @@ def test_hostile_solvers_end_as_what_they_are_and_leave_their_neighbours_alone(o
 def test_whatever_a_solver_started_is_gone_when_its_run_ends(otbench, tmp_path):
     pids = tmp_path / "pids"
     done = otbench(
-        "run", "-t", "gaussian", "-s", f"hostile[act=fork_children,path='{pids}']", "--seeds", 1, "--plugins", HOSTILE, "--results", "out"
+        "run",
+        "-t",
+        "gaussian[dim=1]",
+        "-s",
+        f"hostile[act=fork_children,path='{pids}']",
+        "--seeds",
+        1,
+        "--plugins",
+        HOSTILE,
+        "--results",
+        "out",
     )
     assert [row["status"] for row in rows(tmp_path / "out")] == ["ok"], done.stdout
     daemons = [int(line) for line in pids.read_text().split()]
@@ -141,7 +151,8 @@ def test_each_second_is_booked_where_it_was_spent(otbench, tmp_path):
 
 def test_an_asynchronous_jax_solver_gets_its_true_time(otbench, tmp_path):
     otbench(
-        "run", "-t", "gaussian", "-s", "async-jax[size=1500,wait=[false,true]]", "--seeds", 3, "--plugins", HOSTILE, "--results", "out",
+        "run", "-t", "gaussian[dim=1]", "-s", "async-jax[size=1500,wait=[false,true]]", "--seeds", 3, "--plugins", HOSTILE,
+        "--results", "out",
         env={"JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     times = {False: [], True: []}
@@ -174,7 +185,7 @@ def test_checkpoints_survive_the_run(otbench, tmp_path):
 
 def test_every_stream_of_randomness_follows_the_seed(otbench, tmp_path):
     for out in ("one", "two"):
-        otbench("run", "-t", "gaussian", "-s", "hostile[act=global_random]", "--seeds", 2, "--plugins", HOSTILE, "--results", out)
+        otbench("run", "-t", "gaussian[dim=1]", "-s", "hostile[act=global_random]", "--seeds", 2, "--plugins", HOSTILE, "--results", out)
     one, two = ({row["seed"]: row["info_draws"] for row in rows(tmp_path / out)} for out in ("one", "two"))
     assert one == two and one[0] != one[1]
     assert all(abs(row["info_alike"]) < 0.5 for row in rows(tmp_path / "one"))  # run.generator and torch's own are not one stream
@@ -210,7 +221,21 @@ def test_plans_are_scored_on_the_problem_as_it_was_given(otbench, tmp_path):
 
 
 def test_a_full_disk_while_keeping_is_said_and_costs_no_score(tmp_path):
-    command = [sys.executable, "-m", "otbench.cli", "run", "-t", "gaussian", "-s", "identity", "--seeds", "1", "--keep", "--results", "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "otbench.cli",
+        "run",
+        "-t",
+        "gaussian[dim=1]",
+        "-s",
+        "identity",
+        "--seeds",
+        "1",
+        "--keep",
+        "--results",
+        "out",
+    ]
     limited = ["bash", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "bash", *command]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     (row,) = rows(tmp_path / "out")
@@ -222,7 +247,21 @@ def test_imports_do_not_count_against_the_time_limit(otbench, tmp_path):
     package = tmp_path / "site" / "otbench_sleepy_package.py"
     package.parent.mkdir()
     package.write_text("import time\ntime.sleep(4)\n")
-    call = ("run", "-t", "gaussian", "-s", "sleepy-import", "--seeds", 1, "--timeout", "3s", "--plugins", HOSTILE, "--results", "out")
+    call = (
+        "run",
+        "-t",
+        "gaussian[dim=1]",
+        "-s",
+        "sleepy-import",
+        "--seeds",
+        1,
+        "--timeout",
+        "3s",
+        "--plugins",
+        HOSTILE,
+        "--results",
+        "out",
+    )
     otbench(*call, env={"PYTHONPATH": str(package.parent)})
     assert [row["status"] for row in rows(tmp_path / "out")] == ["ok"]
 
@@ -239,7 +278,7 @@ def wait_for_rows(results: Path, count: int, process: subprocess.Popen[str]) -> 
         time.sleep(0.02)
 
 
-GRID = ("-t", "gaussian", "-s", "hostile[act=sleep_in_fit,seconds=0.2]", "--seeds", 6)
+GRID = ("-t", "gaussian[dim=1]", "-s", "hostile[act=sleep_in_fit,seconds=0.2]", "--seeds", 6)
 
 
 @pytest.mark.parametrize("rows_before", [1, 3])
@@ -293,7 +332,7 @@ def test_two_coordinators_on_one_folder(tmp_path):
 def test_rerun(otbench, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(HOSTILE.read_text())
-    call = ("run", "-t", "gaussian", "-s", "hostile[act=[none,raise]]", "--seeds", 1, "--plugins", plugin, "--results", "out")
+    call = ("run", "-t", "gaussian[dim=1]", "-s", "hostile[act=[none,raise]]", "--seeds", 1, "--plugins", plugin, "--results", "out")
 
     def repeated(*more: str) -> int:
         before = len(rows(tmp_path / "out")) if (tmp_path / "out").exists() else 0
@@ -310,7 +349,7 @@ def test_rerun(otbench, tmp_path):
 
 
 def test_provenance_is_there_before_the_first_row(otbench, tmp_path):
-    otbench("run", "-t", "gaussian", "-s", "identity", "--seeds", 1, "--results", "out")
+    otbench("run", "-t", "gaussian[dim=1]", "-s", "identity", "--seeds", 1, "--results", "out")
     (folder,) = (tmp_path / "out").iterdir()
     facts = json.loads((folder / "provenance.json").read_text())
     assert facts["versions"]["torch"] and facts["command"][-2:] == ["--results", "out"] and facts["threads"] == len(os.sched_getaffinity(0))

@@ -1,4 +1,5 @@
-"""Pictures of the rows: error against time with its Pareto front, accuracy against time while fitting, and the maps of 2-D tasks.
+"""Pictures of the rows: error against time with its Pareto front, accuracy against time while fitting, the rate of spurious solutions, and
+the maps of 2-D tasks.
 
 Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
 """
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import UserError
 from otbench.report import FIT, accuracy_of, by_setup, quantity, select
+from otbench.report.verdicts import judged, summarize
 from otbench.store import folders
+from otbench.verdict import TAU
 
 
 if TYPE_CHECKING:
@@ -35,6 +38,14 @@ MARKERS = "osD^vPX<>"  # nine markers by eight colours: seventy-two solvers befo
 UNUSED = ("#949494", "#ece133")  # of seaborn's palette: grey is for the trivial solvers, yellow is faint on white
 DOTS = 800  # points of a cloud that are drawn
 COLUMNS = 3  # panels side by side
+FRONT = {"color": "0.75", "linewidth": 3}
+RATE_LINES = {
+    "spurious": {"color": "0.3", "linestyle": "-"},
+    "not ok": {"color": "0.3", "linestyle": "--", "linewidth": 1.2},
+    "default threshold": {"color": "0.6", "linestyle": ":", "linewidth": 1},
+}
+TAUS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+RATE_PANELS = 12
 
 Style = Mapping[str, dict[str, Any]]
 
@@ -56,11 +67,14 @@ def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, ta
     figures: dict[str, Figure | None] = {}
     setups = list(by_setup(runs, time=True))
     for setup, group in setups:
-        suffix = f"-{_slug(setup)}" if len(setups) > 1 else ""
+        suffix = f"-{slug(setup)}" if len(setups) > 1 else ""
         figures[f"error_time{suffix}"] = error_against_time(group, style, setup)
         figures[f"curves{suffix}"] = accuracy_curves(group, results.curves, style, setup)
+    setups = list(by_setup(runs, time=False))
+    for setup, group in setups:
+        figures["spurious-rate" + (f"-{slug(setup)}" if len(setups) > 1 else "")] = spurious_rate(group, style, setup)
     for task, group in runs.groupby("task_label", sort=False):
-        figures[f"maps-{_slug(str(task))}"] = maps(str(task), dict(kept_maps(group, dirs)))
+        figures[f"maps-{slug(str(task))}"] = maps(str(task), dict(kept_maps(group, dirs)))
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if not drawn:
         raise UserError("nothing to draw: no run here succeeded with a metric; `otbench leaderboard` shows how they ended")
@@ -75,7 +89,7 @@ def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, ta
 
 def styles(runs: pd.DataFrame) -> Style:
     """One colour and one marker per solver label, the same in every panel; trivial solvers are hollow and grey."""
-    with _theme() as seaborn:
+    with theme() as seaborn:
         colours = [colour for colour in seaborn.color_palette("colorblind").as_hex() if colour not in UNUSED]
     trivial = set(runs.solver_label[runs.trivial.astype(bool)])
     real = [name for name in sorted(runs.solver_label.unique()) if name not in trivial]
@@ -111,7 +125,7 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
             _scale(ax, "y", group[column])
             front = pareto(middle[time].to_numpy(), middle[column].to_numpy())
             best = middle.iloc[front]
-            ax.step(best[time], best[column], where="post", color="0.75", linewidth=3, zorder=1)
+            ax.step(best[time], best[column], where="post", **FRONT, zorder=1)
             for solver, seeds in group.groupby("solver_label"):
                 took, error = middle.loc[solver, time], middle.loc[solver, column]
                 bars = {
@@ -120,7 +134,7 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
                 }
                 ax.errorbar(took, error, **bars, **style[str(solver)], markersize=7, linestyle="", elinewidth=1.2, zorder=3)
             ax.set(title=task, xlabel="fit time (s)" if time == FIT else "time of a held-out pair (ms)", ylabel=_name(metric, group))
-        _legend(figure, style, {s for *_, group in panels.values() for s in group.solver_label}, front=True)
+        _legend(figure, style, {s for *_, group in panels.values() for s in group.solver_label}, {"Pareto front": FRONT})
         figure.suptitle(f"Error against time, on {setup}: medians, bars span the seeds")
     return figure
 
@@ -149,6 +163,47 @@ def accuracy_curves(runs: pd.DataFrame, curves: pd.DataFrame, style: Style, setu
             ax.set(title=task, xlabel="solver time (s)", ylabel=_name(metric, group))
         _legend(figure, style, {s for _, of_task, _ in panels.values() for s in of_task.solver_label})
         figure.suptitle(f"Error while fitting, on {setup}: medians, bands span the seeds")
+    return figure
+
+
+def spurious_rate(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
+    """One panel per task: shares of the runs that are spurious, and that are not ok, against the threshold of the marginal defect.
+
+    Solvers without a potential, of whose saddle nothing can be said, are left out, and so are tasks without any other. Of more than
+    `RATE_PANELS` tasks, those are shown where most runs are not ok. None if no run has a saddle.
+    """
+    import pandas as pd
+    from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
+    pairs = [runs.task_label, runs.solver_label]
+    by_tau = {tau: judged(runs, tau) for tau in TAUS}
+    with_saddle = by_tau[TAU].converged.notna().groupby(pairs).transform("any")
+    shares = {tau: summarize(of_tau[with_saddle]) for tau, of_tau in by_tau.items()}
+    if shares[TAU].empty:
+        return None
+    shares = pd.concat([of_tau.assign(tau=tau) for tau, of_tau in shares.items()])
+    shares["judged"] = shares.runs - shares.failed
+    shares["not_ok"] = 1 - shares.ok / shares.judged
+    tasks = list(shares.task_label.unique())
+    worst = shares[shares.tau == TAU].groupby("task_label").not_ok.mean().nlargest(RATE_PANELS).index
+    panels = [task for task in tasks if task in worst]
+    solid, dashed, default = RATE_LINES.values()
+    with _panels(len(panels)) as (figure, axes):
+        for task, ax in zip(panels, axes, strict=True):
+            ax.axvline(TAU, **default, zorder=1)
+            for solver, of_solver in shares[shares.task_label == task].groupby("solver_label"):
+                look, low, high = style[str(solver)], of_solver.spurious_rate_low, of_solver.spurious_rate_high
+                ax.fill_between(of_solver.tau, low, high, color=look["color"], alpha=0.12, linewidth=0)
+                ax.plot(of_solver.tau, of_solver.not_ok, **dashed | {"color": look["color"]})
+                ax.plot(of_solver.tau, of_solver.spurious_rate, **solid | look, markersize=5)
+            ax.set(title=task, xscale="log", ylim=(-0.03, 1.03), xticks=TAUS, xlabel="threshold of the marginal defect")
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+        _legend(figure, style, shares[shares.task_label.isin(panels)].solver_label.unique(), RATE_LINES)
+        figure.supylabel("share of the runs", fontsize="medium")
+        left_out = f"\n{len(panels)} of {len(tasks)} tasks, those where most runs are not ok" if len(panels) < len(tasks) else ""
+        figure.suptitle(f"Spurious runs, with 95 % Wilson intervals, and all runs that are not ok, on {setup}{left_out}")
     return figure
 
 
@@ -212,7 +267,8 @@ def pareto(times: np.ndarray, errors: np.ndarray) -> list[int]:
 
 
 @contextmanager
-def _theme() -> Iterator[Any]:
+def theme() -> Iterator[Any]:
+    """The look of all pictures."""
     import seaborn
 
     with seaborn.axes_style("whitegrid", {"axes.edgecolor": ".4", "grid.color": ".9"}), seaborn.plotting_context("paper", font_scale=1.1):
@@ -226,7 +282,7 @@ def _panels(count: int, columns: int = COLUMNS, size: float = 3.2) -> Iterator[t
 
     columns = min(count, columns)
     rows = math.ceil(count / columns)
-    with _theme():
+    with theme():
         figure = Figure(figsize=(size * 1.15 * columns + 2.2 * (size > 3), size * rows + 0.5), layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax in axes[count:]:
@@ -234,12 +290,12 @@ def _panels(count: int, columns: int = COLUMNS, size: float = 3.2) -> Iterator[t
         yield figure, axes[:count]
 
 
-def _legend(figure: Figure, style: Style, shown: Iterable[str], front: bool = False) -> None:
+def _legend(figure: Figure, style: Style, shown: Iterable[str], lines: Style | None = None) -> None:
     from matplotlib.lines import Line2D
 
     shown = sorted(shown, key=list(style).index)
     handles = [Line2D([], [], linestyle="", markersize=7, label=_wrapped(name), **style[name]) for name in shown]
-    handles += [Line2D([], [], color="0.75", linewidth=3, label="Pareto front")] if front else []
+    handles += [Line2D([], [], label=name, **look) for name, look in (lines or {}).items()]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
 
 
@@ -273,5 +329,6 @@ def _wrapped(label: str) -> str:
     return label if len(label) < 22 else label.replace("[", "[\n  ", 1).replace(",", ",\n  ")
 
 
-def _slug(label: str) -> str:
+def slug(label: str) -> str:
+    """A label as the name of a file."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")

@@ -81,7 +81,8 @@ def leaderboard(
         import pandas as pd
 
         return pd.concat(cells).to_csv(index=False)
-    return RENDERERS[format](tables, [*notes, *_endings(summaries)])
+    shown = {task for summary in summaries for task in summary.task_label}
+    return RENDERERS[format](tables, [*notes, *_without_map(runs[runs.task_label.isin(shown)]), *_endings(summaries)])
 
 
 def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
@@ -210,6 +211,13 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
     for (source, tag, note), group in extra.groupby(["source", "tag", "note"], sort=False):
         notes.append(f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}" + (f" ({note})" if note else ""))
     return notes
+
+
+def _without_map(runs: pd.DataFrame) -> list[str]:
+    """One footnote on the tasks that have no map to score against, by reason."""
+    reasons = {task: why for task, why in zip(runs.task_label, runs.no_map, strict=True) if isinstance(why, str) and why}
+    tasks = [f"{', '.join(task for task, of_task in reasons.items() if of_task == why)} ({why})" for why in dict.fromkeys(reasons.values())]
+    return [f"map not identifiable, so no map error is scored: {'; '.join(tasks)}"] if tasks else []
 
 
 def _endings(summaries: Sequence[pd.DataFrame]) -> list[str]:

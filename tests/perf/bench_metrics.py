@@ -2,7 +2,7 @@
 
 import torch
 
-from otbench.metrics import exact_w2_squared, l2_uvp, round_plan, sliced_w2_squared
+from otbench.metrics import exact_w2_squared, l2_uvp, rounding, sliced_w2_squared
 
 
 class Metrics:
@@ -31,6 +31,6 @@ class Metrics:
         """512 points."""
         sliced_w2_squared(self.x, self.y)
 
-    def time_round_plan(self) -> None:
+    def time_rounding(self) -> None:
         """512 x 512."""
-        round_plan(self.plan, self.a, self.a)
+        rounding(self.plan, self.a, self.a)

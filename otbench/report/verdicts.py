@@ -1,0 +1,149 @@
+"""Tables of verdicts: how often each solver was right, deceived or not done, and the spurious-solution rate with its interval.
+
+Verdicts are passed anew from the metrics of the rows, so that a table at another threshold is as good as the recorded one.
+"""
+
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from otbench.errors import UserError
+from otbench.report import by_setup, has_failed, select
+from otbench.report.leaderboard import DASH, Format
+from otbench.report.render import RENDERERS, Table
+from otbench.stats import wilson_interval
+from otbench.statuses import Status
+from otbench.verdict import TAU, Verdict, converged, judge
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from otbench.store import Results
+
+COUNTS = [*map(str, Verdict), "failed"]
+
+NOTES = {
+    **{verdict.value: f"{verdict}: {verdict.meaning}." for verdict in Verdict},
+    "failed": "failed: ended by a limit or an error, without a verdict; counted in runs, not in the rates.",
+    "rate": "spurious rate: share of the runs with a verdict that are spurious [95 % Wilson interval]; not said of solvers without a "
+    "potential.",
+    "conditional": f"of converged: share that is spurious of the runs whose saddle residuals are at most {TAU:g}, whatever their verdict: "
+    "ill-posedness apart from failures of the optimiser.",
+    "alarms": "alarms: spurious runs whose marginal is right, only the cost is wrong. No exact saddle is like this, so doubt the estimates "
+    "(optimal cost, c-transform) before the solver.",
+}
+
+
+def verdicts(results: Results, tasks: Sequence[str] | None = None, tau: float = TAU, format: Format = "md") -> str:
+    """Count the verdicts of ``results`` by task and solver.
+
+    Args:
+        results: as `otbench.load` gives them.
+        tasks: names or labels of tasks; by default all.
+        tau: threshold of the marginal defects; those of the cost and of the saddle residuals keep their default.
+        format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex`` (booktabs).
+
+    Raises:
+        UserError: an unknown task or format, or no run that has a verdict.
+    """
+    import pandas as pd
+
+    if format not in ("csv", *RENDERERS):
+        raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
+    runs = judged(select(results.runs, tasks), tau)
+    if runs.empty:
+        raise UserError("no run here has a verdict: verdicts are about maps; `otbench leaderboard` shows plans, and how runs ended")
+    summaries = {setup: summarize(group) for setup, group in by_setup(runs, time=False)}
+    if format == "csv":
+        return pd.concat(summaries.values()).assign(tau=tau).to_csv(index=False)
+    alarms = any(summary.alarms.any() for summary in summaries.values())
+    tables = [_table(summary, f"Verdicts at threshold {tau:g}, on {setup}", alarms) for setup, summary in summaries.items()]
+    thresholds = f"A marginal defect counts above {tau:g}, a cost defect above {TAU:g}, either above what sampling alone may show."
+    notes = [note for name, note in NOTES.items() if name != "alarms" or alarms]
+    return RENDERERS[format](tables, [thresholds, *notes])
+
+
+def judged(runs: pd.DataFrame, tau: float = TAU) -> pd.DataFrame:
+    """The runs on tasks that have verdicts, without those that never began.
+
+    ``verdict`` is passed anew at this threshold, None for a failed run; ``converged`` is None where a run has no saddle; ``alarm`` says
+    that a run is called spurious for its cost alone.
+    """
+    import pandas as pd
+
+    names = [name for name in runs.columns if name.startswith("metric_")]
+    scores = [_scores(run) for run in runs[names].to_dict("records")]
+    # A run that diverged has nothing to be judged by.
+    passed = [judge(s, tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None) for s, was in zip(scores, runs.verdict, strict=True)]
+    alarm = [v == Verdict.SPURIOUS and judge({**s, "cost_defect": None}, tau) == Verdict.OK for v, s in zip(passed, scores, strict=True)]
+    columns = {"verdict": passed, "converged": [converged(s) for s in scores], "alarm": alarm}
+    runs = runs.assign(**{name: pd.Series(values, runs.index, dtype=object) for name, values in columns.items()})
+    of_maps = runs.verdict.notna().groupby(runs.task_label).transform("any")
+    return runs[of_maps & (runs.verdict.notna() | has_failed(runs.status))]
+
+
+def summarize(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per task and solver of `judged` runs of one setup: the counts, the spurious rate and that among converged runs."""
+    import pandas as pd
+
+    records = []
+    for (task, solver), group in runs.groupby(["task_label", "solver_label"], sort=False):
+        counts = {verdict.value: int((group.verdict == verdict).sum()) for verdict in Verdict}
+        n, saddles = int(group.verdict.notna().sum()), int(group.converged.notna().sum())
+        done = int(group.converged.fillna(False).astype(bool).sum())
+        failures = dict(group.status[group.verdict.isna()].value_counts())
+        records.append(
+            {
+                "task_label": task,
+                "solver_label": solver,
+                "runs": len(group),
+                **counts,
+                "failed": len(group) - n,
+                "failures": "; ".join(f"{Status(status)} {count}" for status, count in failures.items()),
+                **_rate("spurious_rate", counts["spurious"], n if saddles or counts["diverged"] else 0),
+                "saddles": saddles,
+                "converged": done,
+                **_rate("conditional_rate", counts["spurious"], done),
+                "alarms": int(group.alarm.sum()),
+                "device": group["device"].iloc[0],
+                "dtype": group["dtype"].iloc[0],
+            }
+        )
+    return pd.DataFrame(records)
+
+
+def _scores(run: Mapping[str, Any]) -> dict[str, float | None]:
+    """Metrics by name, None where the run does not have one."""
+    return {name.removeprefix("metric_"): None if value is None or math.isnan(value) else float(value) for name, value in run.items()}
+
+
+def _rate(name: str, successes: int, n: int) -> dict[str, float]:
+    """The rate and the ends of its interval, not a number where there are no trials."""
+    low, high = wilson_interval(successes, n) if n else (math.nan, math.nan)
+    return {name: successes / n if n else math.nan, f"{name}_low": low, f"{name}_high": high}
+
+
+def _table(summary: pd.DataFrame, title: str, alarms: bool) -> Table:
+    head = ["task", "solver", "runs", *COUNTS, "spurious rate", "of converged", *(["alarms"] if alarms else [])]
+    rows = []
+    for row in summary.to_dict("records"):
+        judged = row["runs"] - row["failed"]
+        counts = [str(row["runs"]), *(str(row[verdict.value]) for verdict in Verdict), row["failures"] or "0"]
+        rates = [_percent(row, "spurious_rate", judged), _percent(row, "conditional_rate", row["converged"])]
+        rows.append([row["task_label"], row["solver_label"], *counts, *rates, *([str(row["alarms"])] if alarms else [])])
+    return Table(title, head, rows)
+
+
+def _percent(row: Mapping[str, Any], name: str, n: int) -> str:
+    """Such as ``83 % [44-97] of 6``."""
+    if math.isnan(row[name]):
+        return DASH
+    rate, low, high = (100 * row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{rate:.0f} % [{low:.0f}{DASH}{high:.0f}] of {n}"

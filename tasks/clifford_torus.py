@@ -1,0 +1,95 @@
+"""Denoising a Clifford torus: noisy points go back to the nearest point of a product of circles.
+
+The source is the target under noise, y + N(0, sigma^2 I_d) with y uniform on a product M of m unit circles. The cost is ||x - y|| or
+||x - y||^2, and for both each noisy point goes to the point of M nearest to it, which need not be the one it came from. Let the first 2 m
+coordinates of x be m blocks a_i of two, one for each circle, and b the others, which vanish on M:
+
+    T(x) = (a_1 / |a_1|, ..., a_m / |a_m|, 0),    u(x) = dist(x, M) = sqrt(sum_i (|a_i| - 1)^2 + |b|^2).
+
+The noise is isotropic, so by symmetry in each block T pushes the source exactly to the uniform measure of M. The nearest point is unique
+almost everywhere, so T is the only optimum for both costs (W1: u is 1-Lipschitz and falls by |x - T(x)|; W2: the potentials are u^2 and 0).
+The optimal cost, the mean of u or u^2, is a one-dimensional quadrature.
+
+Hard for solvers that learn a map or a density: the target has no density, is not simply connected, and bends in m directions at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from otbench import COSTS, MapProblem, Measure, Task, Truth, closed_forms
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Tensor = torch.Tensor
+
+ON_TARGET = 1e-6  # squared distance up to which a rounded point lies on the target
+
+
+@dataclass(frozen=True)
+class CliffordTorus(Task):
+    """A product of unit circles and the same under Gaussian noise. Nothing about it is random.
+
+    Attributes:
+        dim: dimension d of the space, at least twice the number of circles.
+        circles: number m of circles.
+        sigma: standard deviation of the noise.
+        cost: the map is the same for both.
+    """
+
+    name: ClassVar[str] = "clifford-torus"
+    dim: int = 8
+    circles: int = 2
+    sigma: float = 0.3
+    cost: Literal["euclidean", "sqeuclidean"] = "euclidean"
+
+    def __post_init__(self) -> None:
+        """Refuse a torus that does not fit, no noise, or another cost."""
+        if self.circles < 1:
+            raise ValueError(f"circles must be at least 1, got {self.circles}")
+        if self.dim < 2 * self.circles:
+            raise ValueError(f"dim must be at least 2 circles = {2 * self.circles}, got {self.dim}")
+        if not self.sigma > 0:
+            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        if self.cost not in ("euclidean", "sqeuclidean"):
+            raise ValueError(f"cost must be euclidean or sqeuclidean, got {self.cost!r}")
+
+    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
+        """The problem, the same for every ``rng``."""
+        import torch
+        from torch.nn.functional import normalize, pad
+
+        inside, outside = 2 * self.circles, self.dim - 2 * self.circles
+        cost = COSTS[self.cost]
+
+        def project(x: Tensor) -> Tensor:
+            return pad(normalize(x[:, :inside].unflatten(1, (self.circles, 2)), dim=2).flatten(1), (0, outside))
+
+        def potential(x: Tensor) -> Tensor:
+            return torch.linalg.vector_norm(x - project(x), dim=1) ** cost.power
+
+        def target_potential(y: Tensor) -> Tensor:
+            u = potential(y)
+            return -u if cost.power == 1 else torch.where(u < ON_TARGET, torch.zeros_like(u), -torch.inf)
+
+        def normal(n: int, generator: torch.Generator) -> Tensor:
+            return torch.randn(n, self.dim, generator=generator, device=generator.device, dtype=dtype)
+
+        def clean(n: int, generator: torch.Generator) -> Tensor:
+            return project(normal(n, generator))
+
+        def noisy(n: int, generator: torch.Generator) -> Tensor:
+            return clean(n, generator) + self.sigma * normal(n, generator)
+
+        zero, eye = torch.zeros(self.dim, device=device, dtype=dtype), torch.eye(self.dim, device=device, dtype=dtype)
+        cov = torch.diag(pad(eye.new_full((inside,), 0.5), (0, outside)))
+        variance = float(self.circles)
+        source = Measure((self.dim,), noisy, mean=zero, cov=cov + self.sigma**2 * eye, variance=variance + self.dim * self.sigma**2)
+        target = Measure((self.dim,), clean, mean=zero, cov=cov, variance=variance)
+        value = closed_forms.noise_off_spheres(cost.power, self.sigma, k=1, spheres=self.circles, outside=outside)
+        truth = Truth("closed_form", value, project, potential=potential, target_potential=target_potential)
+        return MapProblem(source, target, cost, truth)

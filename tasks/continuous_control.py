@@ -1,0 +1,68 @@
+"""Continuous control: a cube stretched and shifted by an affine map, where nothing spurious can happen.
+
+The uniform measure U_d on the cube [-1, 1]^d goes to its image under a stretch along random orthogonal axes and a shift, cost ||x - y||^2:
+
+    T(x) = B x + b,    B symmetric positive definite,    W2^2 = tr (B - I)^2 / 3 + |b|^2.
+
+T is the gradient of the convex potential <x, B x> / 2 + <b, x>, hence optimal and unique (Brenier 1991).
+
+Not hard, on purpose. This is the control beside the families with singular sources (``perpendicular``, ``one-to-many``,
+``parallel-segments``, ``low-dim-manifold``, ``atom``), on which maps that miss the target look optimal against the true potential. Here
+the source is absolutely continuous, and against the true potential only T is optimal, so that there is no such spurious solution. A solver
+that fails here fails for another reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from otbench import SQEUCLIDEAN, MapProblem, Task, Truth, closed_forms
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True)
+class ContinuousControl(Task):
+    """A cube stretched along random axes and moved by a random unit vector.
+
+    Attributes:
+        dim: dimension d.
+        condition: condition number of B; its eigenvalues are spaced geometrically around 1.
+    """
+
+    name: ClassVar[str] = "continuous-control"
+    dim: int = 2
+    condition: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that define no affine map."""
+        if self.dim < 1:
+            raise ValueError(f"dim must be at least 1, got {self.dim}")
+        if not self.condition >= 1:
+            raise ValueError(f"condition must be at least 1, got {self.condition}")
+
+    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
+        """Draw B and b from ``rng``."""
+        import numpy as np
+        import torch
+
+        axes = np.linalg.qr(rng.standard_normal((self.dim, self.dim)))[0]
+        values = np.geomspace(self.condition**-0.5, self.condition**0.5, self.dim)
+        matrix = (axes * values) @ axes.T
+        shift = rng.standard_normal(self.dim)
+        shift /= np.linalg.norm(shift)
+        source = closed_forms.affine_cube(np.eye(self.dim), np.zeros(self.dim), device=device, dtype=dtype)
+        target = closed_forms.affine_cube(matrix, shift, device=device, dtype=dtype)
+        B, inverse, b = (torch.as_tensor(array, device=device, dtype=dtype) for array in (matrix, (axes / values) @ axes.T, shift))
+        truth = Truth(
+            "brenier",
+            float(np.sum((values - 1) ** 2) / 3 + shift @ shift),
+            lambda x: x @ B + b,
+            potential=lambda x: x.square().sum(1) - (x @ B * x).sum(1) - 2 * x @ b,
+            target_potential=lambda y: y.square().sum(1) - ((y - b) @ inverse * (y - b)).sum(1),
+        )
+        return MapProblem(source, target, SQEUCLIDEAN, truth)

@@ -1,0 +1,141 @@
+"""The controls that must come out right before any verdict is believed, over the whole registry of map tasks."""
+
+# pyright: reportMissingImports=false
+# (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from otbench import MapProblem, MissingError, Run, Transport, scoring
+from otbench.errors import UserError
+from otbench.registry import Selection, registry
+from otbench.scoring import MapScoring
+from otbench.solvers.linear import Linear
+from otbench.solvers.oracle import Oracle
+from otbench.solvers.planted import Planted
+from otbench.solvers.pot_emd import PotEmd
+from otbench.verdict import Verdict, judge
+from tests.truths import build_map, generator
+
+
+FAILURES = ("perpendicular", "one-to-many", "parallel-segments", "low-dim-manifold", "atom")
+VARIANTS = (
+    *(f"{name}[dim={dim}]" for name in FAILURES for dim in (2, 4, 16)),
+    *(f"{name}[sigma=0.2]" for name in FAILURES),
+    "hyperbola[cost=sqeuclidean]",
+    "sphere-denoising[cost=sqeuclidean]",
+    "gaussian[dim=64]",
+    "perpendicular[dim=256]",
+    "one-to-many[dim=256]",
+    "continuous-control[dim=16]",
+)
+
+
+def map_tasks() -> Iterator[str]:
+    """Every task of the map setting that its defaults define, and variants."""
+    tasks = registry("task")
+    for name, entry in sorted(tasks.entries.items()):
+        try:
+            tasks.select(name)
+        except UserError:
+            continue
+        if entry.cls.setting == "map":
+            yield name
+    yield from VARIANTS
+
+
+@pytest.fixture(autouse=True)
+def smaller_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer points of the target gap: a quarter of the time, and less power, which only makes the controls harder."""
+    monkeypatch.setattr(scoring, "GAP_POINTS", 512)
+    monkeypatch.setattr(scoring, "SLICED_GAP_POINTS", 1024)
+    torch.set_num_threads(1)
+
+
+def problem_of(text: str, dtype: torch.dtype = torch.float32) -> MapProblem:
+    selection: Selection = registry("task").select(text)[0]
+    try:
+        return build_map(selection.build(), dtype=dtype)
+    except MissingError as error:
+        pytest.skip(str(error))
+
+
+def scores_of(problem: MapProblem, transport: Transport) -> dict[str, float]:
+    assert transport.push is not None
+    judged = MapScoring(problem, generator(1))
+    return judged.score(transport, transport.push(judged.x.clone()))
+
+
+def a_run(problem: MapProblem) -> Run:
+    return Run("cpu", torch.float32, 0, generator(2))
+
+
+@pytest.mark.parametrize("text", list(map_tasks()))
+def test_the_controls(text: str) -> None:
+    """The true map is ok, a planted spurious map is spurious, and where the map is not identifiable nothing is scored against one."""
+    problem = problem_of(text)
+    truth = problem.truth
+    if truth.map is not None:
+        assert not truth.no_map
+        assert Oracle().supports(problem) is None
+        scores = scores_of(problem, Oracle().fit(problem, a_run(problem)))
+        assert judge(scores) is Verdict.OK, scores
+        assert scores["l2_uvp"] == pytest.approx(0, abs=1e-6) and scores["cost_ratio"] == pytest.approx(1, abs=1e-4)
+        assert max(scores.get("dual_gap", 0), scores.get("inner_gap", 0)) < 0.05, scores
+    else:
+        assert truth.no_map and truth.pairs is not None
+        assert Oracle().supports(problem) is not None
+        guess = problem.target.sample(1, generator(0))[0]
+        scores = scores_of(problem, Transport(push=lambda x: guess.expand(len(x), *guess.shape).clone()))
+        assert not {"l2_uvp", "cos", "wrong_atom"} & scores.keys()
+        assert "cost_ratio" in scores and "target_gap" in scores
+    if truth.spurious is not None:
+        scores = scores_of(problem, Planted().fit(problem, a_run(problem)))
+        assert judge(scores) is Verdict.SPURIOUS, scores
+        unsuspecting = scores_of(problem, Transport(push=truth.spurious))
+        assert judge(unsuspecting) is Verdict.INACCURATE
+
+
+@pytest.mark.parametrize("text", ["continuous-control[dim=2]", "continuous-control[dim=16]", "gaussian[dim=64]"])
+def test_an_absolutely_continuous_source_is_ok_for_a_solver_that_solves_it(text: str) -> None:
+    problem = problem_of(text)
+    assert judge(scores_of(problem, Linear().fit(problem, a_run(problem)))) is Verdict.OK
+
+
+@pytest.mark.parametrize("text", ["perpendicular[dim=2,sigma=0.2]", "one-to-many[dim=2]", "parallel-segments[dim=2]"])
+def test_exact_couplings_solve_the_plane(text: str) -> None:
+    """No solver is condemned by the task itself: enough points of an exact coupling pass."""
+    problem = problem_of(text)
+    scores = scores_of(problem, PotEmd(n=1024).fit(problem, a_run(problem)))
+    assert judge(scores) is Verdict.OK, scores
+
+
+def test_draws_from_the_plan_are_ok_where_no_map_exists() -> None:
+    problem = problem_of("one-to-many[dim=16]")
+    branches, stream = problem.truth.branches, generator(5)
+    assert branches is not None
+
+    def sample(x: torch.Tensor, k: int) -> torch.Tensor:
+        images = branches(x)
+        return torch.stack([torch.where(torch.rand(len(x), 1, generator=stream) < 0.5, *images) for _ in range(k)], 1)
+
+    scores = scores_of(problem, Transport(push=lambda x: branches(x).mean(0), sample=sample))
+    assert judge(scores) is Verdict.OK, scores
+    assert scores["branch_entropy"] > 0.97 and scores["branch_off"] == 0
+    middle = scores_of(problem, Transport(push=lambda x: branches(x).mean(0)))
+    assert judge(middle) is Verdict.INACCURATE and middle["branch_off"] == 1 and middle["branch_entropy"] == 0
+
+
+def test_a_failure_of_one_coordinate_is_seen_in_high_dimension() -> None:
+    """One branch of one-to-many in d = 256 is 1 % of the target's variance, and the middle of both is invisible to slices."""
+    problem = problem_of("one-to-many[dim=256]")
+    spurious, branches, variance = problem.truth.spurious, problem.truth.branches, problem.target.variance
+    assert spurious is not None and branches is not None and variance is not None
+    one = scores_of(problem, Transport(push=spurious))
+    assert one["target_gap"] < 0.02 * variance and one["target_defect"] == pytest.approx(1)
+    middle = scores_of(problem, Transport(push=lambda x: branches(x).mean(0)))
+    assert middle["target_defect"] < 0.1 and middle["branch_defect"] == pytest.approx(1)
+    assert judge(one) is judge(middle) is Verdict.INACCURATE

@@ -1,0 +1,235 @@
+"""Metrics against closed forms, brute force and other libraries; the scoring that feeds them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import ot
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otbench import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Transport, Truth, metrics
+from otbench.discrete import exact_truth
+from otbench.errors import DivergedError, InvalidOutputError
+from otbench.scoring import MapScoring, c_transform, score_plans
+from tests.truths import generator
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+# Discrepancies of samples
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_exact_w2_squared_is_the_linear_program(dim: int, seed: int) -> None:
+    x, y = normal(80, dim, seed=seed), 3 * normal(80, dim, seed=seed + 10) - 1
+    y[:20] = y[20:40]  # ties
+    assert metrics.exact_w2_squared(x, y) == pytest.approx(ot.emd2([], [], SQEUCLIDEAN.matrix(x, y).numpy()), rel=1e-9)
+
+
+def test_exact_w2_squared_of_atoms_and_translations() -> None:
+    x = normal(50, 3)
+    assert metrics.exact_w2_squared(x, x.flip(0)) == 0
+    assert metrics.exact_w2_squared(x, x + 2) == pytest.approx(12)
+    assert metrics.exact_w2_squared(torch.ones(9, 2).double(), torch.ones(9, 2).double()) == 0
+
+
+def test_exact_w2_squared_of_many_points_is_the_mean_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = normal(50, 2), normal(50, 2, seed=1)
+    blocks = [metrics.exact_w2_squared(x[i : i + 16], y[i : i + 16]) for i in (0, 16, 32)]
+    monkeypatch.setattr(metrics, "EXACT_POINTS", 16)
+    assert metrics.exact_w2_squared(x, y) == pytest.approx(sum(blocks) / 3)
+
+
+def test_the_sliced_discrepancy_scores_a_shift_and_a_scaling_as_w2_does() -> None:
+    x = normal(4000, 64)
+    assert metrics.discrepancy(x, x + normal(64, seed=1)) == pytest.approx(float(normal(64, seed=1).square().sum()), rel=0.15)
+    assert metrics.discrepancy(x, 1.5 * x) == pytest.approx(0.25 * 64, rel=0.05)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 40])
+def test_energy_distance_is_that_of_brute_force_and_unbiased(dim: int) -> None:
+    x, y = normal(70, dim), normal(50, dim, seed=1) + 0.5
+    far = [np.linalg.norm(a[:, None] - b[None], axis=2) for a, b in ((x, y), (x, x), (y, y))]
+    expected = 2 * far[0].mean() - far[1].sum() / (70 * 69) - far[2].sum() / (50 * 49)
+    assert metrics.energy_distance(x, y) == pytest.approx(expected, rel=1e-6)
+    values = [metrics.energy_distance(normal(60, dim, seed=2 * i), normal(60, dim, seed=2 * i + 1)) for i in range(200)]
+    assert abs(np.mean(values)) < 4 * np.std(values) / 200**0.5
+
+
+def test_coordinate_ks_is_the_largest_of_the_coordinates() -> None:
+    x, y = normal(300, 4), normal(300, 4, seed=1)
+    y[:, 2] += 0.7
+    y[:5] = x[:5]  # ties
+    expected = max(scipy.stats.ks_2samp(x[:, i].numpy(), y[:, i].numpy())[0] for i in range(4))  # pyright: ignore[reportArgumentType]
+    assert metrics.coordinate_ks(x, y) == pytest.approx(expected, abs=1e-12)
+
+
+# Map metrics
+
+
+def test_the_map_metrics_of_the_truth_and_of_its_opposite() -> None:
+    x = normal(100, 3)
+    optimal = 2 * x
+    assert metrics.l2_uvp(optimal, optimal, 3.0) == 0
+    assert metrics.cos(x, optimal, optimal) == pytest.approx(1)
+    assert metrics.cos(x, x - x, optimal) == pytest.approx(-1)
+    assert math.isnan(metrics.cos(x, x, optimal))
+    assert metrics.grad_cos(-3 * x, x) == pytest.approx(-1)
+
+
+def test_wrong_atoms_are_counted() -> None:
+    atoms = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    optimal = atoms[torch.tensor([0, 0, 1, 1])]
+    pushed = torch.tensor([[0.1, 0.3], [0.9, 0.0], [2.0, 0.0], [0.6, -1.0]])
+    assert metrics.wrong_atom(pushed, optimal, atoms) == 0.25
+
+
+def test_branches_balanced_collapsed_and_between() -> None:
+    even = torch.tensor([-1.0, 1.0]).repeat(500)
+    assert metrics.branch_defect(even) == metrics.branch_imbalance(even) == metrics.branch_off(even) == 0
+    one = torch.ones(1000)
+    assert (metrics.branch_defect(one), metrics.branch_imbalance(one), metrics.branch_off(one)) == (2, 0.5, 0)
+    between = torch.zeros(1000)
+    assert (metrics.branch_defect(between), metrics.branch_off(between)) == (1, 1)
+    assert metrics.branch_entropy(even.reshape(10, 100)) == pytest.approx(1)
+    assert metrics.branch_entropy(one.reshape(10, 100)) == 0
+
+
+def test_a_fair_coin_stays_below_what_is_visible() -> None:
+    tosses = 2.0 * torch.randint(2, (50, 4096), generator=generator(0)) - 1
+    above = [metrics.branch_defect(toss) > metrics.branch_visible(toss) for toss in tosses]
+    assert sum(above) <= 1
+
+
+# Plans
+
+
+def problem_of_clouds(seed: int, n: int = 12, m: int = 9) -> DiscreteProblem:
+    rng = np.random.default_rng(seed)
+    a, b = (torch.as_tensor(rng.dirichlet(np.ones(k))) for k in (n, m))
+    return DiscreteProblem(normal(n, 2, seed=seed), a, normal(m, 2, seed=seed + 1), b, SQEUCLIDEAN, Truth("none"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), sparse=st.booleans())
+def test_the_rounded_cost_is_that_of_the_rounded_plan(seed: int, sparse: bool) -> None:
+    pair = problem_of_clouds(seed)
+    plan = torch.rand(12, 9, generator=generator(seed), dtype=torch.float64) ** 4
+    plan = torch.where(plan > 0.2, plan, 0.0) / plan.sum()
+    matrix = SQEUCLIDEAN.matrix(pair.x, pair.y)
+    rows, columns, u, v = metrics.rounding(plan, pair.a, pair.b)
+    rounded = rows[:, None] * plan * columns + (torch.outer(u, v) / u.sum() if u.sum() > 0 else 0)
+    assert torch.allclose(rounded.sum(1), pair.a) and torch.allclose(rounded.sum(0), pair.b) and (rounded >= 0).all()
+    given_plan = plan.to_sparse_coo() if sparse else plan
+    cost = metrics.rounded_cost(given_plan, pair.a, pair.b, lambda i, j: matrix[i, j], lambda part: matrix[part])
+    assert cost == pytest.approx(float((rounded * matrix).sum()), rel=1e-9)
+
+
+def test_a_sparse_plan_scores_as_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = problem_of_clouds(3)
+    truth = exact_truth(pair)
+    assert truth.plan is not None
+    other = torch.outer(pair.a, pair.b)
+    solved = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, truth)
+    sparse_truth = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, Truth("lp", truth.cost, plan=truth.plan.to_sparse_coo()))
+    monkeypatch.setattr(metrics, "BLOCK", 5)
+    for plan in (other, truth.plan):
+        dense = score_plans([solved], [plan])
+        assert dense.keys() == {"cost_gap", "marginal_l1", "plan_rmse", "plan_tv"}
+        assert score_plans([sparse_truth], [plan.to_sparse_coo()]) == pytest.approx(dense, abs=1e-12)
+    assert score_plans([solved], [truth.plan])["plan_tv"] == pytest.approx(0, abs=1e-12)
+    assert score_plans([solved], [other])["plan_tv"] > 0.3
+
+
+# Saddles
+
+
+@pytest.mark.parametrize("a", [0.3, 1.0, 20.0])
+def test_the_c_transform_of_a_quadratic(a: float) -> None:
+    """min_y |x - y|^2 + a |y - b|^2 = a / (1 + a) |x - b|^2, which no pool of points attains."""
+    x, b = normal(40, 8), normal(8, seed=5)
+    pool = 2 * normal(64, 8, seed=6)
+
+    def g(y: torch.Tensor) -> torch.Tensor:
+        return -a * (y - b).square().sum(1)
+
+    exact = a / (1 + a) * (x - b).square().sum(1)
+    pool_alone = (SQEUCLIDEAN.matrix(x, pool) - g(pool)).min(1).values
+    found = c_transform(SQEUCLIDEAN, g, x, x.clone(), pool)
+    assert torch.allclose(found, exact, rtol=1e-6)
+    assert (pool_alone > 1.1 * exact).double().mean() > 0.9
+
+
+def test_the_c_transform_of_a_lipschitz_potential_is_minus_the_potential() -> None:
+    x, pool = normal(60, 3), normal(500, 3, seed=1)
+    found = c_transform(EUCLIDEAN, lambda y: -y.norm(dim=1), x, pool[:60].clone(), pool)  # min_y |x - y| + |y| = |x|
+    assert torch.allclose(found, x.norm(dim=1), rtol=1e-3)
+
+
+def shifted_normal(dim: int = 2) -> MapProblem:
+    """N(0, I) to N(e, I) with e = (1, ..., 1): T(x) = x + e, f(x) = -2 <x, e> + c, g(y) = 2 <y, e> - d - c."""
+
+    def draw(n: int, stream: torch.Generator) -> torch.Tensor:
+        return torch.randn(n, dim, generator=stream, dtype=torch.float64)
+
+    source, target = Measure((dim,), draw, variance=float(dim)), Measure((dim,), lambda n, s: 1 + draw(n, s), variance=float(dim))
+    potential, target_potential = (lambda x: -2 * x.sum(1)), (lambda y: 2 * y.sum(1) - dim)
+    truth = Truth("closed_form", float(dim), lambda x: x + 1, potential=potential, target_potential=target_potential)
+    return MapProblem(source, target, SQEUCLIDEAN, truth)
+
+
+def test_saddle_residuals_of_the_truth_vanish_and_those_of_a_bad_potential_do_not() -> None:
+    problem = shifted_normal()
+    scoring = MapScoring(problem, generator(0))
+    pushed = scoring.x + 1
+    good = scoring.score(Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential), pushed)
+    assert good["dual_gap"] < 0.1 and good["inner_gap"] < 1e-6 and good["saddle_excess"] < 0.1
+    flat = scoring.score(Transport(push=lambda x: x + 1, target_potential=lambda y: 0 * y[:, 0]), pushed)
+    assert flat["dual_gap"] == pytest.approx(1, abs=1e-6)  # D(0) = 0: nothing of OT is explained
+    assert flat["inner_gap"] == pytest.approx(1, rel=0.05)  # against g = 0 the best map stays
+    assert "saddle_drift" not in good
+    drifted = scoring.score(Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential), pushed, earlier=-8.0)
+    assert drifted["saddle_drift"] == pytest.approx((2 + 8) / 2, rel=0.05)
+
+
+def test_a_stochastic_plan_is_scored_on_its_draws() -> None:
+    problem = shifted_normal()
+    scoring = MapScoring(problem, generator(0))
+    noise = generator(7)
+
+    def sample(x: torch.Tensor, k: int) -> torch.Tensor:
+        return x[:, None] + 1 + torch.randn(len(x), k, 2, generator=noise, dtype=x.dtype)
+
+    scores = scoring.score(Transport(push=lambda x: x + 1, sample=sample), scoring.x + 1)
+    assert scores["l2_uvp"] == 0
+    assert scores["cost_ratio"] == pytest.approx(2, rel=0.05) and scores["target_defect"] > 0.1
+
+
+def test_outputs_of_potentials_and_samples_are_checked() -> None:
+    problem = shifted_normal()
+    scoring = MapScoring(problem, generator(0))
+    pushed = scoring.x + 1
+    with pytest.raises(InvalidOutputError, match="sample returned shape"):
+        scoring.score(Transport(push=lambda x: x + 1, sample=lambda x, k: x), pushed)
+    with pytest.raises(InvalidOutputError, match="target_potential"):
+        scoring.score(Transport(push=lambda x: x + 1, target_potential=lambda y: y), pushed)
+    with pytest.raises(DivergedError, match="target_potential"):
+        scoring.score(Transport(push=lambda x: x + 1, target_potential=lambda y: y[:, 0] * math.nan), pushed)
+
+
+def test_floors_are_shared_and_the_same(tmp_path) -> None:
+    problem = shifted_normal()
+    file = tmp_path / "floors.json"
+    floors = [MapScoring(problem, generator(3), path).known["target_floors"] for path in (None, file, file)]
+    assert file.exists() and len(floors[0]) == 20
+    assert torch.equal(floors[0], floors[1]) and torch.equal(floors[1], floors[2])
+    nowhere = MapScoring(problem, generator(3), tmp_path / "gone" / "floors.json").known["target_floors"]
+    assert torch.equal(nowhere, floors[0])

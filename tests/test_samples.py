@@ -1,0 +1,288 @@
+"""Samples of one's own: what is read, what is refused and how, the estimate of the cost, and runs from end to end."""
+
+# pyright: reportMissingImports=false
+# (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from otbench import MapProblem, plan
+from otbench.cli import _own_samples, main
+from otbench.data import read_points
+from otbench.tasks.samples import Samples
+from tests.conftest import rows
+from tests.truths import SIGMAS, build_map, generator
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder, with two good files in it."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("x.npy", rng.standard_normal((40, 2)))
+    np.save("y.npy", rng.standard_normal((60, 2)) + 3)
+    return tmp_path
+
+
+def held_out(problem: MapProblem) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (measure.sample_test(10**6, generator(0)) for measure in (problem.source, problem.target))
+    return x.numpy(), y.numpy()
+
+
+POINTS = np.random.default_rng(1).standard_normal((9, 3))
+
+
+def test_every_format_gives_the_same_points() -> None:
+    frame = pd.DataFrame(POINTS, columns=["a", "b c", "d"])
+    np.save("p.npy", POINTS)
+    np.savez("p.npz", points=POINTS)
+    np.savez_compressed("q.npz", POINTS)
+    frame.to_csv("p.csv", index=False)
+    frame.to_csv("headless.csv", index=False, header=False)
+    Path("q.csv").write_text("\ufeff\n" + Path("p.csv").read_text())  # a byte order mark, an empty line
+    frame.to_parquet("p.parquet")
+    for name in ("p.npy", "p.npz", "q.npz", "p.csv", "headless.csv", "q.csv", "p.parquet"):
+        read = read_points(name)
+        assert read.dtype == np.float64 and read.shape == POINTS.shape, name
+        np.testing.assert_allclose(read, POINTS, rtol=1e-15)
+
+
+def test_other_number_types_and_points_on_a_line() -> None:
+    np.save("line.npy", np.arange(8, dtype=np.int16))
+    Path("line.npy").rename("line.NPY")
+    np.testing.assert_array_equal(read_points("line.NPY"), np.arange(8.0)[:, None])
+    pd.DataFrame({"a": np.arange(10), "b": np.arange(10, dtype=np.float32)}).to_parquet("mixed.parquet")
+    np.testing.assert_array_equal(read_points("mixed.parquet"), np.repeat(np.arange(10.0)[:, None], 2, 1))
+    Path("one.csv").write_text("3\n" * 8)  # one coordinate, no header, all points the same
+    np.testing.assert_array_equal(read_points("one.csv"), np.full((8, 1), 3.0))
+
+
+def with_hole(points: np.ndarray, value: float) -> np.ndarray:
+    holed = points.copy()
+    holed[4, 1] = value
+    return holed
+
+
+BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "absent": ("b.npy", lambda path: None, "no such file"),
+    "folder": ("b.npy", lambda path: path.mkdir(), "no such file"),
+    "ending": ("b.txt", lambda path: path.write_text("1,2\n"), "unknown format: give a file that ends in .npy, .npz, .csv, .parquet"),
+    "no ending": ("b", lambda path: path.write_text("1,2\n"), "unknown format"),
+    "empty npy": ("b.npy", lambda path: path.touch(), "cannot be read as .npy (EOFError"),
+    "garbage npy": ("b.npy", lambda path: path.write_bytes(b"no numpy file at all"), "cannot be read as .npy"),
+    "cut npy": ("b.npy", lambda path: path.write_bytes(Path("x.npy").read_bytes()[:300]), "cannot be read as .npy"),
+    "pickle": ("b.npy", lambda path: np.save(path, np.array([{}] * 9)), "allow_pickle=False"),
+    "text npy": ("b.npy", lambda path: np.save(path, np.array(["one"] * 9)), "holds values of type <U3: write real numbers"),
+    "complex npy": ("b.npy", lambda path: np.save(path, np.ones(9, complex)), "holds values of type complex128"),
+    "number": ("b.npy", lambda path: np.save(path, 3.0), "holds an array of shape (): reshape it"),
+    "images": ("b.npy", lambda path: np.save(path, np.ones((9, 2, 2))), "holds an array of shape (9, 2, 2): reshape it"),
+    "no points": ("b.npy", lambda path: np.save(path, np.ones((0, 2))), "holds 0 points"),
+    "no coordinates": ("b.npy", lambda path: np.save(path, np.ones((9, 0))), "holds 0 points"),
+    "few": ("b.npy", lambda path: np.save(path, np.ones((7, 2))), "holds 7 points: give at least 8"),
+    "nan": ("b.npy", lambda path: np.save(path, with_hole(POINTS, np.nan)), "the first in row 5, column 2"),
+    "inf": ("b.npy", lambda path: np.save(path, with_hole(POINTS, -np.inf)), "1 values are missing, not finite or beyond 1e+18"),
+    "huge": ("b.npy", lambda path: np.save(path, with_hole(POINTS, 1e30)), "drop those rows, or rescale"),
+    "dimension": ("b.npy", lambda path: np.save(path, POINTS), "x.npy has 2 columns and b.npy has 3"),
+    "two arrays": ("b.npz", lambda path: np.savez(path, a=POINTS, b=POINTS), "holds 2 arrays (a, b)"),
+    "no array": ("b.npz", lambda path: np.savez(path), "holds 0 arrays (none)"),
+    "cut npz": ("b.npz", lambda path: (np.savez(path, POINTS), path.write_bytes(path.read_bytes()[:200])), "cannot be read as .npz"),
+    "empty csv": ("b.csv", lambda path: path.touch(), "is empty"),
+    "header only": ("b.csv", lambda path: path.write_text("a,b\n"), "holds 0 points"),
+    "text cell": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,none at all\n"), "column b holds 'none at all'"),
+    "headless text": ("b.csv", lambda path: path.write_text("1,2\n" * 9 + "3,x\n"), "column 2 holds 'x'"),
+    "dates": ("b.csv", lambda path: path.write_text("day,b\n" + "2026-01-01,2\n" * 9), "column day holds '2026-01-01'"),
+    "semicolons": ("b.csv", lambda path: path.write_text("1.5;2\n" * 9), "column 1.5;2 holds '1.5;2', which is no number"),
+    "hole": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,\n"), "the first in row 10, column 2"),
+    "index": ("b.csv", lambda path: pd.DataFrame(POINTS, columns=list("abc")).to_csv(path), "column 1 has no name"),
+    "ragged": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "1,2,3\n"), "cannot be read as .csv"),
+    "short header": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2,3\n" * 9), "more cells than its first line"),
+    "utf-16": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9, "utf-16"), "cannot be read as .csv (UnicodeDecodeError"),
+    "bad parquet": ("b.parquet", lambda path: path.write_bytes(b"PAR1 no more"), "cannot be read as .parquet"),
+    "text parquet": ("b.parquet", lambda path: pd.DataFrame({"a": ["u"] * 9}).to_parquet(path), "column a holds 'u'"),
+    "booleans": ("b.parquet", lambda path: pd.DataFrame({"a": [True] * 9}).to_parquet(path), "column a holds 'True'"),
+    "null": ("b.parquet", lambda path: pd.DataFrame({"a": pd.array([1, None] * 5, "Int64")}).to_parquet(path), "5 values are missing"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_is_one_clear_line_before_anything_runs(kind: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, write, words = BAD[kind]
+    write(Path(name))
+    assert main(["run", "--source", "x.npy", "--target", name, "--results", "out"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("otbench: error: ") and words in printed.err, printed.err
+    assert printed.err.count("\n") == 1 and name in printed.err and not printed.out
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--source", "x.npy"], "--source and --target go together"),
+        (["--target", "y.npy"], "--source and --target go together"),
+        (["--cost", "euclidean"], "--cost euclidean is that of --source and --target"),
+        (["--source", "", "--target", ""], "unknown format"),
+        (["--source", "x.npy", "--target", "y.npy", "--cost", "geodesic"], "make all norms one"),
+        (["-t", "samples"], "task samples: source and target must be files of points: otbench run --source FILE --target FILE"),
+        (["-t", "samples[source=x.npy,target=z.npy]"], "target must be a file of points, got 'z.npy', which is none"),
+    ],
+)
+def test_bad_options_are_one_clear_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *arguments, "--results", "out"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("otbench: error: ") and words in error and error.count("\n") == 1, error
+
+
+def test_bad_parameters_are_refused() -> None:
+    with pytest.raises(ValueError, match="source and target"):
+        Samples()
+    with pytest.raises(ValueError, match="cost must be one of sqeuclidean, euclidean, geodesic, got 'l1'"):
+        Samples("x.npy", "y.npy", "l1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a b.npy", "a,b.npy", "[a](b).npy", "a=b.npy", "it's.npy", 'so "said".npy', 'it\'s "both", [x].npy'])
+def test_any_path_can_be_named(name: str) -> None:
+    Path("x.npy").rename(name)
+    options = argparse.Namespace(source=name, target="y.npy", cost=None)
+    (selection,) = plan.select("task", _own_samples(options), ())
+    assert dict(selection.params) == {"source": name, "target": "y.npy", "cost": "sqeuclidean"}
+    assert plan.select("task", [selection.label], ()) == [selection], "a label selects what it names"
+
+
+@pytest.mark.parametrize("cost", ["sqeuclidean", "euclidean"])
+def test_the_cost_is_that_of_the_best_assignment(cost: Literal["sqeuclidean", "euclidean"]) -> None:
+    rng = np.random.default_rng(2)
+    points = rng.standard_normal((50, 3))
+    np.save("a.npy", np.concatenate([points, points]))  # every point twice
+    np.save("b.npy", rng.standard_normal((200, 3)))  # a sample twice as large
+    problem = build_map(Samples("a.npy", "b.npy", cost))
+    x, y = held_out(problem)
+    assert (len(x), len(y)) == (50, 100)
+    matrix = cdist(np.repeat(x, 2, 0), y, cost)
+    assert problem.truth.cost == pytest.approx(matrix[linear_sum_assignment(matrix)].mean(), rel=1e-12)
+    assert problem.truth.certificate == "lp" and problem.truth.no_map and problem.truth.map is None
+
+
+def test_translation_changes_the_cost_by_its_formula() -> None:
+    """W2^2(X, Y + s) = W2^2(X, Y) + 2 <s, mean Y - mean X> + |s|^2, point for point."""
+    x, shift = np.load("x.npy"), np.array([3.0, -4.0])
+    np.save("same.npy", x)
+    np.save("moved.npy", x + shift)
+    still, moved = (build_map(Samples("x.npy", name)) for name in ("same.npy", "moved.npy"))
+    a, b = held_out(still)
+    assert still.truth.cost is not None and moved.truth.cost is not None
+    assert moved.truth.cost == pytest.approx(still.truth.cost + 2 * shift @ (b.mean(0) - a.mean(0)) + 25, rel=1e-12)
+
+
+def test_the_standard_error_is_that_of_repeated_samples() -> None:
+    """Two Gaussians at distance 3: the estimates scatter as they say, above the true cost 9 by the cost between samples of one Gaussian."""
+    rng = np.random.default_rng(3)
+    repeats, costs, errors, floors = 100, [], [], []
+    for _ in range(repeats):
+        x, y = rng.standard_normal((200, 2)), rng.standard_normal((300, 2))
+        np.save("a.npy", x)
+        np.save("b.npy", y)
+        floors.append(build_map(Samples("a.npy", "b.npy")).truth.cost)
+        np.save("b.npy", y + np.array([3, 0]))
+        truth = build_map(Samples("a.npy", "b.npy")).truth
+        costs.append(truth.cost)
+        errors.append(truth.cost_error)
+    scatter = np.std(costs, ddof=1)
+    assert abs(scatter / np.mean(errors) - 1) <= SIGMAS / np.sqrt(2 * repeats)
+    assert abs(np.mean(costs) - np.mean(floors) - 9) <= SIGMAS * scatter / np.sqrt(repeats)
+
+
+def test_half_of_each_sample_is_held_out_at_random() -> None:
+    np.save("a.npy", np.arange(41.0))
+    halves = []
+    for seed in (0, 1):
+        source = build_map(Samples("a.npy", "a.npy"), seed).source
+        train = set(source.sample(2000, generator(0)).flatten().tolist())
+        test = source.sample_test(1000, generator(0)).flatten().tolist()
+        assert len(test) == 20 and len(train) == 21 and train.isdisjoint(test)
+        halves.append(frozenset(test))
+    assert halves[0] != halves[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sphere(dtype: torch.dtype) -> None:
+    """Rounded unit vectors are normalised; turning a pole's cap to the other pole costs nearly pi."""
+    rng = np.random.default_rng(4)
+    cap = np.concatenate([1e-3 * rng.standard_normal((100, 2)), np.ones((100, 1))], 1)
+    np.save("a.npy", cap / np.linalg.norm(cap, axis=1, keepdims=True) * (1 + 5e-4 * rng.uniform(-1, 1, (100, 1))))
+    np.save("b.npy", -cap)
+    problem = build_map(Samples("a.npy", "b.npy", "geodesic"), dtype=dtype)
+    x, _ = held_out(problem)
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=2e-7)
+    assert x.dtype == str(dtype).removeprefix("torch.")
+    assert problem.truth.cost == pytest.approx(np.pi, abs=5e-3)
+
+
+def test_the_hash_of_a_task_covers_its_files() -> None:
+    (selection,) = plan.select("task", ["samples[source=x.npy,target=y.npy]"], ())
+    before = plan.task_hash(selection)
+    assert before == plan.task_hash(selection) != selection.entry.source_hash
+    np.save("y.npy", np.load("y.npy") + 1e-9)
+    after = plan.task_hash(selection)
+    assert after != before
+    solvers = plan.select("solver", ["identity"], ())
+    (run,) = plan.expand([selection], solvers, 1, "cpu", "float32")
+    row = {**run.identity(), "status": "ok"}
+    assert row["task_hash"] == after and not plan.pending([run], {run.key: row}, "changed")
+    assert plan.pending([replace(run, task_hash=before)], {run.key: row}, "changed")
+    (gaussian,) = plan.select("task", ["gaussian"], ())
+    assert plan.task_hash(gaussian) == gaussian.entry.source_hash
+    Path("y.npy").unlink()
+    with pytest.raises(ValueError, match="target must be a file"):
+        plan.task_hash(selection)
+
+
+def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(otbench, here: Path) -> None:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((1000, 2))
+    np.save("x.npy", x)
+    np.save("y.npy", rng.standard_normal((800, 2)) + np.array([3, 0]))
+    command = ["run", "--source", "x.npy", "--target", "y.npy", "--suite", "smoke", "--results", "out"]
+    done = otbench(*command)
+    assert done.returncode == 0, done.stderr
+    recorded = {row["solver"]: row for row in rows(here / "out")}
+    assert {row["status"] for row in recorded.values()} == {"ok"}, [row["message"] for row in recorded.values()]
+    assert set(recorded) == {"identity", "constant", "linear", "pot-emd", "pot-sinkhorn", "ott-sinkhorn", "pot-sliced-plan"}
+    assert recorded["linear"]["metric_cost_ratio"] == pytest.approx(1, abs=0.1)
+    (provenance,) = (json.loads(path.read_text()) for path in (here / "out").rglob("provenance.json"))
+    assert set(provenance["data_sha256"]) == {"x.npy", "y.npy"}
+
+    assert "0 to do" in otbench(*command).stdout
+    np.save("x.npy", x + 1)
+    again = otbench(*command, "-s", "identity", "linear")
+    assert again.returncode == 0 and "already recorded" not in again.stdout
+    last = [row for row in rows(here / "out") if row["solver"] == "linear"]
+    assert len(last) == 2 and last[0]["key"] == last[1]["key"] and last[0]["task_hash"] != last[1]["task_hash"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_tables_run_from_end_to_end_beside_other_tasks(otbench, here: Path, ending: str) -> None:
+    (here / "my points").mkdir()
+    rng = np.random.default_rng(6)
+    paths = [f"my points/{name}.{ending}" for name in "xy"]
+    for path, shift in zip(paths, (0, 2), strict=True):
+        frame = pd.DataFrame(rng.standard_normal((300, 2)) + shift, columns=["u", "v"])
+        frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    options = ["--source", paths[0], "--target", paths[1], "--cost", "euclidean", "-t", "point-clouds[n=20,m=20]", "--results", "out"]
+    done = otbench("run", *options, "-s", "pot-emd", "--seeds", 1)
+    assert done.returncode == 0, done.stderr
+    clouds, samples = sorted(rows(here / "out"), key=lambda row: row["task"])
+    assert clouds["task"] == "point-clouds" and clouds["status"] == samples["status"] == "ok"
+    assert json.loads(samples["task_params"]) == {"source": paths[0], "target": paths[1], "cost": "euclidean"}
