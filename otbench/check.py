@@ -38,7 +38,8 @@ class {cls}(Solver):
 
     def supports(self, problem: Problem) -> str | None:
         """Say why not, or None."""
-        return None if isinstance(problem, MapProblem) else "takes map problems only"
+        same = isinstance(problem, MapProblem) and problem.source.shape == problem.target.shape
+        return None if same else "takes map problems between equal spaces only"
 
     def fit(self, problem: Problem, run: Run) -> Transport:
         """Here: the shift between the means of n samples. Put your method in its place."""

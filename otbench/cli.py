@@ -200,8 +200,7 @@ def _list(options: argparse.Namespace) -> int:
                 _item(f"{name} {suite.version}", f"{suite.description} {size}.")
         else:
             for name, metric in METRICS.items():
-                better = {"lower": "lower is better", "higher": "higher is better", "one": "best at 1"}[metric.better]
-                _item(f"{name} ({metric.unit}, {better})", metric.summary)
+                _item(f"{name} ({metric.unit}, {metric.reading})", metric.summary)
         if options.what is None:
             print()
     return 0

@@ -16,7 +16,15 @@ from otbench.scoring import check_output
 if TYPE_CHECKING:
     import torch
 
-PROBLEMS = ("gaussian", "gaussian[dim=3]", "petals", "perpendicular", "point-clouds[n=40,m=50]", "weight-pairs[side=5,train=4,test=2]")
+PROBLEMS = (
+    "gaussian",
+    "gaussian[dim=3]",
+    "petals",
+    "perpendicular",
+    "unequal-dims[dim=5]",
+    "point-clouds[n=40,m=50]",
+    "weight-pairs[side=5,train=4,test=2]",
+)
 POINTS = 64
 TOLERANCE = 1e-3  # of the output's spread: what a change of batch size may do to float32 sums
 
@@ -80,7 +88,7 @@ def _plan_findings(transport: Transport, fit, problem: Problem) -> list[str]:
         return [f"{error}: make it so"]
     found = []
     held = entries(plan)
-    if float(held.min()) < -1e-6:
+    if held.numel() and float(held.min()) < -1e-6:
         found.append(f"the plan has negative entries (down to {float(held.min()):.2g}): a coupling has none")
     if abs(float(plan.sum()) - 1) > 0.05:
         found.append(f"the plan's total mass is {float(plan.sum()):.3g}: it must be 1")

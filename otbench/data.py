@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAST_POINTS = 8  # of a sample: half of them are scored on
-LARGEST = 1e18  # coordinate: its square fits single precision
+LARGEST = 1e18  # norm of a point: squared distances fit single precision
 UNIT = 1e-3  # how far from one the norms may be of points on the unit sphere
 
 
@@ -62,13 +64,16 @@ def read_samples(source: str, target: str, cost: str) -> tuple[np.ndarray, np.nd
     """Two samples that the named cost can compare, ``(n, d)`` and ``(m, d)``; for ``geodesic`` they are normalised.
 
     Raises:
-        UserError: from `read_points`; different dimensions; for ``geodesic``, points off the unit sphere by more than `UNIT`.
+        UserError: from `read_points`; different dimensions; target points that are all the same; for ``geodesic``, points off the unit
+            sphere by more than `UNIT`.
     """
     import numpy as np
 
     x, y = read_points(source), read_points(target)
     if x.shape[1] != y.shape[1]:
         raise UserError(f"{source} has {x.shape[1]} columns and {target} has {y.shape[1]}: give points of the same dimension")
+    if (y == y[0]).all():
+        raise UserError(f"{target}: its points are all the same: give a target that varies, errors are measured against its variance")
     if cost != "geodesic":
         return x, y
     units = []
@@ -115,11 +120,12 @@ def read_points(path: str | Path) -> np.ndarray:
     points = points.astype(np.float64).reshape(len(points), -1) if points.size else np.zeros((0, 1))
     if len(points) < LEAST_POINTS:
         raise UserError(f"{path}: holds {len(points)} points: give at least {LEAST_POINTS}, half of them are kept for scoring")
-    wrong = ~(np.abs(points) <= LARGEST)
+    largest = LARGEST / points.shape[1] ** 0.5
+    wrong = ~(np.abs(points) <= largest)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise UserError(
-            f"{path}: {wrong.sum()} values are missing, not finite or beyond {LARGEST:g}, "
+            f"{path}: {wrong.sum()} values are missing, not finite or beyond {largest:g}, "
             f"the first in row {row + 1}, column {column + 1}: drop those rows, or rescale"
         )
     return points
@@ -142,10 +148,16 @@ def _read_csv(path: Path) -> np.ndarray:
     import pandas as pd
 
     with open(path, encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), None)
-    if first is None:
+        lines = list(islice((line for line in file if line.strip()), 2))  # of which one may be a header
+    if not lines:
         raise UserError(f"{path}: is empty: give at least {LEAST_POINTS} points")
-    cells = [cell.strip(' "\n') for cell in first.split(",")]
+    for cell in (cell for line in lines for cell in line.split(",")):
+        numbers = [part for part in re.split(r'[;"\s]+', cell) if part]
+        if len(numbers) > 1 and all(map(_is_number, numbers)):
+            raise UserError(
+                f"{path}: has {cell.strip()[:40]!r} between commas: separate the columns by commas, and write decimals with a point"
+            )
+    cells = [cell.strip(' "\n') for cell in lines[0].split(",")]
     header = not any(map(_is_number, cells))
     if header and "" in cells:
         raise UserError(f"{path}: column {cells.index('') + 1} has no name: name it, or write the file without the index")

@@ -10,6 +10,8 @@ Extension to a new point x, either
 * *nearest neighbour*: the barycentric image ``sum_j P_ij y_j / sum_j P_ij`` of the sample point x_i nearest to x; or
 * the adapter's own ``push``, where its library has one.
 
+Averages are projected to the space of the cost, where that is not all of R^d.
+
 A target potential g also gives a potential on the source side, its c-transform f(x) = min_j c(x, y_j) - g_j, soft where the coupling has
 an eps: f(x) = -eps log sum_j b_j exp((g_j - c(x, y_j)) / eps). No potential on the target side is offered: the map is not found against
 it, so it makes no saddle to be judged by (see `otbench.verdict`).
@@ -158,18 +160,19 @@ def extend(coupling: Coupling, pair: DiscreteProblem) -> Callable[[Tensor], Tens
     """The map of new points that a coupling of sample points defines (see the module's docstring)."""
     import torch
 
+    project = pair.cost.project
     if coupling.push is not None:
         return in_chunks(coupling.push)
     if coupling.g is None or coupling.eps is None:
         mass = marginal(coupling.plan, 1)
         moved = mass > 0  # a point without mass goes nowhere
         images = (coupling.plan @ pair.y.flatten(1))[moved] / mass[moved, None]
-        x, images = pair.x[moved], images.reshape(-1, *pair.y.shape[1:])
+        x, images = pair.cost.embed(pair.x[moved]), project(images.reshape(-1, *pair.y.shape[1:]))
         return in_chunks(lambda new: images[pair.cost.matrix(new, x).argmin(1)])
     kept = pair.b > 0
     y, eps = pair.y[kept], coupling.eps
     offset = pair.b[kept].log() + coupling.g[kept] / eps
-    return in_chunks(lambda new: torch.tensordot((offset - pair.cost.matrix(new, y) / eps).softmax(1), y, 1))
+    return in_chunks(lambda new: project(torch.tensordot((offset - pair.cost.matrix(new, y) / eps).softmax(1), y, 1)))
 
 
 def c_transform(pair: DiscreteProblem, g: Tensor, eps: float | None) -> Callable[[Tensor], Tensor]:

@@ -53,8 +53,9 @@ The certificate of a task says why its answer is known to be optimal, and a test
 {certificates}
 
 Where the optimal map is unique almost everywhere, solvers are scored against it (`l2_uvp`, `cos`). Where it is not unique, or none exists,
-they are scored by their cost and their push-forward alone. `target_gap` is W2^2 between the push-forward and the target in excess of
-`target_noise`, its value between two samples of the target. Costs are in the units of `c`, which has no 1/2.
+they are scored by their cost and their push-forward alone. `target_gap` is W2^2 between the push-forward and the target (above dimension
+16 estimated by slices) less what two samples of one measure show; `target_noise` is that of the target. Costs are in the units of `c`,
+which has no 1/2.
 
 This page is made by `otbench gallery`.
 """

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 class Cost:
     """A named ground cost with its convention.
 
-    ``pairwise(x, y)`` takes ``(n, *shape)`` twice to ``(n,)``; ``matrix(x, y)`` takes ``(n, *shape)`` and ``(m, *shape)`` to ``(n, m)``.
+    ``pairwise(x, y)`` takes ``(n, *shape)`` twice to ``(n,)``; ``matrix(x, y)`` takes ``(n, *shape)`` and ``(m, *shape)`` to ``(n, m)``;
+    in single or double precision, whatever that of the problem.
 
     Attributes:
         power: the cost scales as this power of the distance.
         embed: the map Q of source points into the target space, where the two spaces differ; the identity otherwise.
+        project: nearest points of the space that the cost is defined on, where that is not all of R^d.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Cost:
     matrix: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
     power: int = 1
     embed: Callable[[Tensor], Tensor] = field(default=lambda x: x, repr=False, compare=False)
+    project: Callable[[Tensor], Tensor] = field(default=lambda y: y, repr=False, compare=False)
 
     def embedded(self, embed: Callable[[Tensor], Tensor]) -> Cost:
         """The cost c(Q(z), y) between spaces of different shapes, Q being ``embed``."""
@@ -52,6 +55,7 @@ class Cost:
             lambda z, y: self.matrix(embed(z), y),
             self.power,
             embed,
+            self.project,
         )
 
     def scale(self, variance: float) -> float:
@@ -91,6 +95,7 @@ GEODESIC = Cost(
     "c(x, y) = arccos <x, y> in radians, x and y on the unit sphere",
     lambda x, y: _geodesic((x * y).sum(-1)),
     lambda x, y: _geodesic(x @ y.T),
+    project=lambda y: y / y.norm(dim=-1, keepdim=True).clamp(min=1e-12),
 )
 COSTS: Mapping[str, Cost] = {cost.name: cost for cost in (SQEUCLIDEAN, EUCLIDEAN, GEODESIC)}
 
@@ -153,7 +158,7 @@ class Truth:
     Attributes:
         certificate: ``closed_form`` (a formula), ``brenier`` (the gradient of an explicit convex potential), ``dual_certificate``
             (plan cost = dual cost), ``lp`` (exact on the given points) or ``entropic``.
-        cost: optimal transport cost in cost units.
+        cost: optimal transport cost in cost units; with ``eps``, that of the entropic plan.
         cost_error: standard error of ``cost``, where it is an estimate.
         map: the optimal map, ``(n, *source shape) -> (n, *target shape)``; absent where there is none or it is not unique.
         no_map: why there is no ``map`` to score against: no optimal map exists, or it is not unique.
@@ -252,7 +257,8 @@ class Transport:
         sample: draws from the plan given x: ``sample(x, k)`` is ``(n, k, *target shape)``. Where given, the push-forward and the cost are
             scored on draws, and ``push`` only where the optimal map is unique.
         potential: Kantorovich potential f on the source side in cost units, ``(n, *shape) -> (n,)``, differentiable by autograd.
-        target_potential: potential g on the target side likewise, f(x) + g(y) <= c(x, y); makes the saddle residuals measurable.
+        target_potential: potential g on the target side likewise, f(x) + g(y) <= c(x, y) for all y, on the target or off it; makes the
+            saddle residuals measurable.
         sigma: the saddle (``push``, ``target_potential``) is of the source convolved with N(0, sigma^2 I).
         plan: the coupling of a discrete problem, ``(n, m)``, dense or sparse COO; required in the discrete and amortized settings.
         info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the names.

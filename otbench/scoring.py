@@ -5,7 +5,8 @@ Arrays of a map run, where they are known:
 * ``start`` test points in the target's space, ``pushed`` T(x), ``optimal`` T*(x), ``target_variance``, ``target_scale``, ``atoms``;
 * ``cost_pushed`` c(x, y) of the images y: T(x), or draws from a stochastic plan; ``cost_optimal`` c(x, T*(x)), or the optimal cost alone,
   with its ``cost_error``; ``cost_scale``;
-* ``pushed_sample``, ``target_sample`` of equal size, ``target_discrepancy`` between them, ``target_floors`` between fresh target samples;
+* ``pushed_sample``, ``target_sample`` of equal size, ``target_discrepancies`` between them, ``pushed_floors`` between two samples of images
+  and ``target_floors`` between fresh target samples;
 * ``branch_position`` of the images on the line that joins the branches (at -1 and 1), ``branch_rest`` their squared distance from it,
   ``branch_draws`` positions of several images of one x;
 * ``gradient``, ``optimal_gradient`` of the potentials on the source side;
@@ -46,6 +47,7 @@ DRAWS = 64  # images of one x of a stochastic plan
 DRAWN_POINTS = 256
 COORDINATES = 2**27  # most coordinates of one sample: where a point is an image, fewer of them are drawn
 UNBOUNDED = -1e30  # of a c-transform that has no minimum: a number, so that the gaps are numbers
+OFF_SPACE = 1e-3  # how far from the space of the cost an image may lie
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
 
 
@@ -67,12 +69,12 @@ class MapScoring:
         if variance is None:
             points = target.sample(_at_most(REFERENCE_POINTS, problem), generator)
             variance = float(points.double().flatten(1).var(0, correction=0).sum())
-        self.known |= {"target_variance": variance, "cost_scale": cost.scale(variance)}
+        self.known["target_variance"] = variance
         if truth.map is not None:
             self.known["optimal"] = truth.map(self.x)
-            self.known["cost_optimal"] = cost.pairwise(self.x, self.known["optimal"])
+            self.known["cost_optimal"] = cost.pairwise(self.x.double(), self.known["optimal"].double())
         elif truth.cost is not None:
-            self.known["cost_optimal"] = self.x.new_tensor(truth.cost)
+            self.known["cost_optimal"] = self.x.double().new_tensor(truth.cost)
         elif (pairs := problem.sample_pairs(_at_most(REFERENCE_POINTS, problem), generator)) is not None:
             costs = cost.pairwise(*pairs).double()
             self.known["cost_optimal"] = costs.mean()
@@ -80,9 +82,8 @@ class MapScoring:
         if truth.atoms is not None:
             self.known["atoms"] = truth.atoms
         points = GAP_POINTS if target.dim <= metrics.EXACT_DIM else _at_most(SLICED_GAP_POINTS, problem)
-        self.known["target_sample"], _ = self._two_samples(min(points, len(self.x)), generator)
-        self.known["target_floors"] = self._floors(floors)
-        self.known["target_scale"] = self._target_scale()
+        self.known["target_sample"], _ = self._two_samples(min(points, len(self.x) // 2), generator)
+        self.floors = floors
         self.pool = target.sample_test(_at_most(POOL, problem), generator)
 
     def score(self, transport: Transport, pushed: Tensor, earlier: float | None = None) -> dict[str, float]:
@@ -97,12 +98,14 @@ class MapScoring:
             InvalidOutputError: an output of the wrong type, shape, dtype or device.
             DivergedError: values that are not finite.
         """
-        images = self._images(transport, self._checked(pushed))
-        sample = self.known["target_sample"]
+        images = self._images(transport, self._checked(pushed, len(self.x)))
+        if "target_floors" not in self.known:  # not before the solver has run: what this frees would hide in its memory
+            self.known["target_floors"] = self._target_floors()
+            self.known["target_scale"] = self._target_scale()
+            self.known["cost_scale"] = self.problem.cost.scale(self.known["target_scale"])
         arrays = {
             **self._pushed_arrays(pushed, images),
-            "pushed_sample": images[: len(sample)],
-            "target_discrepancy": metrics.discrepancy(images[: len(sample)], sample),
+            **self._target_arrays(images),
             **self._branch_arrays(transport, images),
             **self._gradients(transport),
         }
@@ -115,17 +118,20 @@ class MapScoring:
 
     def score_checkpoint(self, transport: Transport) -> dict[str, float]:
         """The metrics that are cheap enough to be curves."""
-        assert transport.push is not None
-        pushed = self._checked(transport.push(self.x.clone()))
+        pushed = self._push(transport, self.x)
         images = self._images(transport, pushed)
         arrays = {**self._pushed_arrays(pushed, images), **self._gradients(transport)}
         if transport.target_potential is not None:
             arrays |= self._saddle_values(transport, *self._saddle(transport, images))
         return metrics.score({**self.known, **arrays}, curve_only=True)
 
-    def _checked(self, pushed: Tensor) -> Tensor:
-        check_output("push", pushed, (len(self.x), *self.problem.target.shape), like=self.x)
-        return pushed.detach()
+    def _checked(self, pushed: Tensor, n: int, what: str = "push") -> Tensor:
+        check_output(what, pushed, (n, *self.problem.target.shape), like=self.x)
+        pushed = pushed.detach()
+        off = float((pushed - self.problem.cost.project(pushed)).abs().max())
+        if off > OFF_SPACE:
+            raise InvalidOutputError(f"{what} returned points off the space of the {self.problem.cost.name} cost, by up to {off:.3g}")
+        return pushed
 
     def _images(self, transport: Transport, pushed: Tensor) -> Tensor:
         """One draw from the solver's plan for every test point; of a map, its push."""
@@ -133,21 +139,41 @@ class MapScoring:
             return self._draws(transport.sample, self.x, 1)[:, 0]
         if transport.sigma > 0:
             assert transport.push is not None
-            return self._checked(transport.push(self._smoothed(self.x, transport.sigma)))
+            return self._push(transport, self._smoothed(self.x, transport.sigma))
         return pushed
+
+    def _push(self, transport: Transport, x: Tensor) -> Tensor:
+        assert transport.push is not None
+        return self._checked(transport.push(x.clone()), len(x))
 
     def _draws(self, sample: Callable[[Tensor, int], Tensor], x: Tensor, k: int) -> Tensor:
         drawn = sample(x.clone(), k)
         check_output("sample", drawn, (len(x), k, *self.problem.target.shape), like=x)
-        return drawn.detach()
+        return self._checked(drawn.flatten(0, 1), len(x) * k, "sample").reshape(drawn.shape)
 
     def _smoothed(self, x: Tensor, sigma: float) -> Tensor:
+        """Always with the same noise, so that no score depends on how many were taken before."""
         import torch
 
-        return x + sigma * torch.randn(x.shape, generator=self.generator, device=x.device, dtype=x.dtype)
+        return x + sigma * torch.randn(x.shape, generator=self._stream(2), device=x.device, dtype=x.dtype)
+
+    def _stream(self, number: int) -> torch.Generator:
+        """A generator of its own beside the test stream."""
+        import torch
+
+        return torch.Generator(self.generator.device).manual_seed(self.generator.initial_seed() + number)
 
     def _pushed_arrays(self, pushed: Tensor, images: Tensor) -> dict[str, Any]:
-        return {"pushed": pushed, "cost_pushed": self.problem.cost.pairwise(self.x, images)}
+        return {"pushed": pushed.detach(), "cost_pushed": self.problem.cost.pairwise(self.x.double(), images.double())}
+
+    def _target_arrays(self, images: Tensor) -> dict[str, Any]:
+        sample = self.known["target_sample"]
+        first, second = images[: len(sample)], images[len(sample) : 2 * len(sample)]
+        return {
+            "pushed_sample": first,
+            "target_discrepancies": metrics.discrepancies(first, sample),
+            "pushed_floors": metrics.discrepancies(first, second),
+        }
 
     def _branch_arrays(self, transport: Transport, images: Tensor) -> dict[str, Any]:
         branches = self.problem.truth.branches
@@ -160,8 +186,7 @@ class MapScoring:
             if transport.sample is not None:
                 drawn = self._draws(transport.sample, self.x[:DRAWN_POINTS], DRAWS).flatten(0, 1)
             else:
-                assert transport.push is not None
-                drawn = transport.push(self._smoothed(x, transport.sigma)).detach()
+                drawn = self._push(transport, self._smoothed(x, transport.sigma))
             arrays["branch_draws"] = _on_branches(branches(x), drawn)[0].reshape(-1, DRAWS)
         return arrays
 
@@ -180,9 +205,8 @@ class MapScoring:
         x = self.x[:SADDLE_POINTS]
         if transport.sigma == 0:
             return x, images[: len(x)]
-        assert transport.push is not None
         x = self._smoothed(x, transport.sigma)
-        return x, transport.push(x.clone()).detach()
+        return x, self._push(transport, x)
 
     def _saddle_values(self, transport: Transport, x: Tensor, y: Tensor) -> dict[str, Any]:
         """The terms of the saddle's objective."""
@@ -201,7 +225,8 @@ class MapScoring:
         g, smoothed = transport.target_potential, self.problem.truth.smoothed_cost
         assert g is not None
         if transport.sigma == 0:
-            cost = float(self.known["cost_optimal"].double().mean())
+            # Where the cost is an estimate, a potential is not blamed for what it may be too high.
+            cost = float(self.known["cost_optimal"].mean()) - 3 * self.known["cost_error"]
         elif smoothed is not None:
             cost = smoothed(transport.sigma)
         else:
@@ -213,9 +238,9 @@ class MapScoring:
         variance, spurious = self.known["target_variance"], self.problem.truth.spurious
         if spurious is None:
             return variance
-        sample = self.known["target_sample"]
-        gap = metrics.discrepancy(spurious(self.x[: len(sample)]), sample) - float(self.known["target_floors"].mean())
-        return min(variance, gap)
+        arrays = self._target_arrays(spurious(self.x[: 2 * len(self.known["target_sample"])]))
+        gap = metrics.target_gap(arrays["target_discrepancies"], arrays["pushed_floors"], self.known["target_floors"])
+        return min(variance, gap) if gap > 0 else variance
 
     def _two_samples(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two target samples of at most ``n`` points, without a point in common where the target is a finite sample."""
@@ -223,15 +248,15 @@ class MapScoring:
         half = len(points) // 2
         return points[:half], points[half : 2 * half]
 
-    def _floors(self, shared: Path | None) -> Tensor:
-        """Discrepancies of fresh target samples of the size of ``target_sample``, from a stream of their own."""
+    def _target_floors(self) -> Tensor:
+        """Discrepancies of pairs of fresh target samples of the size of ``target_sample``, ``(FLOORS, kinds)``."""
         import torch
 
+        shared = self.floors
         if shared is not None and shared.exists():
             return torch.tensor(json.loads(shared.read_text()), dtype=torch.float64)
-        stream = torch.Generator(self.generator.device).manual_seed(self.generator.initial_seed() + 1)
-        n = len(self.known["target_sample"])
-        floors = [metrics.discrepancy(*self._two_samples(n, stream)) for _ in range(FLOORS)]
+        stream, n = self._stream(1), len(self.known["target_sample"])
+        floors = [metrics.discrepancies(*self._two_samples(n, stream)).tolist() for _ in range(FLOORS)]
         if shared is not None:
             with contextlib.suppress(OSError):  # a saving of time, nothing more
                 part = shared.with_suffix(f".{os.getpid()}")
@@ -244,7 +269,7 @@ def c_transform(cost: Any, g: Callable[[Tensor], Tensor], x: Tensor, start: Tens
     """``(n,)`` upper bounds of min_y c(x, y) - g(y) that gradient descent makes tight (the pool alone is biased upwards).
 
     Args:
-        cost: the problem's cost.
+        cost: the problem's cost; the descent stays in the space it is defined on.
         g: potential on the target side.
         x: ``(n, *source shape)``.
         start: ``(n, *target shape)``, a candidate for each x.
@@ -263,6 +288,7 @@ def c_transform(cost: Any, g: Callable[[Tensor], Tensor], x: Tensor, start: Tens
     with torch.no_grad():
         stay = cost.embed(x)
         least = cost.pairwise(x, stay) - g(stay)  # where a 1-Lipschitz potential of the cost ||x - y|| has its minimum, a kink
+        least = least.nan_to_num(nan=torch.inf)
     for candidate in candidates:
         y = candidate.detach().clone()
         step = y.new_full((len(y), *(1,) * (y.ndim - 1)), 0.5)
@@ -271,7 +297,7 @@ def c_transform(cost: Any, g: Callable[[Tensor], Tensor], x: Tensor, start: Tens
             y.requires_grad_()
             (slope,) = torch.autograd.grad(objective(y).sum(), y)
             with torch.no_grad():
-                moved = y - step * slope
+                moved = cost.project(y - step * slope)
                 trial = objective(moved)
                 better = (trial < value).reshape(step.shape)
                 y = torch.where(better, moved, y.detach())
@@ -294,12 +320,12 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
     x, y, a, b, plan = pair.x.double(), pair.y.double(), pair.a.double(), pair.b.double(), plan.detach().double()
     held = metrics.entries(plan)
-    if held.min() < -NEGATIVE * held.max():
+    if held.numel() and held.min() < -NEGATIVE * held.max():
         raise InvalidOutputError(f"plan has negative entries, down to {float(held.min()):.3g}: a coupling has none")
     arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
     if pair.truth.plan is not None:
         arrays["optimal_plan"] = pair.truth.plan.double()
-    if pair.truth.cost is not None:
+    if pair.truth.cost is not None and pair.truth.eps is None:  # an entropic plan is not the cheapest
         arrays["ot_cost"] = pair.truth.cost
         arrays["rounded_cost"] = metrics.rounded_cost(
             plan, a, b, lambda i, j: pair.cost.pairwise(x[i], y[j]), lambda rows: pair.cost.matrix(x[rows], y)
@@ -319,6 +345,8 @@ def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor)
         raise InvalidOutputError(f"{what} returned a tensor on {value.device}, expected {like.device}")
     if value.dtype != like.dtype:
         raise InvalidOutputError(f"{what} returned {value.dtype}, expected {like.dtype}")
+    if value.layout not in (torch.strided, torch.sparse_coo):
+        raise InvalidOutputError(f"{what} returned layout {value.layout}, expected a dense tensor or torch.sparse_coo")
     held = metrics.entries(value)
     if not torch.isfinite(held).all():
         bad = int((~torch.isfinite(held)).sum())

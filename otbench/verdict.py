@@ -12,9 +12,9 @@ told from a run that has not converged by the residuals of the saddle:
 | yes | nothing can be said of a saddle | ``inaccurate`` |
 
 The numbers are metrics of the row (see `otbench.metrics`), so that a verdict can be passed again at any threshold. A defect counts if it
-is above the threshold and above what sampling alone may show. The marginal defect is a share of the target's variance, or of the gap of
-the task's own spurious map where that is less: in high dimension a failure of one coordinate is a small part of the variance. Verdicts
-are about maps; plans of discrete problems have none.
+is above the threshold and above what sampling alone may show. Defects and residuals are shares of the target's variance, or of the gap of
+the task's own spurious map where that is less: in high dimension a failure of one coordinate is a small part of the variance. Slices do
+not see every push-forward in high dimension; the cost then does. Verdicts are about maps; plans of discrete problems have none.
 """
 
 from __future__ import annotations
@@ -40,10 +40,13 @@ class Verdict(StrEnum):
     meaning: str
 
     OK = "ok", "the push-forward is the target and the cost is optimal, up to the thresholds"
-    SPURIOUS = "spurious", "a near-optimal saddle with a wrong map: the objective does not see the defect"
-    UNCONVERGED = "unconverged", "a wrong map, and the saddle residuals say that the solver was not done"
+    SPURIOUS = "spurious", "a near-optimal saddle with a wrong push-forward or cost: the objective does not see the defect"
+    UNCONVERGED = "unconverged", "a wrong push-forward or cost, and the saddle residuals say that the solver was not done"
     DIVERGED = "diverged", "values that are not finite, or an objective out of all proportion"
-    INACCURATE = "inaccurate", "a wrong map of whose saddle nothing can be said: no target potential, or no optimal cost to compare with"
+    INACCURATE = (
+        "inaccurate",
+        "a wrong push-forward or cost, and no saddle to judge: no target potential, or no optimal cost to compare with",
+    )
 
 
 def judge(scores: Mapping[str, float | None], tau: float = TAU, saddle_tau: float = TAU, cost_tau: float = TAU) -> Verdict | None:
@@ -57,7 +60,7 @@ def judge(scores: Mapping[str, float | None], tau: float = TAU, saddle_tau: floa
     """
     if scores.get("target_defect") is None:
         return None
-    if not any(_defect(scores, what, tau) for what, tau in (("target", tau), ("branch", tau), ("cost", cost_tau))):
+    if not any(_defect(scores, what, limit) for what, limit in (("target", tau), ("branch", tau), ("cost", cost_tau))):
         return Verdict.OK
     if (scores.get("saddle_excess") or 0) > DIVERGED:
         return Verdict.DIVERGED

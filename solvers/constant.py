@@ -43,5 +43,5 @@ class Constant(Solver):
         total = torch.zeros(problem.target.shape, device=run.device, dtype=torch.float64)
         for start in range(0, self.n, BATCH):
             total += problem.target.sample(min(BATCH, self.n - start), run.generator).sum(0, dtype=torch.float64)
-        mean = total / self.n
+        mean = problem.cost.project(total / self.n)
         return Transport(push=lambda x: mean.to(x.dtype).repeat(len(x), *(1,) * mean.ndim), info={"n": self.n})

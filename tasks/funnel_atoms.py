@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SIGMA = 1.5  # of the source
 BOX = 2.0  # the atoms are uniform on [-BOX, BOX]^d
+TRIAL_POINTS = 4096  # of the source, which must not all fall into one funnel
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class FunnelAtoms(Task):
 
     Attributes:
         dim: dimension d, at least two.
-        atoms: number of atoms.
+        atoms: number of atoms, at least two.
         offset: standard deviation of the normal offsets b_j; with 0 every point goes to the nearest atom.
     """
 
@@ -49,13 +50,17 @@ class FunnelAtoms(Task):
         """Refuse parameters that define no funnels."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
-        if self.atoms < 1:
-            raise ValueError(f"atoms must be at least 1, got {self.atoms}")
+        if self.atoms < 2:
+            raise ValueError(f"atoms must be at least 2, got {self.atoms}")
         if not self.offset >= 0:
             raise ValueError(f"offset must not be negative, got {self.offset}")
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
-        """Draw the atoms and their offsets from ``rng``."""
+        """Draw the atoms and their offsets from ``rng``.
+
+        Raises:
+            ValueError: one funnel takes all the mass.
+        """
         import torch
 
         atoms = torch.as_tensor(rng.uniform(-BOX, BOX, (self.atoms, self.dim)), device=device, dtype=dtype)
@@ -66,6 +71,10 @@ class FunnelAtoms(Task):
 
         def push(x: Tensor) -> Tensor:
             return atoms[funnels(x).argmin(1)]
+
+        trial = torch.as_tensor(SIGMA * rng.standard_normal((TRIAL_POINTS, self.dim)), device=device, dtype=dtype)
+        if len(push(trial).unique(dim=0)) < 2:
+            raise ValueError(f"offset must leave mass to two atoms, got {self.offset}: one funnel takes all, lower it or change the seed")
 
         def potential(x: Tensor) -> Tensor:
             return funnels(x).amin(1)

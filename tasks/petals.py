@@ -7,7 +7,8 @@ With k(x) = argmax_k <a_k, x> and a_k = radius (cos, sin)(2 pi k / petals),
     W2^2 = 2 (1 - eps)^2 - 2 (1 - eps) radius s + radius^2,    E |T(x)|^2 = 2 eps^2 + 2 eps radius s + radius^2.
 
 T is the gradient of the convex potential phi(x) = eps |x|^2 / 2 + max_k <a_k, x>, hence optimal and unique (Brenier 1991). The Kantorovich
-potentials are |x|^2 - 2 phi(x) and, on the target, |y|^2 - 2 phi*(y) with phi*(y) = |y - a|^2 / (2 eps), a the nearest a_k.
+potentials are |x|^2 - 2 phi(x) and, on the target, |y|^2 - 2 phi*(y) with phi*(y) = |y - a|^2 / (2 eps), a the nearest a_k; with eps = 0
+phi* is infinite off the atoms a_k.
 
 Hard for solvers that learn a continuous map: T jumps at the edges of the sectors, from one cluster to the next, and a network that cannot
 jump strews points between them. With eight petals this is a closed-form relative of the eight Gaussians on which generative models are
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import torch
 
     Tensor = torch.Tensor
+
+ON_ATOM = 1e-4  # distance up to which a rounded point is an atom, in units of the radius
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Petals(Task):
         def target_potential(y: Tensor) -> Tensor:
             squared = y.square().sum(1)
             if self.eps == 0:
-                return squared
+                distance = torch.cdist(y, atoms, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+                return torch.where(distance < ON_ATOM * self.radius, squared, -torch.inf)
             return squared - (y - atoms[(y @ atoms.T).argmax(1)]).square().sum(1) / self.eps
 
         half_angle = math.pi / self.petals

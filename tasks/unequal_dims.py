@@ -68,7 +68,7 @@ class UnequalDims(Task):
         eye = torch.eye(self.source_dim, device=device, dtype=dtype)
 
         def embed(z: Tensor) -> Tensor:
-            return z @ b.T
+            return z @ b.T.to(z.dtype)
 
         def draw(n: int, generator: torch.Generator) -> Tensor:
             return torch.randn(n, self.source_dim, generator=generator, device=generator.device, dtype=dtype)

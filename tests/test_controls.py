@@ -28,6 +28,7 @@ VARIANTS = (
     "hyperbola[cost=sqeuclidean]",
     "sphere-denoising[cost=sqeuclidean]",
     "gaussian[dim=64]",
+    "petals[eps=0]",
     "perpendicular[dim=256]",
     "one-to-many[dim=256]",
     "continuous-control[dim=16]",
@@ -139,3 +140,28 @@ def test_a_failure_of_one_coordinate_is_seen_in_high_dimension() -> None:
     middle = scores_of(problem, Transport(push=lambda x: branches(x).mean(0)))
     assert middle["target_defect"] < 0.1 and middle["branch_defect"] == pytest.approx(1)
     assert judge(one) is judge(middle) is Verdict.INACCURATE
+
+
+@pytest.mark.parametrize("text", ["gaussian[dim=16]", "w1-funnels", "rotated-product", "gaussian-ball[dim=16]"])
+def test_a_shrunken_truth_is_not_ok_and_does_not_outrank_the_truth(text: str) -> None:
+    """Less spread than the target's costs nothing against a floor between target samples alone."""
+    problem = problem_of(text)
+    mean = problem.target.sample(65_536, generator(8)).mean(0)
+    gaps = []
+    for scale in (1.0, 0.5):
+        answers = generator(9)
+
+        def push(x: torch.Tensor, scale: float = scale, answers: torch.Generator = answers) -> torch.Tensor:
+            return mean + scale * (problem.target.sample(len(x), answers) - mean)
+
+        scores = scores_of(problem, Transport(push=push))
+        gaps.append(scores["target_gap"])
+        assert scale == 1 or scores["target_defect"] > 0.1
+    assert gaps[0] < 0.1 * gaps[1]
+
+
+@pytest.mark.parametrize("text", ["parallel-segments[dim=256]", "one-to-many[dim=256]", "perpendicular[dim=256]", "atom[dim=64]"])
+def test_an_untrained_solver_has_not_converged_in_any_dimension(text: str) -> None:
+    problem = problem_of(text)
+    scores = scores_of(problem, Transport(push=lambda x: x.clone(), target_potential=lambda y: torch.zeros_like(y[:, 0])))
+    assert judge(scores) is Verdict.UNCONVERGED, scores

@@ -1,12 +1,22 @@
 """What only a GPU can show. Skipped, with the reason, where there is none."""
 
+# pyright: reportMissingImports=false
+# (otbench.solvers is joined to the package at run time, see otbench/__init__.py)
+
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
+from otbench import MapProblem, MissingError, Run
+from otbench.registry import registry
 from otbench.run import find_device
+from otbench.scoring import MapScoring, score_plans
+from otbench.solvers.oracle import Oracle
+from otbench.verdict import Verdict, judge
 from tests.conftest import HOSTILE, rows
 
 
@@ -33,3 +43,23 @@ def test_queued_kernels_are_waited_for(otbench, tmp_path):
     for row in rows(tmp_path / "out"):
         times[json.loads(row["solver_params"])["wait"]].append(row["fit_warm_s"])
     assert min(times[False]) == pytest.approx(min(times[True]), rel=0.25)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in registry("task").entries if name != "samples"))
+def test_every_task_is_built_sampled_and_scored_on_the_gpu(name):
+    task = registry("task").select(name)[0].build()
+    try:
+        problem = task.problem(np.random.default_rng(0), device="cuda", dtype=torch.float32)
+    except MissingError as error:
+        pytest.skip(str(error))
+    if not isinstance(problem, MapProblem):
+        pairs = [problem] if problem.setting == "discrete" else problem.test
+        assert all(pair.x.is_cuda and pair.truth.plan.is_cuda for pair in pairs)
+        assert score_plans(pairs, [pair.truth.plan for pair in pairs])["plan_tv"] == pytest.approx(0, abs=1e-5)
+        return
+    scoring = MapScoring(problem, torch.Generator("cuda").manual_seed(1))
+    assert scoring.x.is_cuda and problem.target.sample(3, scoring.generator).is_cuda
+    if problem.truth.map is not None:
+        transport = Oracle().fit(problem, Run("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2)))
+        scores = scoring.score(transport, problem.truth.map(scoring.x))
+        assert judge(scores) is Verdict.OK, scores

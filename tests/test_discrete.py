@@ -223,6 +223,8 @@ def test_the_potential_between_spaces_of_different_shapes():
     pair = replace(pair, x=pair.x[:, :2].reshape(8, 1, 2), cost=cost)
     g = PotEmd().couple(pair, make_run()).g
     assert g is not None
+    images = extend(Coupling(torch.eye(8).double() / 8), pair)(pair.x)
+    torch.testing.assert_close(images, pair.y)
     values = c_transform(pair, g, None)(pair.x)
     assert values.shape == (8,) and float((values[:, None] + g - cost.matrix(pair.x, pair.y)).max()) <= 1e-12
 

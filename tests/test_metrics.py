@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import ot
@@ -12,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otbench import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Transport, Truth, metrics
+from otbench import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Transport, Truth, metrics
 from otbench.discrete import exact_truth
 from otbench.errors import DivergedError, InvalidOutputError
 from otbench.scoring import MapScoring, c_transform, score_plans
+from otbench.verdict import Verdict, judge
 from tests.truths import generator
 
 
@@ -50,8 +52,28 @@ def test_exact_w2_squared_of_many_points_is_the_mean_over_blocks(monkeypatch: py
 
 def test_the_sliced_discrepancy_scores_a_shift_and_a_scaling_as_w2_does() -> None:
     x = normal(4000, 64)
-    assert metrics.discrepancy(x, x + normal(64, seed=1)) == pytest.approx(float(normal(64, seed=1).square().sum()), rel=0.15)
-    assert metrics.discrepancy(x, 1.5 * x) == pytest.approx(0.25 * 64, rel=0.05)
+    assert metrics.sliced_w2_squared(x, x + normal(64, seed=1)) == pytest.approx(float(normal(64, seed=1).square().sum()), rel=0.15)
+    assert metrics.sliced_w2_squared(x, 1.5 * x) == pytest.approx(0.25 * 64, rel=0.05)
+    assert metrics.discrepancies(x, x + 1).shape == (1,)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), dim=st.integers(2, 8))
+def test_the_sliced_discrepancy_is_a_lower_bound_of_the_exact_one(seed: int, dim: int) -> None:
+    x, y = normal(64, dim, seed=seed), normal(64, dim, seed=seed + 1) ** 3
+    exact, sliced = metrics.discrepancies(x, y)
+    assert sliced <= 1.1 * exact  # exactly so in the limit of all directions
+
+
+@pytest.mark.parametrize("dim", [2, 16, 64])
+@pytest.mark.parametrize("shrunk", [0.5, 0.7, 1.0, 1.3])
+def test_the_target_gap_does_not_reward_a_push_forward_of_less_spread(dim: int, shrunk: float) -> None:
+    """W2^2(s X, X) = (1 - s)^2 E|X|^2, however many dimensions there are."""
+    samples = [normal(512, dim, seed=i) for i in range(7)]
+    floors = torch.stack([metrics.discrepancies(samples[i], samples[i + 1]) for i in range(3, 6)])
+    first, second, target = shrunk * samples[0], shrunk * samples[1], samples[2]
+    gap = metrics.target_gap(metrics.discrepancies(first, target), metrics.discrepancies(first, second), floors)
+    assert gap / dim == pytest.approx((1 - shrunk) ** 2, abs=0.04)
 
 
 @pytest.mark.parametrize("dim", [1, 3, 40])
@@ -69,7 +91,14 @@ def test_coordinate_ks_is_the_largest_of_the_coordinates() -> None:
     y[:, 2] += 0.7
     y[:5] = x[:5]  # ties
     expected = max(scipy.stats.ks_2samp(x[:, i].numpy(), y[:, i].numpy())[0] for i in range(4))  # pyright: ignore[reportArgumentType]
-    assert metrics.coordinate_ks(x, y) == pytest.approx(expected, abs=1e-12)
+    assert metrics.coordinate_ks(x, y, 1e-20) == pytest.approx(expected, abs=1e-12)
+
+
+def test_coordinate_ks_forgives_the_rounding_of_atoms() -> None:
+    atoms = (torch.rand(500, 3, generator=generator(0)) < 0.5).double()
+    noise = 1e-6 * normal(500, 3)
+    assert metrics.coordinate_ks(atoms + noise, atoms, 0.75) == metrics.coordinate_ks(atoms, atoms + noise, 0.75) == 0
+    assert metrics.coordinate_ks(atoms.new_ones(500, 3), atoms, 0.75) == pytest.approx(0.5, abs=0.1)
 
 
 # Map metrics
@@ -228,8 +257,62 @@ def test_outputs_of_potentials_and_samples_are_checked() -> None:
 def test_floors_are_shared_and_the_same(tmp_path) -> None:
     problem = shifted_normal()
     file = tmp_path / "floors.json"
-    floors = [MapScoring(problem, generator(3), path).known["target_floors"] for path in (None, file, file)]
-    assert file.exists() and len(floors[0]) == 20
-    assert torch.equal(floors[0], floors[1]) and torch.equal(floors[1], floors[2])
-    nowhere = MapScoring(problem, generator(3), tmp_path / "gone" / "floors.json").known["target_floors"]
-    assert torch.equal(nowhere, floors[0])
+    floors = []
+    for path in (None, file, file, tmp_path / "gone" / "floors.json"):
+        scoring = MapScoring(problem, generator(3), path)
+        scoring.score(Transport(push=lambda x: x), scoring.x)
+        floors.append(scoring.known["target_floors"])
+    assert file.exists() and floors[0].shape == (20, 2)
+    assert all(torch.equal(floors[0], other) for other in floors)
+
+
+def test_no_score_depends_on_how_many_were_taken_before() -> None:
+    problem = shifted_normal()
+    transport = Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential, sigma=0.3)
+    scores = []
+    for checkpoints in (0, 3):
+        scoring = MapScoring(problem, generator(3))
+        for _ in range(checkpoints):
+            scoring.score_checkpoint(transport)
+        scores.append(scoring.score(transport, scoring.x + 1))
+    assert scores[0] == scores[1]
+
+
+def test_an_explosion_is_scored_as_one() -> None:
+    problem = shifted_normal()
+    scoring = MapScoring(problem, generator(0))
+    single = MapScoring(problem, generator(0))
+    single.x = scoring.x.float()
+    scores = single.score(Transport(push=lambda x: x), 1e20 * single.x)
+    assert scores["cost_ratio"] > 1e30 and scores["cost_defect"] > 1e30
+
+
+def test_a_potential_without_bound_diverges() -> None:
+    problem = shifted_normal()
+    scoring = MapScoring(problem, generator(0))
+    scores = scoring.score(Transport(push=lambda x: 3 * x, target_potential=lambda y: 2 * y.square().sum(1)), 3 * scoring.x)
+    assert judge(scores) is Verdict.DIVERGED and scores["dual_gap"] > 1e20
+
+
+def test_images_off_the_sphere_are_refused_on_the_sphere() -> None:
+    def draw(n: int, stream: torch.Generator) -> torch.Tensor:
+        return GEODESIC.project(torch.randn(n, 3, generator=stream, dtype=torch.float64))
+
+    uniform = Measure((3,), draw, variance=1.0)
+    problem = MapProblem(uniform, uniform, GEODESIC, Truth("closed_form", 0.0, lambda x: x))
+    scoring = MapScoring(problem, generator(0))
+    assert judge(scoring.score(Transport(push=lambda x: x), scoring.x)) is Verdict.OK
+    with pytest.raises(InvalidOutputError, match="off the space of the geodesic cost"):
+        scoring.score(Transport(push=lambda x: 2 * x), 2 * scoring.x)
+    bent = scoring.score(Transport(push=lambda x: x, target_potential=lambda y: 1e-3 * y[:, 0]), scoring.x)
+    assert bent["dual_gap"] < 0.01
+
+
+def test_an_empty_sparse_plan_is_scored_and_another_layout_refused() -> None:
+    pair = problem_of_clouds(3)
+    solved = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, exact_truth(pair))
+    empty = torch.sparse_coo_tensor(torch.zeros(2, 0, dtype=torch.long), torch.zeros(0).double(), (12, 9), check_invariants=True)
+    assert score_plans([solved], [empty])["marginal_l1"] == pytest.approx(2)
+    with pytest.raises(InvalidOutputError, match="sparse_csc"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls the layout a beta
+        score_plans([solved], [torch.zeros(12, 9).double().to_sparse_csc()])

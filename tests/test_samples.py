@@ -18,10 +18,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from otbench import MapProblem, plan
+from otbench import SQEUCLIDEAN, MapProblem, Transport, plan
 from otbench.cli import _own_samples, main
 from otbench.data import read_points
-from otbench.tasks.samples import Samples
+from otbench.errors import UserError
+from otbench.scoring import MapScoring
+from otbench.tasks.samples import Samples, exact_cost
+from otbench.verdict import TAU, Verdict, judge
 from tests.conftest import rows
 from tests.truths import SIGMAS, build_map, generator
 
@@ -66,6 +69,8 @@ def test_other_number_types_and_points_on_a_line() -> None:
     pd.DataFrame({"a": np.arange(10), "b": np.arange(10, dtype=np.float32)}).to_parquet("mixed.parquet")
     np.testing.assert_array_equal(read_points("mixed.parquet"), np.repeat(np.arange(10.0)[:, None], 2, 1))
     Path("one.csv").write_text("3\n" * 8)  # one coordinate, no header, all points the same
+    Path("spaced.csv").write_text('"first one","2 b"\n1, 2\n' + "1,2\n" * 7)
+    np.testing.assert_array_equal(read_points("spaced.csv"), np.tile([1.0, 2.0], (8, 1)))
     np.testing.assert_array_equal(read_points("one.csv"), np.full((8, 1), 3.0))
 
 
@@ -92,8 +97,10 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no coordinates": ("b.npy", lambda path: np.save(path, np.ones((9, 0))), "holds 0 points"),
     "few": ("b.npy", lambda path: np.save(path, np.ones((7, 2))), "holds 7 points: give at least 8"),
     "nan": ("b.npy", lambda path: np.save(path, with_hole(POINTS, np.nan)), "the first in row 5, column 2"),
-    "inf": ("b.npy", lambda path: np.save(path, with_hole(POINTS, -np.inf)), "1 values are missing, not finite or beyond 1e+18"),
+    "inf": ("b.npy", lambda path: np.save(path, with_hole(POINTS, -np.inf)), "1 values are missing, not finite or beyond 5.7735e+17"),
     "huge": ("b.npy", lambda path: np.save(path, with_hole(POINTS, 1e30)), "drop those rows, or rescale"),
+    "long": ("b.npy", lambda path: np.save(path, np.full((9, 4), 6e17)), "not finite or beyond 5e+17"),
+    "constant": ("b.npy", lambda path: np.save(path, np.ones((9, 2))), "its points are all the same: give a target that varies"),
     "dimension": ("b.npy", lambda path: np.save(path, POINTS), "x.npy has 2 columns and b.npy has 3"),
     "two arrays": ("b.npz", lambda path: np.savez(path, a=POINTS, b=POINTS), "holds 2 arrays (a, b)"),
     "no array": ("b.npz", lambda path: np.savez(path), "holds 0 arrays (none)"),
@@ -103,7 +110,12 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "text cell": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,none at all\n"), "column b holds 'none at all'"),
     "headless text": ("b.csv", lambda path: path.write_text("1,2\n" * 9 + "3,x\n"), "column 2 holds 'x'"),
     "dates": ("b.csv", lambda path: path.write_text("day,b\n" + "2026-01-01,2\n" * 9), "column day holds '2026-01-01'"),
-    "semicolons": ("b.csv", lambda path: path.write_text("1.5;2\n" * 9), "column 1.5;2 holds '1.5;2', which is no number"),
+    "semicolons": ("b.csv", lambda path: path.write_text("1.5;2\n" * 9), "has '1.5;2' between commas: separate the columns by commas"),
+    "semicolons below a header": ("b.csv", lambda path: path.write_text("a;b\n" + "1;2\n" * 9), "separate the columns by commas"),
+    "blanks": ("b.csv", lambda path: path.write_text(" 1.5  2\n" * 9), "has '1.5  2' between commas: separate the columns by commas"),
+    "tabs": ("b.csv", lambda path: path.write_text("a\tb\n" + "1\t2\n" * 9), "separate the columns by commas"),
+    "decimal commas": ("b.csv", lambda path: path.write_text("a;b\n" + "1,5;2,5\n" * 9), "write decimals with a point"),
+    "quoted decimal commas": ("b.csv", lambda path: path.write_text('"1,5";"2,5"\n' * 9), "write decimals with a point"),
     "hole": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,\n"), "the first in row 10, column 2"),
     "index": ("b.csv", lambda path: pd.DataFrame(POINTS, columns=list("abc")).to_csv(path), "column 1 has no name"),
     "ragged": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "1,2,3\n"), "cannot be read as .csv"),
@@ -191,17 +203,63 @@ def test_the_standard_error_is_that_of_repeated_samples() -> None:
     rng = np.random.default_rng(3)
     repeats, costs, errors, floors = 100, [], [], []
     for _ in range(repeats):
-        x, y = rng.standard_normal((200, 2)), rng.standard_normal((300, 2))
-        np.save("a.npy", x)
-        np.save("b.npy", y)
-        floors.append(build_map(Samples("a.npy", "b.npy")).truth.cost)
-        np.save("b.npy", y + np.array([3, 0]))
-        truth = build_map(Samples("a.npy", "b.npy")).truth
-        costs.append(truth.cost)
-        errors.append(truth.cost_error)
+        x, y = (torch.as_tensor(rng.standard_normal((n, 2))) for n in (100, 150))
+        floors.append(exact_cost(x, y, SQEUCLIDEAN)[0])
+        value, error = exact_cost(x, y + torch.tensor([3.0, 0.0]), SQEUCLIDEAN)
+        costs.append(value)
+        errors.append(error)
     scatter = np.std(costs, ddof=1)
     assert abs(scatter / np.mean(errors) - 1) <= SIGMAS / np.sqrt(2 * repeats)
     assert abs(np.mean(costs) - np.mean(floors) - 9) <= SIGMAS * scatter / np.sqrt(repeats)
+
+
+def test_the_error_of_the_cost_holds_a_third_of_the_cost_between_halves() -> None:
+    """From one place to two, equally far: no standard error. Halves of the target, of which k points of 10 differ, cost 4 k / 10."""
+    np.save("a.npy", np.zeros((40, 1)))
+    np.save("b.npy", np.tile([[-1.0], [1.0]], (20, 1)))
+    problem = build_map(Samples("a.npy", "b.npy"))
+    _, y = held_out(problem)
+    assert problem.truth.cost == pytest.approx(1) and len(y) == 20
+    k = problem.truth.cost_error * 3 * 2 * 10 / 4
+    assert k == pytest.approx(round(k), abs=1e-9) and 0 < round(k) <= 10
+
+
+@pytest.mark.parametrize("cost", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("n", [200, 2000])
+@pytest.mark.parametrize("dim", [2, 5, 10])
+def test_the_identity_is_right_between_samples_of_one_measure(dim: int, n: int, cost: Literal["sqeuclidean", "euclidean"]) -> None:
+    """The linear program between them is far from zero, its true value; its error says so."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        np.save("a.npy", rng.standard_normal((n, dim)))
+        np.save("b.npy", rng.standard_normal((n, dim)))
+        scores = scores_of_the_identity(build_map(Samples("a.npy", "b.npy", cost), seed))
+        assert scores["cost_defect"] <= max(TAU, scores["cost_visible"]), scores
+        assert judge(scores) is Verdict.OK, scores
+
+
+def test_the_identity_is_wrong_between_samples_of_two_measures() -> None:
+    rng = np.random.default_rng(0)
+    np.save("a.npy", rng.standard_normal((2000, 5)))
+    np.save("b.npy", rng.standard_normal((2000, 5)) + 2)
+    scores = scores_of_the_identity(build_map(Samples("a.npy", "b.npy")))
+    assert scores["cost_defect"] > 2 * scores["cost_visible"]
+    assert judge(scores | {"target_defect": 0.0}) is judge(scores) is Verdict.INACCURATE
+
+
+def scores_of_the_identity(problem: MapProblem) -> dict[str, float]:
+    judged = MapScoring(problem, generator(1))
+    return judged.score(Transport(push=lambda x: x), judged.x.clone())
+
+
+def test_the_source_may_be_one_point_and_the_target_may_not() -> None:
+    np.save("atom.npy", np.zeros((40, 2)))
+    problem = build_map(Samples("atom.npy", "y.npy"), dtype=torch.float32)
+    assert judge(scores_of_the_identity(problem)) is Verdict.INACCURATE
+    np.save("far.npy", 1e9 + np.load("y.npy"))
+    assert build_map(Samples("x.npy", "far.npy")).truth.cost is not None
+    with pytest.raises(UserError, match=r"far.npy: its points are all the same in torch.float32"):
+        build_map(Samples("x.npy", "far.npy"), dtype=torch.float32)
 
 
 def test_half_of_each_sample_is_held_out_at_random() -> None:

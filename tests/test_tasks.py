@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Measure, MissingError, Task, data
+from otbench.scoring import c_transform
 from otbench.tasks.gaussian import Gaussian
 from otbench.tasks.log_sum_exp import LogSumExp
 from otbench.tasks.petals import Petals
@@ -153,6 +154,21 @@ def test_petals_move_sectors_outwards(points: int) -> None:
     angles = 2 * torch.pi * torch.arange(points, dtype=torch.float64) / points
     rays = torch.stack([angles.cos(), angles.sin()], 1)
     assert torch.allclose(apply(problem, 2 * rays), 11 * rays)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("radius", [0.1, 10.0, 1000.0])
+def test_petals_without_extent_are_atoms_to_their_potential(radius: float, dtype: torch.dtype) -> None:
+    """Off the atoms the potential is minus infinity, so that the c-transform over the plane is f."""
+    problem = build_map(Petals(petals=5, radius=radius, eps=0.0), dtype=dtype)
+    f, g = problem.truth.potential, problem.truth.target_potential
+    assert f is not None and g is not None
+    x = problem.source.sample(500, generator(0))
+    y = problem.target.sample(500, generator(1))
+    assert torch.allclose(g(y), g(y).new_tensor(radius**2)) and g(y).dtype == dtype
+    assert torch.isneginf(g(y + 0.01 * radius)).all() and torch.isneginf(g(x * 0)).all()
+    transform = c_transform(problem.cost, g, x, apply(problem, x), y)
+    assert float((transform - f(x)).abs().max()) <= 1e-3 * (radius + radius**2)
 
 
 @settings(max_examples=60, deadline=None)

@@ -195,6 +195,13 @@ def test_a_wrong_cost_with_the_right_marginal_is_an_alarm(tmp_path):
     assert "alarms: spurious runs whose marginal is right" in text
 
 
+def test_no_rate_is_said_of_a_solver_without_a_potential_that_diverged(tmp_path):
+    diverged = [row("atom", solver, 1, "diverged", verdict="diverged") for solver in ("flow", "otm")]
+    cells = table(verdicts(write(tmp_path, [measured("atom", "flow", 0, RIGHT), measured("atom", "otm", 0, RIGHT | SADDLE), *diverged])))
+    assert (cells["atom", "flow"]["diverged"], cells["atom", "flow"]["spurious rate"]) == ("1", "–")  # noqa: RUF001
+    assert cells["atom", "otm"]["spurious rate"].endswith("of 2")
+
+
 def test_setups_are_counted_apart(tmp_path):
     recorded = [measured("a", "otm", seed, WRONG | SADDLE, device=device) for seed in range(2) for device in ("cpu", "cuda")]
     text = verdicts(write(tmp_path, recorded))

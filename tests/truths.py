@@ -104,7 +104,7 @@ def moments_are_those_of_samples(measure: Measure, seed: int, n: int = 50_000) -
         agree((y - y.mean(0)).flatten(1).square().sum(1), torch.tensor(measure.variance))
 
 
-def pairs_have_the_marginals(problem: MapProblem, seed: int, n: int = 1000) -> None:
+def pairs_have_the_marginals(problem: MapProblem, seed: int, n: int = 500) -> None:
     """Optimal pairs have the source and the target as marginals: no further from fresh samples than those are from each other.
 
     Distances are exact W2 in the plain Euclidean sense; the floor is the mean of eight, the margin six of their standard deviations.

@@ -9,7 +9,7 @@ always a regression. One seed cannot be tested.
 
 What a ratio is made of (lower is better, never negative):
 
-    better lower     value, and value + target_noise for ``target_gap``, which gives back the discrepancy before its floor was subtracted
+    better lower     value, and value + target_noise for ``target_gap``, so that near zero it is not noise that is compared
     better one       |value - 1|
     better higher    1 - value where the unit is 1 (cosines), else 1 / value
 
@@ -181,7 +181,7 @@ def render(comparison: Comparison) -> str:
 
 def _quantities(runs: pd.DataFrame) -> Iterator[Quantity]:
     for name in measured(runs):
-        if name != "target_noise":  # a property of the task
+        if METRICS[name].better:
             yield quantity(name, runs)
     for name in COSTS:
         if runs[name].notna().any():

@@ -61,7 +61,7 @@ def describe(results: Results) -> str:
     """The page: every column of every table, every metric, every status."""
     runs = [name for name in results.runs.columns if not name.startswith("metric_")]
     meanings = {name: COLUMNS.get(name, COLUMNS["info_*"]) for name in runs}
-    metrics = {f"metric_{m.name}": f"{m.summary} Unit: {m.unit}; {m.better} is better." for m in METRICS.values()}
+    metrics = {f"metric_{m.name}": f"{m.summary} Unit: {m.unit}; {m.reading}." for m in METRICS.values()}
     metrics = {name: text.replace("one is better", "closest to one is best") for name, text in metrics.items()}
     curves = {
         "key": COLUMNS["key"],

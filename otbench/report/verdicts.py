@@ -107,7 +107,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
                 **counts,
                 "failed": len(group) - n,
                 "failures": "; ".join(f"{Status(status)} {count}" for status, count in failures.items()),
-                **_rate("spurious_rate", counts["spurious"], n if saddles or counts["diverged"] else 0),
+                **_rate("spurious_rate", counts["spurious"], n if saddles else 0),
                 "saddles": saddles,
                 "converged": done,
                 **_rate("conditional_rate", counts["spurious"], done),
