@@ -174,7 +174,7 @@ def fit_discrete(problem: MapProblem):
     return transport
 
 
-@pytest.mark.parametrize("dim", [16, *(pytest.param(dim, marks=pytest.mark.slow) for dim in (4, 8, 64, 128))])
+@pytest.mark.parametrize("dim", [8, 64, 128])
 def test_discrete_transport_fails_as_published(dim: int) -> None:
     """The gradient cosine of its potential on fresh source points falls and turns negative; the cost is far above the true one.
 
@@ -186,7 +186,7 @@ def test_discrete_transport_fails_as_published(dim: int) -> None:
     cosine = metrics.grad_cos(gradient(transport.potential, x), gradient(potentials(problem)[0], x))
     assert cosine == pytest.approx(PUBLISHED_COSINE[dim], abs=CLOSE)
     ratio = float(problem.cost.pairwise(x, transport.push(x)).mean()) / CERTIFIED[dim, 4][0]
-    assert ratio > {4: 1.04, 8: 1.3, 16: 2, 64: 8, 128: 16}[dim]
+    assert ratio > {8: 1.3, 64: 8, 128: 16}[dim]
 
 
 def test_in_the_plane_the_published_cosine_counts_gradients_lost_to_rounding() -> None:
