@@ -111,7 +111,7 @@ def _check(solver: Selection, plugins: tuple[str, ...], limits: execute.Limits) 
         return
     specs = plan.expand(plan.select("task", PROBLEMS, plugins), [solver], 1, "cpu", "float32", plugins)
     specs.sort(key=lambda spec: spec.task.label)
-    jobs = [{**spec.job(), "contract": True} for spec in specs]
+    jobs = [{**plan.job([spec]), "contract": True} for spec in specs]
     skipped = 0
     for event in execute.execute(jobs, slots=1, limits=limits, preload=preloaded(entry.cls.needs, True), plugins=plugins):
         if isinstance(event, execute.Started):

@@ -61,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="floating point type of the problems")
     sub.add_argument("--jobs", type=_count, default=1, help="runs at a time; each gets cores / jobs threads (default: 1)")
+    sub.add_argument(
+        "--together",
+        type=_count,
+        metavar="N",
+        help="solve up to N seeds of a task as one where the solver can (default: as the suite says, else 1); "
+        "many seeds for less, but such rows have no fit time of their own",
+    )
     _add_limits(sub)
     sub.add_argument("--results", type=Path, default=DEFAULT_RESULTS, help=f"results folder (default: {DEFAULT_RESULTS})")
     sub.add_argument(
@@ -157,6 +164,7 @@ def _run(options: argparse.Namespace) -> int:
         device=options.device,
         dtype=options.dtype,
         jobs=options.jobs,
+        together=options.together,
         timeout_s=options.timeout,
         memory_bytes=options.memory,
         results=options.results,
@@ -193,7 +201,8 @@ def _list(options: argparse.Namespace) -> int:
             for name, entry in sorted(entries.items()):
                 parameters = ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
                 note = entry.cls.setting if what == "tasks" else "trivial" if entry.cls.trivial else ""
-                _item(name + (f"[{parameters}]" if parameters else ""), entry.summary, note)
+                presets = f" Presets: {', '.join(entry.presets)}." if entry.presets else ""
+                _item(name + (f"[{parameters}]" if parameters else ""), entry.summary + presets, note)
         elif what == "suites":
             for name, suite in plan.suites().items():
                 size = f"{len(suite.tasks)} task lines, {len(suite.solvers)} solver lines, {suite.seeds} seeds"

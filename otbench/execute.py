@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,18 +49,20 @@ class Started:
 
 @dataclass
 class Finished:
-    """A run ended: the fields of its row, and the end of what it printed."""
+    """A run ended: its place among the members of its job, the fields of its row, and the end of what it printed."""
 
     id: int
+    member: int
     fields: dict[str, Any]
     log: str
 
 
 @dataclass
 class _Worker:
-    """The coordinator's view of one run in flight."""
+    """The coordinator's view of one job in flight."""
 
     id: int
+    members: int
     slot: int
     events: int
     output: int
@@ -68,9 +71,15 @@ class _Worker:
     pid: int | None = None
     buffer: bytes = b""
     log: bytes = b""
-    result: dict[str, Any] | None = None
-    curve: list[dict[str, Any]] = field(default_factory=list)
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+    curves: defaultdict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     killed: tuple[Status, str] | None = None
+
+    def ended(self, status: Status, message: str) -> list[Finished]:
+        """The results of its runs; of those that sent none, how the job ended."""
+        end, log = {"status": status, "message": message}, self.log.decode(errors="replace")
+        members = range(self.members)
+        return [Finished(self.id, i, {**self.results.get(i, end), "curve": self.curves[i]}, log) for i in members]
 
 
 class ServerDiedError(Exception):
@@ -117,7 +126,7 @@ def execute(
                 # A solver can kill the server. Whoever was in flight gets one more try, alone, so that only the culprit pays.
                 for worker in server.workers.values():
                     if worker.id in suspects:
-                        yield Finished(worker.id, _failure(worker, Status.CRASHED, "took the process that started it down with it"), "")
+                        yield from worker.ended(Status.CRASHED, "took the process that started it down with it")
                     else:
                         waiting.append(worker.id)
                         suspects.add(worker.id)
@@ -189,7 +198,8 @@ class Server:
         """Have a worker started."""
         events, their_events = os.pipe()
         output, their_output = os.pipe()
-        self.workers[id] = _Worker(id, slot, events, output, time.monotonic() + self.limits.seconds + IMPORT_S)
+        members = len(job["members"])
+        self.workers[id] = _Worker(id, members, slot, events, output, time.monotonic() + members * self.limits.seconds + IMPORT_S)
         request = json.dumps({"run": id, "job": job, "spawn": self.spawn}) + "\n"
         try:
             socket.send_fds(self.control, [request.encode()], [their_events, their_output])
@@ -223,7 +233,7 @@ class Server:
             elif key.data in self.workers:
                 self.read(self.workers[key.data], key.fd)
         while self.exits:
-            self.ended.append(self.bury(*self.exits.pop()))
+            self.ended += self.bury(*self.exits.pop())
         now = time.monotonic()
         if now - self.last_look >= POLL_S:
             self.last_look = now
@@ -264,18 +274,19 @@ class Server:
             return
         if kind == "started":
             worker.started = True
-            worker.deadline = time.monotonic() + self.limits.seconds
+            worker.deadline = time.monotonic() + worker.members * self.limits.seconds
         elif kind == "checkpoint":
-            worker.curve.append(event)
+            worker.curves[event.pop("member", 0)].append(event)
         elif kind == "result":
-            worker.result = event
+            worker.results[event.pop("member", 0)] = event
 
     def watch(self, worker: _Worker, now: float) -> None:
         """Kill a worker that is over a limit."""
         if worker.killed:
             return
         if now > worker.deadline:
-            spent = f"{self.limits.seconds:g} s" if worker.started else f"{self.limits.seconds + IMPORT_S:g} s of importing"
+            limit = worker.members * self.limits.seconds
+            spent = f"{limit:g} s" if worker.started else f"{limit + IMPORT_S:g} s of importing"
             worker.killed = Status.TIMEOUT, f"killed after {spent}; give more with --timeout"
         elif worker.pid is not None and (used := tree_memory(worker.pid)) > self.limits.bytes:
             limit = self.limits.bytes / MIB
@@ -283,8 +294,8 @@ class Server:
         if worker.killed:
             self.send({"kill": worker.id})
 
-    def bury(self, id: int, status: int) -> Finished:
-        """The end of a run, with everything it still had to say."""
+    def bury(self, id: int, status: int) -> list[Finished]:
+        """The end of a job, with everything it still had to say."""
         worker = self.workers.pop(id)
         for fd in (worker.events, worker.output):
             if fd in self.selector.get_map():
@@ -293,17 +304,13 @@ class Server:
             if fd in self.selector.get_map():
                 self.selector.unregister(fd)
             os.close(fd)
-        if worker.result is not None:
-            fields = {**worker.result, "curve": worker.curve}
-        elif worker.killed:
-            fields = _failure(worker, *worker.killed)
-        elif status < 0:
+        if worker.killed:
+            return worker.ended(*worker.killed)
+        if status < 0:
             name = signal.Signals(-status).name
             hint = " (the kernel may have run out of memory)" if name == "SIGKILL" else ""
-            fields = _failure(worker, Status.CRASHED, f"died of {name}{hint}")
-        else:
-            fields = _failure(worker, Status.CRASHED, f"exited with status {status} without a result")
-        return Finished(id, fields, worker.log.decode(errors="replace"))
+            return worker.ended(Status.CRASHED, f"died of {name}{hint}")
+        return worker.ended(Status.CRASHED, f"exited with status {status} without a result")
 
     def send(self, message: dict[str, Any]) -> None:
         """One line to the server."""
@@ -322,7 +329,3 @@ class Server:
             raise ServerDiedError
         *lines, self.buffer = (self.buffer + data).split(b"\n")
         return [json.loads(line) for line in lines]
-
-
-def _failure(worker: _Worker, status: Status, message: str) -> dict[str, Any]:
-    return {"status": status, "message": message, "curve": worker.curve}

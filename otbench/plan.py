@@ -7,10 +7,11 @@ import json
 import os
 import random
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from otbench.data import checksum
@@ -32,6 +33,7 @@ class Suite:
     tasks: tuple[str, ...]
     solvers: tuple[str, ...]
     seeds: int
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -86,25 +88,36 @@ class RunSpec:
             "solver_hash": self.solver.entry.source_hash,
         }
 
-    def job(self, output: str | None = None, shared: str | None = None) -> dict[str, Any]:
-        """What the worker is told (cores and threads are added by `otbench.execute`).
-
-        Args:
-            output: file to keep the raw output in.
-            shared: folder for what the runs on one problem share.
-        """
+    def job(self) -> dict[str, Any]:
+        """What the worker is told (its members are added by `job`, cores and threads by `otbench.execute`)."""
         return {
             "task": self.task.entry.name,
             "task_params": dict(self.task.params),
             "solver": self.solver.entry.name,
             "solver_params": dict(self.solver.params),
-            "seed": self.seed,
             "device": self.device,
             "dtype": self.dtype,
             "plugins": list(self.plugins),
-            "output": output,
-            "floors": f"{shared}/{self.problem_key}.json" if shared else None,
         }
+
+
+def job(runs: Sequence[RunSpec], keep: Callable[[str], Path] | None = None, shared: str | None = None) -> dict[str, Any]:
+    """What a worker is told: one run, or several that differ in their seeds alone.
+
+    Args:
+        runs: to be done.
+        keep: file to keep the raw output of a key in.
+        shared: folder for what the runs on one problem share.
+    """
+    members = [
+        {
+            "seed": run.seed,
+            "output": str(keep(run.key)) if keep else None,
+            "floors": f"{shared}/{run.problem_key}.json" if shared else None,
+        }
+        for run in runs
+    ]
+    return {**runs[0].job(), "members": members}
 
 
 @cache
@@ -112,7 +125,9 @@ def suites() -> dict[str, Suite]:
     """Every suite of ``suites.toml``."""
     raw = tomllib.loads(files("otbench").joinpath("suites.toml").read_text())
     return {
-        name: Suite(name, body["version"], body["description"], tuple(body["tasks"]), tuple(body["solvers"]), body["seeds"])
+        name: Suite(
+            name, body["version"], body["description"], tuple(body["tasks"]), tuple(body["solvers"]), body["seeds"], body.get("together", 1)
+        )
         for name, body in raw.items()
     }
 
@@ -168,6 +183,19 @@ def task_hash(task: Selection) -> str:
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}: make it readable, or name another file") from None
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+
+
+def grouped(runs: Iterable[RunSpec], together: int) -> list[list[RunSpec]]:
+    """The runs in groups of up to ``together`` seeds, where a solver solves several as one, in the order of their first."""
+    groups: list[list[RunSpec]] = []
+    open_groups: dict[tuple[Selection, Selection], list[RunSpec]] = {}
+    for run in runs:
+        group = open_groups.get((run.task, run.solver))
+        if group is None or len(group) == together or not run.solver.entry.cls.batched:
+            group = open_groups[run.task, run.solver] = []
+            groups.append(group)
+        group.append(run)
+    return groups
 
 
 def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], rerun: Rerun) -> list[RunSpec]:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from otbench.errors import DivergedError
+
 
 if TYPE_CHECKING:
     import numpy as np
@@ -329,11 +331,15 @@ class Solver(ABC):
         name: kebab-case, unique in the registry.
         needs: import names that must be installed; they are imported before the clock starts.
         trivial: True for rows that a real method must beat (identity, constant, linear).
+        presets: named values of parameters, selected as ``name[preset=...]``.
+        batched: True for a solver that has ``fit_together``: then the seeds of a task may be solved as one (``otbench run --together``).
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     trivial: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
+    batched: ClassVar[bool] = False
 
     def supports(self, problem: Problem) -> str | None:
         """None if this solver takes the problem, else the reason why not (the run ends ``skipped``)."""
@@ -342,3 +348,10 @@ class Solver(ABC):
     @abstractmethod
     def fit(self, problem: Problem, run: Run) -> Transport:
         """Solve the problem. The caller owns the clock, the seeds (``run.generator``, ``run.seed``) and the device."""
+
+    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
+        """Solve the problems of several seeds of one task as one; each outcome as ``fit`` would have it, up to rounding.
+
+        Only solvers that are ``batched`` are asked.
+        """
+        raise NotImplementedError

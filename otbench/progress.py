@@ -84,7 +84,12 @@ def _result(row: Mapping[str, Any]) -> str:
         return str(row["message"])
     shown = [f"{name} {row[f'metric_{name}']:.4g}" for name in ("l2_uvp", "cost_gap") if f"metric_{name}" in row]
     shown += [row["verdict"]] if row.get("verdict") else []
-    return "  ".join([*shown, f"fit {row['fit_cold_s']:.3g} s", *([row["message"]] if row["message"] else [])])
+    fit = (
+        f"fit {row['fit_cold_s']:.3g} s"
+        if "fit_cold_s" in row
+        else f"{row['together']} seeds fit together in {row['fit_together_s']:.3g} s"
+    )
+    return "  ".join([*shown, fit, *([row["message"]] if row["message"] else [])])
 
 
 def _duration(seconds: float) -> str:

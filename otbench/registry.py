@@ -3,7 +3,8 @@
 Found, in this order: every file of ``tasks/`` and ``solvers/``; entry points ``otbench.tasks`` / ``otbench.solvers`` of installed
 packages; files given by ``--plugins``. Dropping a file in is all it takes. Nothing is imported but those files, which import no framework.
 
-Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps.
+Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps. ``preset=name`` sets every parameter of a preset that the solver
+has under this name, before those that stand beside it.
 """
 
 from __future__ import annotations
@@ -64,11 +65,16 @@ class Entry:
 
     @functools.cached_property
     def source_hash(self) -> str:
-        """SHA-256 prefix of the files of the class and of its bases (`Task` and `Solver` apart): tells stale rows from current ones."""
+        """SHA-256 prefix of the files of the class and of its bases (`Task` and `Solver` apart): tells stale rows from current ones.
+
+        A base in a package within ``otbench`` brings all files of that package.
+        """
         digest = hashlib.sha256()
         for cls in self.cls.__mro__:
             if cls not in (*BASES.values(), abc.ABC, object):
-                digest.update(Path(inspect.getfile(cls)).read_bytes())
+                path, shared = Path(inspect.getfile(cls)), re.fullmatch(r"otbench\.(?!tasks|solvers)\w+\.\w+", cls.__module__)
+                for file in sorted(path.parent.glob("*.py")) if shared else [path]:
+                    digest.update(file.read_bytes())
         return digest.hexdigest()[:12]
 
     @functools.cached_property
@@ -77,6 +83,14 @@ class Entry:
         types_ = typing.get_type_hints(self.cls)
         defaults = {f.name: f.default for f in dataclasses.fields(self.cls)}
         return {name: float(value) if types_[name] is float and type(value) is int else value for name, value in defaults.items()}
+
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Named values of parameters, in the types of the defaults."""
+        named = getattr(self.cls, "presets", {})
+        return {
+            name: {k: float(v) if type(self.parameters[k]) is float else v for k, v in values.items()} for name, values in named.items()
+        }
 
     @property
     def summary(self) -> str:
@@ -103,10 +117,15 @@ class Selection:
 
     @property
     def label(self) -> str:
-        """``name[param=value]`` with the parameters that differ from their defaults."""
-        defaults = self.entry.parameters
-        shown = [f"{name}={_show(value)}" for name, value in self.params if value != defaults[name]]
-        return self.entry.name + (f"[{','.join(shown)}]" if shown else "")
+        """``name[param=value]`` with the parameters that differ from their defaults, or from a preset where those are fewer."""
+        named = {"": {}, **{f"preset={name}": values for name, values in self.entry.presets.items()}}
+
+        def shown(preset: str) -> list[str]:
+            expected = {**self.entry.parameters, **named[preset]}
+            return [*([preset] if preset else []), *(f"{k}={_show(v)}" for k, v in self.params if v != expected[k])]
+
+        parts = min(map(shown, named), key=len)
+        return self.entry.name + (f"[{','.join(parts)}]" if parts else "")
 
 
 class Registry:
@@ -152,15 +171,18 @@ class Registry:
             raise UserError(f"unknown {self.kind} {name!r}{nearest(name, self.entries)}; `otbench list {self.kind}s` names them all")
         entry = self.entries[name]
         types_ = typing.get_type_hints(entry.cls)
+        presets = [_preset(entry, preset) for preset in grid.pop("preset")] if entry.presets and "preset" in grid else [{}]
         for parameter in grid:
             if parameter not in entry.parameters:
                 known = nearest(parameter, entry.parameters) if entry.parameters else f"; {name} has no parameters"
                 raise UserError(f"unknown parameter {parameter!r} of {self.kind} {name}{known}")
-        axes = [
-            [_typed(name, parameter, text, types_[parameter]) for text in grid[parameter]] if parameter in grid else [default]
-            for parameter, default in entry.parameters.items()
-        ]
-        selections = [Selection(entry, tuple(zip(entry.parameters, values, strict=True))) for values in itertools.product(*axes)]
+        selections = []
+        for preset in presets:
+            axes = [
+                [_typed(name, parameter, text, types_[parameter]) for text in grid[parameter]] if parameter in grid else [default]
+                for parameter, default in {**entry.parameters, **preset}.items()
+            ]
+            selections += [Selection(entry, tuple(zip(entry.parameters, values, strict=True))) for values in itertools.product(*axes)]
         for selection in selections:
             try:
                 selection.build()
@@ -277,6 +299,12 @@ def _type_name(annotation: Any) -> str:
 def quoted(text: str) -> str:
     """A Python literal of the text in which quotes stand at its ends only, so that a selection can hold it."""
     return repr(text).replace("\\'", "\\x27")
+
+
+def _preset(entry: Entry, name: str) -> dict[str, Any]:
+    if name not in entry.presets:
+        raise UserError(f"unknown preset {name!r} of {entry.name}{nearest(name, entry.presets)}; it has {', '.join(entry.presets)}")
+    return entry.presets[name]
 
 
 def _show(value: Any) -> str:

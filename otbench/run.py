@@ -40,6 +40,7 @@ class Options:
     device: str = "auto"
     dtype: str = "float32"
     jobs: int = 1
+    together: int | None = None
     timeout_s: float = 600.0
     memory_bytes: int = 8 * 2**30
     results: Path = Path("results/runs")
@@ -80,7 +81,7 @@ def run(options: Options, console: Console) -> int:
         facts = provenance.collect(sys.argv, described, device, threads, options.jobs, sorted(set(files)))
         folder = store.RunFolder(options.results, label, facts)
         try:
-            interrupted = _execute(todo, folder, options, console)
+            interrupted = _execute(todo, folder, options.together or suite.together, options, console)
         finally:
             folder.close()
     if interrupted:
@@ -92,7 +93,7 @@ def run(options: Options, console: Console) -> int:
     return 0
 
 
-def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Options, console: Console) -> bool:
+def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, together: int, options: Options, console: Console) -> bool:
     """Run and record; whether it was interrupted."""
     ready: list[plan.RunSpec] = []
     where = {"threads": len(execute.core_sets(options.jobs)[0]), "machine": provenance.machine()}
@@ -112,8 +113,8 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
             else:
                 record(-1, spec, {"status": Status.MISSING, "message": lacking})
 
-        outputs = [str(folder.output_path(spec.key)) if options.keep else None for spec in ready]
-        jobs = [spec.job(output, shared.name) for spec, output in zip(ready, outputs, strict=True)]
+        groups = plan.grouped(ready, together)
+        jobs = [plan.job(group, folder.output_path if options.keep else None, shared.name) for group in groups]
         needs = {name for spec in ready for name in spec.needs}
         preload = preloaded(needs, any(spec.task.entry.cls.setting == "map" for spec in ready))
         limits = execute.Limits(options.timeout_s, options.memory_bytes)
@@ -122,10 +123,11 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, options: Opt
         events = execute.execute(jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins)
         try:
             for event in events:
-                spec = ready[event.id]
+                group = groups[event.id]
                 if isinstance(event, execute.Started):
-                    progress.started(event.id, spec.label)
+                    progress.started(event.id, group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else ""))
                     continue
+                spec = group[event.member]
                 if event.log and (options.keep or event.fields["status"] != Status.OK):
                     folder.save_log(spec.key, event.log)
                 record(event.id, spec, event.fields)

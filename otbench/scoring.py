@@ -7,6 +7,7 @@ Arrays of a map run, where they are known:
   with its ``cost_error``; ``cost_scale``;
 * ``pushed_sample``, ``target_sample`` of equal size, ``target_discrepancies`` between them, ``pushed_floors`` between two samples of images
   and ``target_floors`` between fresh target samples;
+* ``cost_power``, and where it is 2, of equal size: ``plugin_pushed``, ``plugin_target`` and ``plugin_fresh``, another target sample;
 * ``branch_position`` of the images on the line that joins the branches (at -1 and 1), ``branch_rest`` their squared distance from it,
   ``branch_draws`` positions of several images of one x;
 * ``gradient``, ``optimal_gradient`` of the potentials on the source side;
@@ -38,6 +39,7 @@ TEST_POINTS = 16384  # pushed and scored against the true map, as many as the of
 GAP_POINTS = 1024  # per sample of the target gap, exact W2^2
 SLICED_GAP_POINTS = 4096  # per sample of the target gap, sliced W2^2
 FLOORS = 20  # pairs of fresh target samples
+PLUGIN_POINTS = 1000  # per sample of the plug-in W2^2 of published tables; how many their authors took is not confirmed
 REFERENCE_POINTS = 65536  # for what is not known in closed form: the variance of a target, the optimal cost
 GRADIENT_POINTS = 4096
 SADDLE_POINTS = 2048
@@ -64,7 +66,7 @@ class MapScoring:
         truth, target, cost = problem.truth, problem.target, problem.cost
         self.problem, self.generator = problem, generator
         self.x = problem.source.sample_test(_at_most(TEST_POINTS, problem), generator)
-        self.known: dict[str, Any] = {"start": cost.embed(self.x), "cost_error": truth.cost_error}
+        self.known: dict[str, Any] = {"start": cost.embed(self.x), "cost_error": truth.cost_error, "cost_power": cost.power}
         variance = target.variance
         if variance is None:
             points = target.sample(_at_most(REFERENCE_POINTS, problem), generator)
@@ -103,9 +105,11 @@ class MapScoring:
             self.known["target_floors"] = self._target_floors()
             self.known["target_scale"] = self._target_scale()
             self.known["cost_scale"] = self.problem.cost.scale(self.known["target_scale"])
+            self.known |= self._plugin_samples()
         arrays = {
             **self._pushed_arrays(pushed, images),
             **self._target_arrays(images),
+            **self._plugin_arrays(images),
             **self._branch_arrays(transport, images),
             **self._gradients(transport),
         }
@@ -174,6 +178,17 @@ class MapScoring:
             "target_discrepancies": metrics.discrepancies(first, sample),
             "pushed_floors": metrics.discrepancies(first, second),
         }
+
+    def _plugin_samples(self) -> dict[str, Any]:
+        """Two target samples; nothing unless the cost is a squared distance."""
+        if self.problem.cost.power != 2:
+            return {}
+        target, fresh = self._two_samples(min(PLUGIN_POINTS, len(self.x)), self._stream(3))
+        return {"plugin_target": target, "plugin_fresh": fresh}
+
+    def _plugin_arrays(self, images: Tensor) -> dict[str, Any]:
+        target = self.known.get("plugin_target")
+        return {} if target is None else {"plugin_pushed": images[: len(target)]}
 
     def _branch_arrays(self, transport: Transport, images: Tensor) -> dict[str, Any]:
         branches = self.problem.truth.branches

@@ -53,6 +53,8 @@ COLUMNS: Mapping[str, str] = {
     "problem_s": "seconds building the problem and drawing its test points",
     "fit_cold_s": "seconds of the first fit (discrete setting: until the plan is there), compilation included, scoring excluded",
     "fit_warm_s": "median seconds of up to three more fits, where the first took under five seconds; else empty",
+    "together": "how many seeds were solved as one with this one, where that was asked for (`otbench run --together`)",
+    "fit_together_s": "seconds in which all of these seeds together were solved, scoring excluded; none of them has a fit time of its own",
     "push_cold_s": "seconds of the first push of the test points",
     "push_us_per_point": "microseconds per test point of a push, median of up to three repeats where the first took under five seconds",
     "infer_cold_ms": "amortized setting: milliseconds of the first held-out pair, compilation included",

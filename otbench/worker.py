@@ -44,22 +44,60 @@ REPEAT_S = 5.0  # have taken less than these seconds
 
 
 def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
-    """Do one run and send its result, whatever the solver does in this process.
+    """Do one run, or those of several seeds together, and send a result for each, whatever the solver does in this process.
 
     Args:
         job: what to run.
         send: takes one event.
         imported: seconds that packages imported ahead of the fork took.
     """
+    left = dict.fromkeys(range(len(job["members"])))
+
+    def send_result(member: int, result: dict[str, Any]) -> None:
+        del left[member]
+        send({"event": "result", "member": member, **result})
+
     try:
-        result = _Bench(job, send, imported).result()
+        _run(job, send, send_result, imported)
     except BaseException as error:
         with contextlib.suppress(Exception):  # a solver may have closed stderr
             traceback.print_exc()
-        result = {"status": status_of(error), "message": describe(error)}
-        if result["status"] == Status.DIVERGED and registry("task", tuple(job["plugins"])).entries[job["task"]].cls.setting == "map":
-            result["verdict"] = Verdict.DIVERGED
-    send({"event": "result", **result})
+        for member in list(left):
+            send_result(member, _failure(error, job))
+
+
+def _run(job: Job, send: Send, send_result: Callable[[int, dict[str, Any]], None], imported: Mapping[str, float]) -> None:
+    """Import, build task and solver, and send what comes of them."""
+    import torch
+
+    _use_threads(job["threads"], job.get("cpus"))
+    began = time.perf_counter()
+    plugins = tuple(job["plugins"])
+    task: Task = registry("task", plugins).entries[job["task"]].cls(**job["task_params"])
+    solver: Solver = registry("solver", plugins).entries[job["solver"]].cls(**job["solver_params"])
+    needs = ("torch", *task.needs, *solver.needs)
+    for name in needs:
+        importlib.import_module(name)
+    import_s = time.perf_counter() - began + sum(imported.get(name, 0.0) for name in set(needs))
+    send({"event": "started"})
+
+    torch.set_num_threads(job["threads"])
+    if job["device"] == "cuda":
+        torch.zeros(1, device="cuda")  # opens the context before any clock
+    benches = [_Bench(job, member, task, solver, send, {"import_s": import_s}) for member in range(len(job["members"]))]
+    if len(benches) == 1:
+        send_result(0, benches[0].result())
+    else:
+        for member, result in enumerate(_together(benches)):
+            send_result(member, result)
+
+
+def _failure(error: BaseException, job: Job) -> dict[str, Any]:
+    """The result of a run that ended so."""
+    result: dict[str, Any] = {"status": status_of(error), "message": describe(error)}
+    if result["status"] == Status.DIVERGED and registry("task", tuple(job["plugins"])).entries[job["task"]].cls.setting == "map":
+        result["verdict"] = Verdict.DIVERGED
+    return result
 
 
 def status_of(error: BaseException) -> Status:
@@ -88,35 +126,20 @@ def describe(error: BaseException) -> str:
 class _Bench:
     """One run, in order. Every number of the result is a field measured on the way."""
 
-    def __init__(self, job: Job, send: Send, imported: Mapping[str, float]) -> None:
-        self.job, self.send = job, send
-        _use_threads(job["threads"], job.get("cpus"))
-        began = time.perf_counter()
-        plugins = tuple(job["plugins"])
-        self.task: Task = registry("task", plugins).entries[job["task"]].cls(**job["task_params"])
-        self.solver: Solver = registry("solver", plugins).entries[job["solver"]].cls(**job["solver_params"])
-        needs = ("torch", *self.task.needs, *self.solver.needs)
-        for name in needs:
-            importlib.import_module(name)
-        self.fields: dict[str, Any] = {"import_s": time.perf_counter() - began + sum(imported.get(name, 0.0) for name in set(needs))}
-        send({"event": "started"})
-
-    def result(self) -> dict[str, Any]:
-        """Fields of the row."""
+    def __init__(self, job: Job, member: int, task: Task, solver: Solver, send: Send, fields: dict[str, Any]) -> None:
         import numpy as np
         import torch
 
-        torch.set_num_threads(self.job["threads"])
-        self.dtype: torch.dtype = getattr(torch, self.job["dtype"])
-        self.device: str = self.job["device"]
-        if self.device == "cuda":
-            torch.zeros(1, device="cuda")  # opens the context before any clock
-        problem_stream, self.algorithm_stream, self.test_stream = np.random.SeedSequence(self.job["seed"]).spawn(3)
-        with self._booked("problem_s"):
-            problem = self.task.problem(np.random.default_rng(problem_stream), device=self.device, dtype=self.dtype)
-        reason = self.solver.supports(problem)
-        if reason is not None and not isinstance(reason, str):
-            raise InvalidOutputError(f"supports returned {reason!r}, expected None or the reason why not, as a string")
+        self.job, self.member, self.task, self.solver, self.send, self.fields = job, member, task, solver, send, fields
+        self.own: Job = job["members"][member]
+        self.dtype: torch.dtype = getattr(torch, job["dtype"])
+        self.device: str = job["device"]
+        self.problem_stream, self.algorithm_stream, self.test_stream = np.random.SeedSequence(self.own["seed"]).spawn(3)
+
+    def result(self) -> dict[str, Any]:
+        """Fields of the row."""
+        problem = self.build()
+        reason = refusal(self.solver, problem)
         if reason is not None:
             return {**self.fields, "status": Status.SKIPPED, "message": reason}
         if self.job.get("contract"):
@@ -124,50 +147,72 @@ class _Bench:
         info, metrics = self._map_run(problem) if isinstance(problem, MapProblem) else self._plan_run(problem)
         # What the first fit held is free by now, so a repeat has as much room.
         self.fields["fit_warm_s"] = self._repeated(lambda run: self._solve(problem, run), first=self.fields["fit_cold_s"])
+        return self.row(info, metrics)
+
+    def build(self) -> Problem:
+        """The problem of this seed."""
+        import numpy as np
+
+        with self._booked("problem_s"):
+            return self.task.problem(np.random.default_rng(self.problem_stream), device=self.device, dtype=self.dtype)
+
+    def row(self, info: Info, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """All that was measured."""
+        import torch
+
         self.fields["tf32"] = bool(cuda_in_use()) and torch.backends.cuda.matmul.allow_tf32
         named = {f"metric_{name}": value for name, value in metrics.items()}
         info = {f"info_{name}": _plain(name, value) for name, value in info.items()}
         return {"status": Status.OK, "message": "", **self.fields, **named, **info}
 
-    def _map_run(self, problem: MapProblem) -> tuple[Info, dict[str, float]]:
-        """Fit, push the test points, score; then repeat a short push."""
+    def prepare(self, problem: MapProblem, clock: Clock, memory: MemoryMeter) -> Run:
+        """Draw the test points; the run, whose checkpoints are scored with the clock stopped."""
         import torch
 
         with self._booked("problem_s"):
             generator = torch.Generator(self.device).manual_seed(int(self.test_stream.generate_state(1)[0]))
-            scoring = MapScoring(problem, generator, Path(self.job["floors"]) if self.job["floors"] else None)
-        memory, clock = MemoryMeter(), Clock()
-        saddle_values: dict[int, float] = {}
+            self.scoring = MapScoring(problem, generator, Path(self.own["floors"]) if self.own["floors"] else None)
+        self.saddle_values: dict[int, float] = {}
 
         def on_checkpoint(step: int, transport: Transport) -> None:
             with clock.paused() as seconds:
                 memory.pause()
                 if transport.push is not None:
-                    scores = scoring.score_checkpoint(transport)
+                    scores = self.scoring.score_checkpoint(transport)
                     if "saddle_value" in scores:
-                        saddle_values[step] = scores["saddle_value"]
-                    self.send({"event": "checkpoint", "step": step, "seconds": seconds, **scores})
+                        self.saddle_values[step] = scores["saddle_value"]
+                    self.send({"event": "checkpoint", "member": self.member, "step": step, "seconds": seconds, **scores})
                 memory.resume()
 
         run = self._fresh_run()
         run.on_checkpoint = on_checkpoint
-        clock.start()
-        transport, _ = self._solve(problem, run)
-        self.fields["fit_cold_s"] = clock.stop()
+        return run
+
+    def score(self, transport: Transport, memory: MemoryMeter) -> dict[str, float]:
+        """Push the test points, score; then repeat a short push."""
         assert transport.push is not None
-        push, given = transport.push, scoring.x.clone()
+        push, given = transport.push, self.scoring.x.clone()
         pushed, self.fields["push_cold_s"] = timed(lambda: push(given))
         self._note_memory(memory)
         with self._booked("score_s"):
-            metrics = scoring.score(transport, pushed, _late(saddle_values))
-            self.fields |= {"verdict": judge(metrics), "no_map": problem.truth.no_map}
-            if self.job["output"]:
-                self._keep(Path(self.job["output"]), scoring, pushed)
+            metrics = self.scoring.score(transport, pushed, _late(self.saddle_values))
+            self.fields |= {"verdict": judge(metrics), "no_map": self.scoring.problem.truth.no_map}
+            if self.own["output"]:
+                self._keep(Path(self.own["output"]), self.scoring, pushed)
 
-        given = scoring.x.clone()  # the first push may have written into its argument
+        given = self.scoring.x.clone()  # the first push may have written into its argument
         push_s = self._repeated(lambda _: push(given), first=self.fields["push_cold_s"]) or self.fields["push_cold_s"]
         self.fields["push_us_per_point"] = 1e6 * push_s / len(given)
-        return transport.info, metrics
+        return metrics
+
+    def _map_run(self, problem: MapProblem) -> tuple[Info, dict[str, float]]:
+        """Fit, push, score."""
+        memory, clock = MemoryMeter(), Clock()
+        run = self.prepare(problem, clock, memory)
+        clock.start()
+        transport, _ = self._solve(problem, run)
+        self.fields["fit_cold_s"] = clock.stop()
+        return transport.info, self.score(transport, memory)
 
     def _plan_run(self, problem: DiscreteProblem | AmortizedProblem) -> tuple[Info, dict[str, float]]:
         """Fit, take the plan of every pair (in the amortized setting timed one by one), score."""
@@ -249,6 +294,41 @@ class _Bench:
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             self.fields["message"] = f"raw output not kept: {error.strerror}"
+
+
+def _together(benches: Sequence[_Bench]) -> Iterator[dict[str, Any]]:
+    """Results of the seeds of one task that are solved as one. Their times are not those of a run: only that of the whole is given."""
+    solver, problems = benches[0].solver, [bench.build() for bench in benches]
+    maps = [problem for problem in problems if isinstance(problem, MapProblem)]
+    if len(maps) < len(problems):
+        raise InvalidOutputError(f"{solver.name} is batched, which is for map problems only")
+    for bench, problem in zip(benches, maps, strict=True):
+        if (reason := refusal(solver, problem)) is not None:
+            yield from [{**bench.fields, "status": Status.SKIPPED, "message": reason} for bench in benches]
+            return
+    memory, clock = MemoryMeter(), Clock()
+    runs = [bench.prepare(problem, clock, memory) for bench, problem in zip(benches, maps, strict=True)]
+    clock.start()
+    outcomes = solver.fit_together(problems, runs)
+    shared = {"together": len(benches), "fit_together_s": clock.stop()}
+    for bench, outcome in zip(benches, outcomes, strict=True):
+        bench.fields |= shared
+        if isinstance(outcome, DivergedError):
+            yield {**bench.fields, **_failure(outcome, bench.job)}
+        else:
+            yield bench.row(outcome.info, bench.score(outcome, memory))
+
+
+def refusal(solver: Solver, problem: Problem) -> str | None:
+    """Why the solver does not take the problem, in its own words; None if it does.
+
+    Raises:
+        InvalidOutputError: it says neither.
+    """
+    reason = solver.supports(problem)
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidOutputError(f"supports returned {reason!r}, expected None or the reason why not, as a string")
+    return reason
 
 
 def _late(values: Mapping[int, float]) -> float | None:

@@ -38,17 +38,21 @@ class OneToMany(Task):
 
     Attributes:
         dim: dimension d; the cube has one less.
+        cube: dimension of the cube where it is to be less still; its other coordinates are zero then. 0 for the default.
         sigma: standard deviation of the noise added to the source; 0 leaves it singular.
     """
 
     name: ClassVar[str] = "one-to-many"
     dim: int = 2
+    cube: int = 0
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse parameters that define no cube."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
+        if not 0 <= self.cube < self.dim:
+            raise ValueError(f"cube must be less than dim = {self.dim}, or 0 for dim - 1, got {self.cube}")
         if not self.sigma >= 0:
             raise ValueError(f"sigma must not be negative, got {self.sigma}")
 
@@ -57,7 +61,7 @@ class OneToMany(Task):
         import numpy as np
         import torch
 
-        cube = np.eye(self.dim)[:-1]
+        k, cube = self._cube, np.eye(self.dim)[: self._cube]
         source = closed_forms.affine_cube(cube, np.zeros(self.dim), self.sigma, device=device, dtype=dtype)
         middle = closed_forms.affine_cube(cube, np.zeros(self.dim), device=device, dtype=dtype)
         assert middle.cov is not None and middle.variance is not None
@@ -77,7 +81,7 @@ class OneToMany(Task):
             truth = Truth(
                 "brenier",
                 self._cost(self.sigma),
-                lambda x: torch.cat([closed_forms.smoothed_to_uniform(x[:, :-1], self.sigma), x[:, -1:].sign()], 1),
+                lambda x: torch.cat([closed_forms.smoothed_to_uniform(x[:, :k], self.sigma), 0 * x[:, k:-1], x[:, -1:].sign()], 1),
                 smoothed_cost=lambda added: self._cost(math.hypot(self.sigma, added)),
             )
         else:
@@ -86,16 +90,25 @@ class OneToMany(Task):
                 self._cost(0),
                 no_map="does not exist: each point has two images",
                 pairs=fork,
-                potential=lambda x: closed_forms.squared_distance_to_cube(x[:, :-1]) + (x[:, -1].abs() - 1).square() - 1,
-                target_potential=lambda y: closed_forms.squared_distance_to_cube(y[:, :-1]) + y[:, -1].square(),
+                potential=lambda x: self._to_cube(x) + (x[:, -1].abs() - 1).square() - 1,
+                target_potential=lambda y: self._to_cube(y) + y[:, -1].square(),
                 smoothed_cost=self._cost,
                 branches=images,
                 spurious=lambda x: _with_last(x, 1.0),
             )
         return MapProblem(source, target, SQEUCLIDEAN, truth)
 
+    @property
+    def _cube(self) -> int:
+        return self.cube or self.dim - 1
+
+    def _to_cube(self, x: Tensor) -> Tensor:
+        """Squared distance of all coordinates but the last to the cube."""
+        return closed_forms.squared_distance_to_cube(x[:, : self._cube]) + x[:, self._cube : -1].square().sum(1)
+
     def _cost(self, sigma: float) -> float:
-        return (self.dim - 1) * closed_forms.smoothed_cost(sigma) + 1 + sigma**2 - 2 * sigma * math.sqrt(2 / math.pi)
+        last = 1 + sigma**2 - 2 * sigma * math.sqrt(2 / math.pi)
+        return self._cube * closed_forms.smoothed_cost(sigma) + (self.dim - 1 - self._cube) * sigma**2 + last
 
 
 def _with_last(x: Tensor, value: float) -> Tensor:

@@ -52,6 +52,12 @@ def uvp(task: str, solver: str, values: Iterable[float], **changes: Any) -> list
     return [row(task, solver, seed, metric_l2_uvp=value, **changes) for seed, value in enumerate(values)]
 
 
+def together(task: str, solver: str, values: Iterable[float], seconds: float, **changes: Any) -> list[dict[str, Any]]:
+    """The same of seeds that were solved as one, in so many seconds."""
+    values = list(values)
+    return uvp(task, solver, values, fit_cold_s=None, together=len(values), fit_together_s=seconds, **changes)
+
+
 def lines(text: str) -> dict[str, list[str]]:
     """The cells of the (only) Markdown table by solver, rank first."""
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]

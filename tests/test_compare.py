@@ -10,7 +10,7 @@ import pytest
 
 from otbench.errors import UserError
 from otbench.report.compare import ALL, compare, render
-from tests.synthetic import MACHINE, row
+from tests.synthetic import MACHINE, row, together
 from tests.synthetic import write as write_and_load
 
 
@@ -65,6 +65,21 @@ def test_equal_results_are_all_the_same(tmp_path, rng):
     rows = timed(rng, "gaussian", "otm")
     comparison = compare(write(tmp_path / "a", rows), write(tmp_path / "b", rows))
     assert set(comparison.changes.verdict) == {"same"} and (comparison.changes.ratio == 1).all()
+
+
+def test_runs_whose_seeds_were_solved_together_are_compared_by_their_answers_alone(tmp_path, rng):
+    costs = {"push_us_per_point": 0.5, "host_peak_mib": 100.0}
+    dear = {"push_us_per_point": 5.0, "host_peak_mib": 800.0}
+    alone = timed(rng, "gaussian", "otp")
+    base = write(tmp_path / "a", [*together("gaussian", "otm", [3.0] * 5, 10.0, **costs), *alone])
+    new = write(tmp_path / "b", [*together("gaussian", "otm", [6.0] * 5, 99.0, **dear), *alone])
+    comparison = compare(base, new)
+    of_otm = comparison.changes[comparison.changes.solver_label == "otm"]
+    assert of_otm[["quantity", "verdict"]].values.tolist() == [["l2_uvp", "regression"]]
+    assert "fit_s" in set(comparison.changes.quantity[comparison.changes.solver_label == "otp"])
+    assert any(note.startswith("times and memory of 5 runs") for note in comparison.notes)
+    separate = compare(base, write(tmp_path / "c", [*timed(rng, "gaussian", "otm"), *alone])).changes
+    assert set(separate.quantity[separate.solver_label == "otm"]) == {"l2_uvp"}
 
 
 def test_a_worse_and_a_better_map(tmp_path, rng):

@@ -63,3 +63,14 @@ def test_every_task_is_built_sampled_and_scored_on_the_gpu(name):
         transport = Oracle().fit(problem, Run("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2)))
         scores = scoring.score(transport, problem.truth.map(scoring.x))
         assert judge(scores) is Verdict.OK, scores
+
+
+@pytest.mark.parametrize("text", ["otm[steps=300]", "otp[steps=300]", "mm-r[steps=100]"])
+def test_neural_maps_train_on_the_gpu(text):
+    (task,), (solver,) = registry("task").select("gaussian"), registry("solver").select(text)
+    problem = task.build().problem(np.random.default_rng(0), device="cuda", dtype=torch.float32)
+    run = Run("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2))
+    transport = solver.build().fit(problem, run)
+    scoring = MapScoring(problem, torch.Generator("cuda").manual_seed(1))
+    scores = scoring.score(transport, transport.push(scoring.x))
+    assert judge(scores) is Verdict.OK, scores

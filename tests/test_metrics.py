@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from otbench import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Transport, Truth, metrics
 from otbench.discrete import exact_truth
 from otbench.errors import DivergedError, InvalidOutputError
+from otbench.problem import empirical
+from otbench.registry import registry
 from otbench.scoring import MapScoring, c_transform, score_plans
 from otbench.verdict import Verdict, judge
 from tests.truths import generator
@@ -99,6 +102,56 @@ def test_coordinate_ks_forgives_the_rounding_of_atoms() -> None:
     noise = 1e-6 * normal(500, 3)
     assert metrics.coordinate_ks(atoms + noise, atoms, 0.75) == metrics.coordinate_ks(atoms, atoms + noise, 0.75) == 0
     assert metrics.coordinate_ks(atoms.new_ones(500, 3), atoms, 0.75) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_exact_discrepancy_of_equal_rows_and_of_an_explosion() -> None:
+    y = normal(300, 40)
+    assert metrics.exact_w2_squared(y.new_ones(300, 40), y) == pytest.approx(float((1 - y).square().sum(1).mean()))
+    assert metrics.exact_w2_squared(1e200 * y, y) == math.inf
+
+
+# Metrics of published tables
+
+
+def test_the_published_metrics_of_a_shift_are_the_shift_and_their_floor_that_of_the_samples() -> None:
+    """Of two samples of N(0, 1) the expected W2^2 is positive; shifting one of them by 3 adds 9 in every coordinate."""
+    problem = shifted_normal(dim=1)
+    scores = {}
+    for shift in (1.0, 4.0):
+        scoring = MapScoring(problem, generator(0))
+        scores[shift] = scoring.score(Transport(push=lambda x, s=shift: x + s), scoring.x + shift)
+    assert scores[1.0]["d_cost"] == 0
+    assert scores[4.0]["d_cost"] == pytest.approx(16 - 1, rel=0.02)
+    assert scores[4.0]["d_target"] == pytest.approx(9, rel=0.05)
+    assert 0 < scores[1.0]["d_target"] < 0.1 and scores[1.0]["d_target_floor"] == scores[4.0]["d_target_floor"] < 0.1
+    cloud = normal(200, 5)
+    assert metrics.d_target(cloud + 2, cloud) == pytest.approx(20)
+    assert metrics.d_target_floor(cloud, cloud + 2) == pytest.approx(20)
+
+
+def test_published_metrics_are_for_squared_costs_and_of_the_points_there_are() -> None:
+    problem = shifted_normal()
+    euclidean = MapScoring(dataclasses.replace(problem, cost=EUCLIDEAN), generator(0))
+    assert not {"d_cost", "d_target", "d_target_floor"} & set(euclidean.score(Transport(push=lambda x: x + 1), euclidean.x + 1))
+    few = dataclasses.replace(problem, target=empirical(normal(400, 2), normal(300, 2)))
+    scoring = MapScoring(few, generator(0))
+    assert {"d_target", "d_target_floor"} < set(scoring.score(Transport(push=lambda x: x + 1), scoring.x + 1))
+    assert len(scoring.known["plugin_target"]) == len(scoring.known["plugin_fresh"]) == 150
+
+
+def test_in_dimension_256_the_published_metric_is_nearly_all_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two samples of 1,000 points of the cube [-1, 1]^128 are 62.2 apart; so far is a perfect map, and a constant one is nearer."""
+    monkeypatch.setattr("otbench.scoring.FLOORS", 2)
+    task = registry("task").entries["perpendicular"].cls(dim=256, sigma=0.05)
+    problem = task.problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+    scoring = MapScoring(problem, generator(0))
+    scores = scoring.score(Transport(push=problem.truth.map), problem.truth.map(scoring.x))
+    assert scores["d_target_floor"] == pytest.approx(62.2, rel=0.01)
+    assert scores["d_target"] == pytest.approx(scores["d_target_floor"], rel=0.02)
+    assert scores["d_cost"] == 0
+    nowhere = scoring.score(Transport(push=torch.zeros_like), torch.zeros_like(scoring.x))
+    assert nowhere["d_target"] == pytest.approx(128 / 3, rel=0.01)
+    assert nowhere["target_gap"] > 10 * abs(scores["target_gap"])
 
 
 # Map metrics

@@ -16,11 +16,12 @@ import pytest
 from otbench.errors import UserError
 from otbench.report import number, published, quantity
 from otbench.report.export import export
-from otbench.report.figures import accuracy_curves, error_against_time, kept_maps, maps, pareto, plot, styles
+from otbench.report.figures import accuracy_curves, error_against_time, floor, kept_maps, maps, pareto, plot, styles
 from otbench.report.leaderboard import leaderboard
 from otbench.report.render import WIDTH
+from otbench.report.verdicts import verdicts
 from otbench.store import COLUMNS
-from tests.synthetic import dumps, lines, row, uvp, write
+from tests.synthetic import dumps, lines, row, together, uvp, write
 
 
 @pytest.fixture
@@ -208,6 +209,63 @@ def test_units_and_directions_of_columns(small):
     assert quantity("metric_l2_uvp", runs).title == "l2_uvp (%, lower is better)"
 
 
+# Seeds that were solved together
+
+
+def test_seeds_that_were_solved_together_have_no_time_and_their_cell_says_so(tmp_path):
+    rows = [*uvp("a", "linear", [14.0] * 3, trivial=True, fit_warm_s=0.5), *together("a", "otm", [1.0, 2.0, 3.0], 30.0)]
+    rows += [
+        *uvp("a", "otp", [4.0]),
+        *[{**run, "seed": 1 + i, "key": f"otp{i}"} for i, run in enumerate(together("a", "otp", [5.0, 6.0], 8.0))],
+    ]
+    rows += [*together("b", "otm", [1.0, 2.0, 3.0], 60.0), row("b", "otp", status="timeout")]
+    text = leaderboard(write(tmp_path, rows))
+    errors, times = (lines("### " + part) for part in text.split("### ")[1:])
+    assert errors["otm"][1].startswith("**2.00") and errors["otp"][1].startswith("5.00")
+    times = {name: [cell.strip(" |") for cell in cells] for name, cells in times.items()}
+    assert times["otm"] == ["–", "– together", "– together"]  # noqa: RUF001
+    assert times["otp"][1:] == ["2.00 † (2 together)", "timeout 1/1"]
+    assert times["linear °"][1] == "**0.500 ± 0.000**"
+    assert times["linear °"][0].startswith("1 ") and times["otp"][0].startswith("2 ")  # on b nothing has a time to rank
+    assert "no time of their own; the whole took 4.00 to 20.0 s per seed." in " ".join(text.split())
+    assert "together:" not in leaderboard(write(tmp_path / "more", rows), metrics=["l2_uvp"])
+
+
+def test_seeds_that_were_all_solved_together_are_ranked_and_judged_as_any_but_in_no_picture_of_time(tmp_path):
+    curve = [{"step": k, "seconds": k / 10, "l2_uvp": 30 / k} for k in (10, 20)]
+    scores = {
+        "metric_target_defect": 0.0,
+        "metric_target_visible": 0.1,
+        "metric_cost_defect": 0.0,
+        "metric_cost_visible": 0.1,
+        "verdict": "ok",
+    }
+    rows = together("a", "otm", [1.0, 2.0], 30.0, curve=curve, **scores)
+    results = write(tmp_path / "r", rows)
+    text = leaderboard(results)
+    assert "### l2_uvp" in text and "### fit_s" in text and "the whole took 15.0 s" in text
+    assert "| a    | otm    | 2 " in verdicts(results)
+    runs = results.runs.assign(fit_s=np.nan)
+    assert error_against_time(runs, styles(runs), "cpu") is None
+    assert accuracy_curves(runs, results.curves, styles(runs), "cpu") is None
+    written = export(results, tmp_path / "out")
+    back = pd.read_parquet(written[0])
+    assert back.together.tolist() == [2, 2] and back.fit_together_s.tolist() == [30, 30] and back.fit_cold_s.isna().all()
+    assert "| `fit_together_s` |" in (tmp_path / "out" / "COLUMNS.md").read_text()
+
+
+def test_of_mixed_rows_the_pictures_of_time_show_those_that_have_one(tmp_path):
+    curve = [{"step": k, "seconds": k / 10, "l2_uvp": 30 / k} for k in (10, 20)]
+    slow = [{**point, "seconds": 100 * point["seconds"]} for point in curve]
+    rows = [*uvp("a", "otm", [1.0], curve=curve, fit_cold_s=2.0), *together("a", "otp", [3.0, 4.0], 200.0, curve=slow)]
+    results = write(tmp_path, rows)
+    runs = results.runs.assign(fit_s=results.runs.fit_cold_s.astype(float))
+    figure = error_against_time(runs, styles(runs), "cpu")
+    assert figure is not None and len(figure.axes[0].containers) == 1
+    figure = accuracy_curves(runs, results.curves, styles(runs), "cpu")
+    assert figure is not None and [line.get_xdata().max() for line in figure.axes[0].lines] == [2]
+
+
 # Published numbers
 
 
@@ -233,6 +291,19 @@ def test_published_rows_match_on_every_parameter_they_state_and_on_all_that_are_
     assert published.matching(table, "mix3tomix10", "mix3tomix10[dim=3]", dumps(dim=3)).empty
     assert published.matching(table, "mix3tomix10", "mix3tomix10[noise=0.1]", dumps(dim=2, noise=0.1)).empty
     assert len(published.matching(table, "mix3tomix10", "mix3tomix10", dumps(dim=2, noise=0.0)))
+
+
+def test_published_distances_to_the_target_stand_beside_measured_ones_of_otm_and_its_variants(tmp_path):
+    params = dumps(dim=256, sigma=0.0)
+    rows = [row("perpendicular[dim=256]", name, task_params=params, metric_d_target=80.0) for name in ("otm", "otm[preset=slow-potential]")]
+    narrow = dumps(dim=256, cube=128, sigma=0.0)
+    rows += [row("one-to-many[dim=256,cube=128]", "otm", task_params=narrow, metric_d_target=140.0)]
+    table = lines(leaderboard(write(tmp_path, rows), metrics=["d_target"], published=True))
+    cells = {name: [cell.strip(" |*") for cell in row] for name, row in table.items()}
+    assert cells["otm"][1:] == ["140", "80.0"] and cells["otm[preset=slow-potential]"][1:] == ["", "80.0"]
+    assert cells["otm [published]"] == ["", "62.02", "84.91"]
+    assert cells["otm-s [published]"] == ["", "61.87", "81.68"]
+    assert cells["otp [published]"] == ["", "61.27", "63.36"]
 
 
 def test_published_table_is_whole():
@@ -295,6 +366,28 @@ def test_curves_are_medians_of_the_checkpoints(drawable):
     (line,) = figure.axes[0].lines
     np.testing.assert_allclose(line.get_xydata(), [[1, 3], [2, 1.5], [3, 1]])
     assert accuracy_curves(runs, drawable.curves.iloc[:0], styles(runs), "cpu") is None
+
+
+def test_floor_shows_runs_and_published_values_about_the_line_of_a_perfect_map(tmp_path):
+    params = dumps(dim=256, sigma=0.0)
+    scores = [("otm", 80.0, {}), ("mm-r", 70.0, {}), ("linear", 43.0, {"trivial": True})]
+    rows = [
+        row("perpendicular[dim=256]", name, seed, task_params=params, metric_d_target=value + seed, metric_d_target_floor=62.2, **more)
+        for name, value, more in scores
+        for seed in range(2)
+    ]
+    low = [row("gaussian", "otm", metric_d_target=1.0, metric_d_target_floor=0.1)]  # two dimensions, hardly any floor
+    runs = write(tmp_path / "r", rows + low).runs
+    figure = floor(runs, styles(runs), "cpu")
+    assert figure is not None
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["mm-r", "otm", "linear", "otm-s", "otp"]
+    line, *measured, quoted = ax.lines
+    assert list(line.get_ydata()) == pytest.approx([62.2, 62.2]) and [text.get_text() for text in ax.texts] == ["floor\n62.2"]
+    assert [sorted(dots.get_ydata()) for dots in measured] == [[43, 44], [70, 71], [80, 81]]
+    np.testing.assert_allclose(quoted.get_xydata(), [[1.12, 84.91], [3.12, 81.68], [4.12, 63.36]])
+    runs = write(tmp_path / "low", low).runs
+    assert floor(runs, styles(runs), "cpu") is None
 
 
 def test_maps_have_a_row_per_kept_2d_run_on_the_same_axes(drawable, tmp_path):

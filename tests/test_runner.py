@@ -366,7 +366,7 @@ def test_spawned_workers_give_the_same_row(tmp_path):
         with execute.Server(execute.Limits(60, 2**33), 1) as server:
             server.start([], [])
             server.spawn = spawn
-            server.bear(0, 0, {**spec.job(), "cpus": [0], "threads": 1})
+            server.bear(0, 0, {**plan.job([spec]), "cpus": [0], "threads": 1})
             finished = []
             while not finished:
                 server.step()

@@ -56,7 +56,10 @@ def test_the_truth_is_proved(family: Callable[..., Task], dim: int, sigma: float
     certify(build_map(family(dim=dim, sigma=sigma), seed), seed)
 
 
-@pytest.mark.parametrize("task", [ContinuousControl(), ContinuousControl(dim=16, condition=30.0), LowDimManifold(intrinsic=8)], ids=repr)
+FURTHER = [ContinuousControl(), ContinuousControl(dim=16, condition=30.0), LowDimManifold(intrinsic=8), OneToMany(dim=8, cube=3)]
+
+
+@pytest.mark.parametrize("task", [*FURTHER, OneToMany(dim=8, cube=3, sigma=SIGMA)], ids=repr)
 @seeds
 def test_the_truth_of_random_tasks_is_proved(task: Task, seed: int) -> None:
     certify(build_map(task, seed), seed)

@@ -124,11 +124,14 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
         notes.append("times not compared, they need one and the same machine: base on {}, new on {}".format(*names))
     elif (old.threads != now.threads).any():
         notes.append("times of runs with different numbers of threads not compared")
+    together = old.together.notna() | now.together.notna()
+    if together.any():
+        notes.append(f"times and memory of {together.sum()} runs whose seeds were solved together with others not compared")
 
     ok = (old.status == "ok") & (now.status == "ok")
     rows = []
     for wanted in _quantities(old):
-        usable = ok & (timed & (old.threads == now.threads) if wanted.is_time else True)
+        usable = ok & (timed & (old.threads == now.threads) if wanted.is_time else True) & (wanted.is_metric | ~together)
         logs = _log_ratios(old[ok], now[ok], wanted)[usable[ok]].dropna()
         names = old.loc[logs.index, ["solver_label", "task_label"]]
         for solver, of_solver in logs.groupby(names.solver_label):

@@ -1,5 +1,5 @@
-"""Pictures of the rows: error against time with its Pareto front, accuracy against time while fitting, the rate of spurious solutions, and
-the maps of 2-D tasks.
+"""Pictures of the rows: error against time with its Pareto front, accuracy against time while fitting, the rate of spurious solutions,
+published distances to the target beside their floor, and the maps of 2-D tasks.
 
 Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
 """
@@ -10,6 +10,7 @@ Every function here returns a matplotlib ``Figure`` that belongs to no window; `
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import UserError
-from otbench.report import FIT, accuracy_of, by_setup, quantity, select
+from otbench.metrics import EXACT_DIM
+from otbench.report import FIT, accuracy_of, by_setup, published, quantity, select
 from otbench.report.verdicts import judged, summarize
 from otbench.store import folders
 from otbench.verdict import TAU
@@ -72,7 +74,9 @@ def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, ta
         figures[f"curves{suffix}"] = accuracy_curves(group, results.curves, style, setup)
     setups = list(by_setup(runs, time=False))
     for setup, group in setups:
-        figures["spurious-rate" + (f"-{slug(setup)}" if len(setups) > 1 else "")] = spurious_rate(group, style, setup)
+        suffix = f"-{slug(setup)}" if len(setups) > 1 else ""
+        figures[f"spurious-rate{suffix}"] = spurious_rate(group, style, setup)
+        figures[f"floor{suffix}"] = floor(group, style, setup)
     for task, group in runs.groupby("task_label", sort=False):
         figures[f"maps-{slug(str(task))}"] = maps(str(task), dict(kept_maps(group, dirs)))
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
@@ -140,8 +144,12 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
 
 
 def accuracy_curves(runs: pd.DataFrame, curves: pd.DataFrame, style: Style, setup: str) -> Figure | None:
-    """One panel per task: error at checkpoints against seconds of solver time, medians in a band over seeds. None without checkpoints."""
-    points = curves.merge(runs[["key", "task_label", "solver_label"]], on="key")
+    """One panel per task: error at checkpoints against seconds of solver time, medians in a band over seeds. None without checkpoints.
+
+    Seeds that were solved together are left out: the seconds of their checkpoints are those of the whole.
+    """
+    alone = runs.loc[runs.together.isna(), ["key", "task_label", "solver_label"]]
+    points = curves.merge(alone, on="key")
     panels = {}
     for task, group in runs.groupby("task_label", sort=False):
         metric = accuracy_of(group)
@@ -204,6 +212,46 @@ def spurious_rate(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None
         figure.supylabel("share of the runs", fontsize="medium")
         left_out = f"\n{len(panels)} of {len(tasks)} tasks, those where most runs are not ok" if len(panels) < len(tasks) else ""
         figure.suptitle(f"Spurious runs, with 95 % Wilson intervals, and all runs that are not ok, on {setup}{left_out}")
+    return figure
+
+
+def floor(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
+    """One panel per task of more than `metrics.EXACT_DIM` dimensions: `metrics.d_target` of each run and as published, with its floor.
+
+    Where all solvers stand on the line, which is what a perfect map scores, the metric says nothing of them; below it are maps of too
+    little spread. None if no task has such runs.
+    """
+    if "metric_d_target" not in runs:
+        return None
+    table = published.load()
+    table = table[table.metric == "d_target"]
+    panels = {}
+    for task, group in runs[runs.metric_d_target.notna()].groupby("task_label", sort=False):
+        params = group.task_params.iloc[0]
+        if json.loads(params).get("dim", 0) > EXACT_DIM:
+            panels[str(task)] = group, published.matching(table, group.task.iloc[0], str(task), params).dropna(subset=["value"])
+    if not panels:
+        return None
+    measured, quoted = {"marker": "o", "linestyle": ""}, {"marker": "D", "linestyle": "", "markerfacecolor": "white"}
+    with _panels(len(panels), size=4) as (figure, axes):
+        for (task, (group, known)), ax in zip(panels.items(), axes, strict=True):
+            names = [*sorted(group.solver_label.unique(), key=list(style).index), *known.solver.unique()]
+            place = {name: i for i, name in enumerate(dict.fromkeys(names))}
+            of_target = float(group.metric_d_target_floor.mean())
+            ax.axhline(of_target, color="0.3", linestyle="--", linewidth=1.2, zorder=1)
+            box = {"facecolor": "w", "edgecolor": "none", "pad": 1}
+            ax.text(len(place) + 0.1, of_target, f"floor\n{of_target:.3g}", ha="center", va="center", fontsize="small", bbox=box)
+            for solver, seeds in group.groupby("solver_label"):
+                colour = style[str(solver)]["color"]
+                ax.plot([place[solver] - 0.12] * len(seeds), seeds.metric_d_target, **measured, color=colour, markersize=4, alpha=0.7)
+            ax.plot([place[name] + 0.12 for name in known.solver], known.value, **quoted, color="0.2", markersize=6)
+            ax.set(title=task, xlim=(-0.6, len(place) + 0.8), xticks=range(len(place)), ylabel=_name("d_target", group))
+            ax.set_xticklabels([_wrapped(name) for name in place], rotation=90)
+            ax.margins(y=0.15)
+            if group.metric_d_target.max() > 10 * of_target:
+                ax.set_yscale("log")
+        _legend(figure, style, [], {"a run": measured | {"color": "0.4"}, "published": quoted | {"color": "0.2"}})
+        figure.suptitle(f"Plug-in distance to the target beside its floor, on {setup}")
     return figure
 
 

@@ -37,6 +37,7 @@ NOTES = {
     "cold": "† first fit, compilation included (a fit of over five seconds is not repeated).",
     "n/a": "n/a: the run succeeded, but the number is not defined for it.",
 }
+TOGETHER = "together: seeds that were solved as one (`--together`) have no time of their own; the whole took"
 
 
 def leaderboard(
@@ -88,15 +89,19 @@ def leaderboard(
 def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
     """One row per solver and task: mean and interval over the successful runs, counts, and the mean loss with failures imputed.
 
-    Tasks on which the quantity does not exist (some run succeeded, none has it) are left out.
+    Tasks on which the quantity does not exist (some run succeeded, none has it) are left out, unless their seeds were solved together:
+    the time is that of the whole then, and of no run.
     """
     import numpy as np
     import pandas as pd
 
     runs = runs.assign(value=pd.to_numeric(runs[wanted.column]).where(runs.status == "ok"), failed=has_failed(runs.status))
+    runs["whole_s"] = (runs.fit_together_s / runs.together).where((runs.status == "ok") & (wanted.name == FIT)).astype(float)
     some = runs.groupby("task_label").value.transform("count") > 0
+    together = runs.groupby("task_label").whole_s.transform("count") > 0
     succeeded = runs.groupby("task_label").status.transform(lambda status: (status == "ok").any())
-    runs = runs[some | ~succeeded.astype(bool)]
+    runs["failed"] &= some | ~together  # nothing is worse than a time that there is not
+    runs = runs[some | together | ~succeeded.astype(bool)]
     records = []
     for task, on_task in runs.groupby("task_label", sort=False):
         losses = stats.impute(wanted.loss(on_task.value), on_task.failed, wanted.worst)
@@ -120,6 +125,8 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
                     "loss": float(group.loss.mean()),
                     "losses": dict(zip(group.seed, group.loss, strict=True)),
                     "cold": cold,
+                    "n_together": int(group.whole_s.notna().sum()),
+                    "together_s": float(group.whole_s.mean()),  # per seed
                 }
             )
     return pd.DataFrame(records)
@@ -181,10 +188,12 @@ def _text(cell: Any) -> str:
     failures = {status: n for status, n in cell.counts.items() if Status(status).failed}
     if cell.n_values:
         half = None if math.isnan(cell.low) else (cell.high - cell.low) / 2
-        failed = f" ({', '.join(f'{n} {status}' for status, n in failures.items())})" if failures else ""
-        return number(cell.mean, half) + " †" * cell.cold + failed
+        besides = [f"{n} {status}" for status, n in failures.items()] + [f"{cell.n_together} together"] * bool(cell.n_together)
+        return number(cell.mean, half) + " †" * cell.cold + (f" ({', '.join(besides)})" if besides else "")
     if failures:
         return ", ".join(f"{status} {n}/{cell.n_runs}" for status, n in failures.items())
+    if cell.n_together:
+        return f"{DASH} together"
     return "n/a" if cell.n_ok else "missing" if Status.MISSING in cell.counts else DASH
 
 
@@ -208,6 +217,9 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
         "n/a": "n/a" in texts,
     }
     notes = [NOTES[name] for name, needed in needs.items() if needed]
+    if summary.n_together.any():
+        least, most = (number(seconds) for seconds in (summary.together_s.min(), summary.together_s.max()))
+        notes.append(f"{TOGETHER} {least}" + (f" to {most}" if most != least else "") + " s per seed.")
     for (source, tag, note), group in extra.groupby(["source", "tag", "note"], sort=False):
         notes.append(f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}" + (f" ({note})" if note else ""))
     return notes

@@ -1,0 +1,321 @@
+r"""Max-min training of a map against a potential, the machine of OTM, OTP and MM:R.
+
+For the cost ||Q(x) - y||^2 (Q the identity where the spaces are equal) all of them seek a saddle of
+
+    inf_psi sup_G   E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)]                                                                  (1)
+
+(Makkuva et al. 2020; Korotin et al. 2021; Rout, Korotin & Burnaev 2022). At a saddle over an absolutely continuous source G is the optimal
+map and grad psi its inverse. In cost units the potential on the target side is g(y) = ||y||^2 - 2 psi(y).
+
+The forms that G and psi may have, u and N being dense quadratic networks:
+
+| form | map G(x) | potential psi(y) |
+|---|---|---|
+| ``plain`` | MLP(x) | d MLP(y) |
+| ``residual`` | Q(x) + MLP(x) | \|y\|^2 / 2 + MLP(y), which bounds the inner supremum |
+| ``gradient`` | Q(x) + grad u(Q(x)) | \|y\|^2 / 2 + N(y) |
+| ``convex`` | grad u(Q(x)), u convex | N(y), N convex |
+
+With ``start = "linear"`` all but ``plain`` begin near the linear map between Gaussians of the same moments instead of near Q, in the better
+conditioned coordinates of `otbench.neural.frames.Balanced`; in high dimension training then goes many times faster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from otbench.errors import DivergedError
+from otbench.neural.frames import Balanced, Frame, Given, moments
+from otbench.neural.networks import MLP, Activation, DenseQuadratic, Weights
+from otbench.neural.sampling import Stream
+from otbench.neural.training import Decay, Player, train
+from otbench.problem import SQEUCLIDEAN, MapProblem, Problem, Run, Solver, Transport
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+Form = Literal["plain", "residual", "gradient", "convex"]
+Start = Literal["identity", "linear"]
+
+CHUNK = 2**16  # points pushed at a time
+AVERAGED = 64  # images of which the map of a stochastic one is the mean
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the source is smoothed with: x goes to m + keep (x - m + sigma xi), m being its mean and xi ~ N(0, I).
+
+    The saddle of such points is, in other coordinates, one of the source convolved with N(0, sigma^2 I): with c = (1 - keep) m the
+    objective (1) at z = x + sigma xi is that of G'(z) = G(c + keep z) and psi' = (psi - <c, .>) / keep.
+
+    Attributes:
+        sigma: standard deviation, in units of the source's largest along a line.
+        keep: 1, or less for noise that preserves the variance.
+    """
+
+    sigma: float
+    keep: float = 1.0
+
+
+@dataclass(frozen=True)
+class MaxMinSolver(Solver):
+    """Base of the solvers that train a map G against a potential psi. The defaults are those of a slow potential.
+
+    Attributes:
+        steps: rounds of ``map_updates`` steps of the map and one of the potential.
+        batch: points of each measure per step, fresh ones.
+        map_updates: steps of the map for each step of the potential.
+        lr, lr_potential: learning rates of the map and of the potential, Adam.
+        beta1, beta2: of Adam.
+        decay: of the learning rates.
+        form: of the networks, see the module's docstring.
+        start: what the map begins near.
+        width, depth, activation: of the MLPs.
+        clip: largest norm of a gradient in the weights; 0 does not clip.
+        pull: largest size, as a root mean square over coordinates, of the inner objective's gradient in an image; 0 does not limit it.
+        ema: averaging of the weights that are returned, per round; 0 returns the last.
+        r1: weight of the penalty E||grad V(y)||^2 / 2 on the potential V = ||y||^2 / 2 - psi (Mescheder et al. 2018).
+        go: weight of the penalty ||E grad psi(G(x)) - E Q(x)|| on the potential, the gradient optimality of Rout et al. 2022. In their code
+            psi has another scale there, which pulls away from the saddle where the source is not centred; here both agree.
+    """
+
+    batched: ClassVar[bool] = True
+
+    steps: int = 2500
+    batch: int = 256
+    map_updates: int = 8
+    lr: float = 1e-3
+    lr_potential: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.9
+    decay: Decay = "none"
+    form: Form = "residual"
+    start: Start = "identity"
+    width: int = 64
+    depth: int = 3
+    activation: Activation = "silu"
+    clip: float = 0.0
+    pull: float = 0.0
+    ema: float = 0.99
+    r1: float = 0.0
+    go: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that define no training."""
+        for name in ("steps", "batch", "map_updates", "width", "depth", "lr", "lr_potential"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("clip", "pull", "r1", "go"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("beta1", "beta2", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {getattr(self, name)}")
+        if self.start == "linear" and self.form == "plain":
+            raise ValueError("form=plain has no start: choose start=identity, or another form")
+
+    def supports(self, problem: Problem) -> str | None:
+        """Map problems between vectors, of squared Euclidean cost, embedded or not."""
+        if not isinstance(problem, MapProblem):
+            return "takes map problems only"
+        if not problem.cost.name.endswith(SQEUCLIDEAN.name):
+            return f"trains for the sqeuclidean cost, not {problem.cost.name}"
+        if len(problem.source.shape) != 1 or len(problem.target.shape) != 1:
+            return f"takes vectors, not shapes {problem.source.shape} and {problem.target.shape}"
+        if self.start == "linear" and problem.cost != SQEUCLIDEAN:
+            return "start=linear needs source and target in one space"
+        return None
+
+    def noise(self, part: float) -> Noise | None:
+        """What the source is smoothed with at this part of the training."""
+        return None
+
+    def random_inputs(self, dim: int) -> int:
+        """Coordinates of random input that the map has beside x, for targets of this dimension."""
+        return 0
+
+    def fit(self, problem: Problem, run: Run) -> Transport:
+        """Train one.
+
+        Raises:
+            DivergedError: the weights are not finite.
+        """
+        (outcome,) = self.fit_together([problem], [run])
+        if isinstance(outcome, DivergedError):
+            raise outcome
+        return outcome
+
+    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
+        """Train one for each problem, all of the same shapes, as one stack."""
+        return _MaxMin(self, [problem for problem in problems if isinstance(problem, MapProblem)], runs).train()
+
+
+SLOW_POTENTIAL: Mapping[str, Any] = {field.name: field.default for field in dataclasses.fields(MaxMinSolver)}
+
+
+class _MaxMin:
+    """A stack of saddles in training."""
+
+    def __init__(self, settings: MaxMinSolver, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
+        import torch
+
+        self.settings, self.runs, self.batch = settings, runs, settings.batch
+        generators, dtype, device = [run.generator for run in runs], runs[0].dtype, runs[0].device
+        self.source_dim, dim = problems[0].source.dim, problems[0].target.dim
+        self.random_inputs = settings.random_inputs(dim)
+        if settings.noise(0) is not None:
+            of_source = [moments(problem.source, generator) for problem, generator in zip(problems, generators, strict=True)]
+            self.mean = torch.stack([mean for mean, _ in of_source])[:, None].to(dtype)
+            self.spread = torch.stack([torch.linalg.eigvalsh(cov)[-1:].clamp(min=0).sqrt() for _, cov in of_source])[:, None].to(dtype)
+        self.frame: Frame = Balanced.of(problems, generators, dtype) if settings.start == "linear" else Given(problems)
+        self.networks = _Networks(settings, self.source_dim + self.random_inputs, dim)
+
+        def normal(n: int, generator: torch.Generator) -> Tensor:
+            return torch.randn(n, self.source_dim + self.random_inputs, generator=generator, device=device, dtype=dtype)
+
+        weights = [Weights.draw(network, generators, dtype) for network in (self.networks.map, self.networks.potential)]
+        self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
+        self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
+        self.normal = Stream([normal] * len(runs), generators, settings.batch)
+        shared = {"betas": (settings.beta1, settings.beta2), "clip": settings.clip, "ema": settings.ema, "project": self.networks.project}
+        self.map = Player(weights[0], self.map_loss, settings.lr, settings.map_updates, **shared)
+        self.potential = Player(weights[1], self.potential_loss, settings.lr_potential, **shared)
+
+    def train(self) -> list[Transport | DivergedError]:
+        """Let map and potential take turns."""
+        rounds = self.settings.steps
+
+        def offer(done: int) -> None:
+            for member, run in enumerate(self.runs):
+                run.checkpoint(done, self.transport(member, done / rounds))
+
+        finite = train([self.map, self.potential], rounds, offer, self.settings.decay)
+        return [
+            self.transport(member, 1.0) if fine else DivergedError("the weights are not finite: lower lr, or clip the gradients")
+            for member, fine in enumerate(finite.tolist())
+        ]
+
+    def map_loss(self, part: float) -> Tensor:
+        """``(stack,)``: its gradient is that of minus the inner objective of (1): at an image y, grad psi(y) - Q(x), limited in size."""
+        x, q = self.draw(part)
+        y = self.networks.push(self.map.weights.tensors, x, q, self.frame.scale)
+        slope = self.networks.slope(self.potential.weights.frozen, y.detach(), self.frame.scale) - q
+        if self.settings.pull:
+            norm = slope.norm(dim=-1, keepdim=True) / slope.shape[-1] ** 0.5
+            slope = slope * (self.settings.pull / norm).clamp(max=1)
+        return (slope * y).sum(-1).mean(1)
+
+    def potential_loss(self, part: float) -> Tensor:
+        """``(stack,)``: the outer objective of (1), with its penalties."""
+        import torch
+
+        settings = self.settings
+        x, q = self.draw(part)
+        with torch.no_grad():
+            image, y = self.networks.push(self.map.weights.frozen, x, q, self.frame.scale), self.frame.of_target(self.y.next())
+        points, penalised = torch.cat([y, image], 1), settings.r1 > 0 or settings.go > 0
+        values = self.networks.psi(self.potential.weights.tensors, points.requires_grad_(penalised), self.frame.scale)
+        of_target, of_image = values.chunk(2, 1)
+        loss = of_target.mean(1) - of_image.mean(1)
+        if penalised:
+            of_target, of_image = torch.autograd.grad(values.sum(), points, create_graph=True)[0].chunk(2, 1)
+            loss = loss + settings.r1 / 2 * (y - of_target).square().sum(-1).mean(1)
+            loss = loss + settings.go * (of_image - q).mean(1).norm(dim=-1)
+        return loss
+
+    def draw(self, part: float) -> tuple[Tensor, Tensor]:
+        """Inputs of the map ``(stack, batch, inputs)``, and Q of the points among them, in the frame."""
+        import torch
+
+        x, noise = self.x.next(), self.settings.noise(part)
+        if noise is None and not self.random_inputs:
+            return self.frame.of_source(x)
+        normal, random = self.normal.next().split([self.source_dim, self.random_inputs], -1)
+        if noise is not None:
+            x = torch.lerp(self.mean, x + noise.sigma * self.spread * normal, noise.keep)
+        x, q = self.frame.of_source(x)
+        return torch.cat([x, random], -1), q
+
+    def transport(self, member: int, part: float) -> Transport:
+        """What one member has learned, at this part of the training."""
+        import torch
+
+        networks, frame, noise = self.networks, self.frame.member(member), self.settings.noise(part)
+        weights, of_potential = self.map.averaged.member(member), self.potential.averaged.member(member)
+        random_inputs, seed = self.random_inputs, self.runs[member].seed
+
+        def image(x: Tensor, random: Tensor) -> Tensor:
+            if noise is not None:
+                x = torch.lerp(self.mean[member], x, noise.keep)
+            with torch.no_grad():
+                x, q = frame.of_source(x[None])
+                return frame.to_target(networks.push(weights, torch.cat([x, random[None]], -1), q, frame.scale))[0]
+
+        def draws(x: Tensor, k: int, rows: int) -> Tensor:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            return torch.randn(k, rows, random_inputs, generator=generator, device=x.device, dtype=x.dtype)
+
+        def sample(x: Tensor, k: int) -> Tensor:
+            return torch.stack([image(x, random) for random in draws(x, k, len(x))], 1)
+
+        def push(x: Tensor) -> Tensor:
+            random = draws(x, AVERAGED if random_inputs else 1, 1)
+            chunks = x.split(CHUNK)
+            return torch.cat([torch.stack([image(chunk, z.expand(len(chunk), -1)) for z in random]).mean(0) for chunk in chunks])
+
+        def target_potential(y: Tensor) -> Tensor:
+            psi = frame.potential(y[None], networks.psi(of_potential, frame.of_target(y[None]), frame.scale))[0]
+            if noise is not None and noise.keep < 1:
+                psi = (psi - (1 - noise.keep) * y @ self.mean[member, 0]) / noise.keep
+            return y.square().sum(1) - 2 * psi
+
+        sigma = 0.0 if noise is None else noise.sigma * float(self.spread[member])
+        return Transport(push, sample if random_inputs else None, target_potential=target_potential, sigma=sigma)
+
+
+class _Networks:
+    """Map and potential in one of the forms of the module's docstring, on points ``(stack, n, d)``; ``scale`` multiplies their inputs."""
+
+    def __init__(self, settings: MaxMinSolver, inputs: int, dim: int) -> None:
+        self.form = settings.form
+        if settings.form in ("plain", "residual"):
+            hidden = settings.width, settings.depth, settings.activation
+            self.map, self.potential = MLP(inputs, dim, *hidden), MLP(dim, 1, *hidden)
+        else:
+            widths = (max(2 * dim, 64), max(2 * dim, 64), max(dim, 32))
+            self.map = self.potential = DenseQuadratic(dim, widths, settings.form == "convex")
+
+    def push(self, weights: Sequence[Tensor], x: Tensor, q: Tensor, scale: Tensor | float) -> Tensor:
+        """Images of inputs ``x`` embedded at ``q``."""
+        if isinstance(self.map, MLP):
+            return self.map(weights, x) if self.form == "plain" else q + self.map(weights, scale * x)
+        return self.map.gradient(weights, q) if self.form == "convex" else q + scale * self.map.gradient(weights, scale * q)
+
+    def psi(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
+        """``(stack, n)``."""
+        if self.form == "plain":
+            return y.shape[-1] * self.potential(weights, y)[..., 0]
+        if self.form == "convex":
+            return self.potential(weights, y)[..., 0]
+        return y.square().sum(-1) / 2 + self.potential(weights, scale * y)[..., 0]
+
+    def slope(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
+        """``(stack, n, d)``: the gradient of psi in y."""
+        import torch
+
+        if isinstance(self.potential, MLP):
+            y.requires_grad_()
+            return torch.autograd.grad(self.psi(weights, y, scale).sum(), y)[0]
+        with torch.no_grad():
+            return self.push(weights, y, y, scale)  # of the same form as a map that is a gradient
+
+    def project(self, weights: Sequence[Tensor]) -> None:
+        """Keep convex what is to be."""
+        if isinstance(self.map, DenseQuadratic):
+            self.map.project(weights)

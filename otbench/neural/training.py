@@ -1,0 +1,119 @@
+"""The training loop that all neural solvers share: players with weights and losses take turns.
+
+One way to train for every method: Adam on flat weights, a learning rate that may decay, gradient clipping, averaged weights, a stop where
+weights are no longer finite, checkpoints that the runner scores while its clock stands still.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from otbench.neural.networks import Weights
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+Decay = Literal["none", "cosine"]
+
+CHECKPOINTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 9 / 10, 1)  # parts of the training
+LOOK = 100  # steps between looks for weights that are not finite
+
+
+@dataclass
+class Player:
+    """One of those whose weights are trained, each against its own loss.
+
+    Attributes:
+        weights: of a stack of networks.
+        loss: from the part of the training that is done, in [0, 1), to one loss per member, ``(stack,)``.
+        lr: learning rate at the start.
+        updates: steps in each round.
+        betas: of Adam.
+        clip: largest norm of a member's gradient; 0 does not clip.
+        ema: averaged weights keep this part of themselves at every round; 0 keeps none.
+        project: called after each step, to bring the weights back to where they must be.
+    """
+
+    weights: Weights
+    loss: Callable[[float], Tensor]
+    lr: float
+    updates: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 0.0
+    ema: float = 0.0
+    project: Callable[[Sequence[Tensor]], None] | None = None
+    averaged: Weights = field(init=False)
+    rates: Tensor | None = field(init=False)
+    optimizer: torch.optim.Adam = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Set up the optimiser and the average."""
+        import torch
+
+        flat = self.weights.flat
+        flat.grad = torch.zeros_like(flat)
+        self.optimizer = torch.optim.Adam([flat], lr=self.lr, betas=self.betas, fused=True)
+        rates = [flat.new_full((math.prod(shape),), rate) for shape, rate in zip(self.weights.shapes, self.weights.rates, strict=True)]
+        self.rates = torch.cat(rates) if any(rate != 1 for rate in self.weights.rates) else None
+        self.averaged = Weights(flat.clone(), self.weights.shapes, self.weights.rates) if self.ema else self.weights
+
+    def step(self, done: float) -> None:
+        """Descend once, at this part of the training."""
+        import torch
+
+        flat, tensors = self.weights.flat, self.weights.tensors
+        assert flat.grad is not None
+        gradients = torch.autograd.grad(self.loss(done).sum(), tensors)
+        torch.cat([gradient.flatten(1) for gradient in gradients], 1, out=flat.grad)
+        if self.clip:
+            flat.grad.mul_((self.clip / flat.grad.norm(dim=1, keepdim=True)).clamp_(max=1))
+        before = flat.clone() if self.rates is not None else flat
+        self.optimizer.step()
+        if self.rates is not None:  # a step of Adam is proportional to its learning rate
+            torch.lerp(before, flat, self.rates, out=flat)
+        if self.project is not None:
+            self.project(tensors)
+
+    def average(self, rounds: int) -> None:
+        """Let the averaged weights follow after so many rounds, faster while they are young."""
+        if self.ema:
+            self.averaged.flat.lerp_(self.weights.flat, max(1 - self.ema, 9 / (9 + rounds)))
+
+
+def train(players: Sequence[Player], rounds: int, offer: Callable[[int], None], decay: Decay = "cosine") -> Tensor:
+    """Let the players take turns.
+
+    Args:
+        players: in the order of their turns.
+        rounds: how many times each has its turn.
+        offer: called with the number of rounds done at each checkpoint and at the end.
+        decay: of the learning rates: ``none``, or ``cosine`` down to zero.
+
+    Returns:
+        ``(stack,)`` true where the weights are finite; the training stops early where none are.
+    """
+    import torch
+
+    checkpoints = {round(part * rounds) for part in CHECKPOINTS}
+    finite = torch.ones(len(players[0].weights.flat), dtype=torch.bool)
+    for done in range(rounds):
+        part = done / rounds
+        factor = (1 + math.cos(math.pi * part)) / 2 if decay == "cosine" else 1.0
+        for player in players:
+            player.optimizer.param_groups[0]["lr"] = factor * player.lr
+            for _ in range(player.updates):
+                player.step(part)
+            player.average(done + 1)
+        if done + 1 in checkpoints or (done + 1) % LOOK == 0:
+            finite = torch.stack([player.weights.flat.isfinite().all(1) for player in players]).all(0).cpu()
+            if not finite.any():
+                break
+        if done + 1 in checkpoints:
+            offer(done + 1)
+    return finite

@@ -1,0 +1,54 @@
+"""OTM: a map and a potential trained against each other, neither of them convex (Rout, Korotin & Burnaev 2022, algorithm 1).
+
+    inf_psi sup_G   E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)],    Q the embedding of the source where the dimensions differ.
+
+Where the source is degenerate a saddle need not be a transport map: such spurious solutions are what the tasks ``perpendicular``,
+``one-to-many`` and their kin are for (Choi, Choi & Kwon 2025).
+
+Presets:
+
+* ``cpu``, the defaults, deviates from the paper: residual networks (see `otbench.neural.maxmin`), so that training starts at the identity
+  with a finite inner supremum; learning rates decay; no regulariser. About 15 s on one core.
+* ``paper`` is as the official code trains on points of the plane: plain MLPs, the potential in units of means over coordinates, 16 map
+  steps for each of the potential's, gradient optimality of weight 1 (in its corrected form; it fits clusters at a distance of 10, and is
+  far too strong for data of unit size), constant learning rates, 10,001 rounds, some minutes. Its networks for images have batch
+  normalisation and a tanh: neither is here, a map acts point by point and its range has no bounds.
+* ``slow-potential`` has the settings of ``otp``, for comparisons in which nothing but the smoothing differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from otbench.neural.maxmin import SLOW_POTENTIAL, MaxMinSolver
+from otbench.neural.training import Decay
+
+
+@dataclass(frozen=True)
+class Otm(MaxMinSolver):
+    """Max-min training of a deterministic map."""
+
+    name: ClassVar[str] = "otm"
+    presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
+        "cpu": {},
+        "paper": {
+            "steps": 10_001,
+            "batch": 400,
+            "map_updates": 16,
+            "form": "plain",
+            "activation": "leaky-relu",
+            "decay": "none",
+            "ema": 0.0,
+            "go": 1.0,
+        },
+        "slow-potential": SLOW_POTENTIAL,
+    }
+
+    steps: int = 1000
+    map_updates: int = 5
+    lr_potential: float = 1e-3
+    beta2: float = 0.99
+    decay: Decay = "cosine"
+    width: int = 128

@@ -1,0 +1,27 @@
+"""Rounds of max-min training: one seed, and a stack of ten."""
+
+import numpy as np
+import torch
+
+from otbench.problem import Run
+from otbench.registry import registry
+
+
+class MaxMin:
+    """Twenty rounds of five map updates and one of the potential, batch 256."""
+
+    number, repeat = 1, (5, 10, 2.0)
+    params = ([1, 10],)
+    param_names = ("stack",)
+
+    def setup(self, stack: int) -> None:
+        """Build the problem."""
+        torch.set_num_threads(1)
+        (task,), (solver,) = registry("task").select("gaussian"), registry("solver").select("otm[steps=20,width=64]")
+        self.problems = [task.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)] * stack
+        self.solver = solver.build()
+
+    def time_fit(self, stack: int) -> None:
+        """Without checkpoints."""
+        runs = [Run("cpu", torch.float32, seed, torch.Generator().manual_seed(seed)) for seed in range(stack)]
+        self.solver.fit_together(self.problems, runs)

@@ -1,0 +1,118 @@
+"""Several seeds solved as one: the rows are those of single runs, failures stay with their seed, ends of the process are told of all."""
+
+from __future__ import annotations
+
+import pytest
+
+from otbench import plan
+from otbench.errors import UserError
+from tests.conftest import rows
+
+
+BATCHED = '''
+"""A batched solver with faults."""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from otbench import DivergedError, Solver, Transport
+
+
+@dataclass(frozen=True)
+class Batched(Solver):
+    """Shifts by its seed."""
+
+    name: ClassVar[str] = "batched"
+    batched: ClassVar[bool] = True
+    fault: str = "none"
+
+    def fit(self, problem, run):
+        """One at a time."""
+        return Transport(push=lambda x: x + 1)
+
+    def fit_together(self, problems, runs):
+        """All at once."""
+        if self.fault == "die":
+            os._exit(3)
+        if self.fault == "sleep":
+            time.sleep(60)
+        if self.fault == "raise":
+            raise ValueError("no stack")
+        outcomes = [self.fit(problem, run) for problem, run in zip(problems, runs)]
+        if self.fault == "diverge":
+            outcomes[1] = DivergedError("lost")
+        if self.fault == "push dies":
+            outcomes[1] = Transport(push=lambda x: os._exit(4))
+        return outcomes[:-1] if self.fault == "too few" else outcomes
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    path = tmp_path / "batched.py"
+    path.write_text(BATCHED)
+    return path
+
+
+def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench, tmp_path):
+    grid = ("run", "-t", "gaussian", "-s", "otp[steps=40]", "mm-r[steps=20]", "--seeds", 3, "--dtype", "float64", "--jobs", 2)
+    otbench(*grid, "--results", "alone")
+    otbench(*grid, "--together", 2, "--results", "together")
+    alone, together = ({(row["solver"], row["seed"]): row for row in rows(tmp_path / name)} for name in ("alone", "together"))
+    assert alone.keys() == together.keys() and len(alone) == 6
+    for key, row in together.items():
+        single = alone[key]
+        assert row["key"] == single["key"] and row["verdict"] == single["verdict"]
+        assert row["metric_l2_uvp"] == pytest.approx(single["metric_l2_uvp"], rel=1e-6)
+        assert row["metric_saddle_value"] == pytest.approx(single["metric_saddle_value"], rel=1e-6)
+        assert [point["step"] for point in row["curve"]] == [point["step"] for point in single["curve"]]
+        assert ("fit_cold_s" in row) != ("fit_together_s" in row)
+    # of three seeds two are solved as one, and one is left
+    assert sorted(row.get("together", 1) for row in together.values()) == [1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "statuses", "words"),
+    [
+        ("none", ["ok", "ok", "ok"], ""),
+        ("diverge", ["ok", "diverged", "ok"], "lost"),
+        ("raise", ["error"] * 3, "no stack"),
+        ("too few", ["ok", "ok", "error"], "shorter"),
+        ("die", ["crashed"] * 3, "exited with status 3"),
+        ("push dies", ["ok", "crashed", "crashed"], "exited with status 4"),
+        ("sleep", ["timeout"] * 3, "killed after 3 s"),
+    ],
+)
+def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin, fault, statuses, words):
+    grid = ("-t", "gaussian", "-s", f"batched[fault={fault}]", "--seeds", 3, "--together", 3, "--jobs", 2, "--plugins", plugin)
+    otbench("run", *grid, "--timeout", "1s" if fault == "sleep" else "60s", "--results", "out")
+    recorded = sorted(rows(tmp_path / "out"), key=lambda row: row["seed"])
+    found = [row["status"] for row in recorded]
+    # runs are shuffled, so which seed is the second of the stack is not said
+    assert sorted(found) == sorted(statuses)
+    assert all(words in row["message"] for row in recorded if row["status"] != "ok")
+    assert [row["verdict"] for row in recorded if row["status"] == "diverged"] == ["diverged"] * statuses.count("diverged")
+
+
+def test_groups_are_of_one_task_and_one_batched_solver():
+    tasks = plan.select("task", ["gaussian", "petals"], ())
+    solvers = plan.select("solver", ["otm", "identity"], ())
+    groups = plan.grouped(plan.expand(tasks, solvers, 5, "cpu", "float32"), 2)
+    assert sorted(len(group) for group in groups) == [1] * 12 + [2] * 4
+    for group in groups:
+        assert len({(run.task, run.solver) for run in group}) == 1
+        assert len(group) == 1 or group[0].solver.entry.name == "otm"
+    assert sum(map(len, groups)) == 20
+
+
+def test_a_preset_is_a_set_of_values_under_a_name():
+    (paper,) = plan.select("solver", ["otm[preset=paper]"], ())
+    assert dict(paper.params)["map_updates"] == 16 and paper.label == "otm[preset=paper]"
+    (longer,) = plan.select("solver", ["otm[steps=7,preset=paper]"], ())
+    assert longer.label == "otm[preset=paper,steps=7]" and plan.select("solver", [longer.label], ()) == [longer]
+    both = plan.select("solver", ["otm[preset=[cpu,paper]]"], ())
+    assert [selection.label for selection in both] == ["otm", "otm[preset=paper]"]
+    with pytest.raises(UserError, match=r"unknown preset 'papr' of otm; did you mean 'paper'\?; it has cpu, paper, slow-potential"):
+        plan.select("solver", ["otm[preset=papr]"], ())
