@@ -44,7 +44,7 @@ class MmR(MaxMinSolver):
         },
     }
 
-    steps: int = 2000
+    steps: int = 4000
     map_updates: int = 5
     lr: float = 8e-3
     lr_potential: float = 4e-3
