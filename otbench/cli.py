@@ -102,7 +102,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("new", type=Path)
     sub.add_argument("--factor", type=_factor, default=1.25, help="ratio new / base above which a worsening counts (default: 1.25)")
 
-    sub = command("plot", _plot, "Draw error against time, accuracy-against-time curves, rates of spurious solutions, and 2-D maps.")
+    sub = command(
+        "plot",
+        _plot,
+        "Draw error against time, accuracy-against-time curves, rates of spurious solutions, distances beside their floor, and 2-D maps.",
+    )
     _add_results(sub)
     sub.add_argument("--out", type=Path, default=Path("results/figures"), help="folder for the pictures (default: results/figures)")
     sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")

@@ -60,7 +60,7 @@ COLUMNS: Mapping[str, str] = {
     "infer_cold_ms": "amortized setting: milliseconds of the first held-out pair, compilation included",
     "infer_ms_per_pair": "amortized setting: milliseconds per held-out pair, median over pairs",
     "score_s": "seconds of scoring, off the clock",
-    "host_peak_mib": "peak resident memory during fit and push above that before the fit, MiB",
+    "host_peak_mib": "peak resident memory during fit and push above that before the fit, MiB (not of seeds solved together)",
     "device_peak_mib": "peak device memory by the frameworks' own allocators, MiB; empty on CPU",
     "task_hash": "SHA-256 prefix of the task's source file, and of the user's own data files",
     "solver_hash": "SHA-256 prefix of the solver's source file",

@@ -188,12 +188,13 @@ class _Bench:
         run.on_checkpoint = on_checkpoint
         return run
 
-    def score(self, transport: Transport, memory: MemoryMeter) -> dict[str, float]:
-        """Push the test points, score; then repeat a short push."""
+    def score(self, transport: Transport, memory: MemoryMeter | None = None) -> dict[str, float]:
+        """Push the test points, score; then repeat a short push. ``memory`` has watched the fit, where it was of this run alone."""
         assert transport.push is not None
         push, given = transport.push, self.scoring.x.clone()
         pushed, self.fields["push_cold_s"] = timed(lambda: push(given))
-        self._note_memory(memory)
+        if memory is not None:
+            self._note_memory(memory)
         with self._booked("score_s"):
             metrics = self.scoring.score(transport, pushed, _late(self.saddle_values))
             self.fields |= {"verdict": judge(metrics), "no_map": self.scoring.problem.truth.no_map}
@@ -297,7 +298,7 @@ class _Bench:
 
 
 def _together(benches: Sequence[_Bench]) -> Iterator[dict[str, Any]]:
-    """Results of the seeds of one task that are solved as one. Their times are not those of a run: only that of the whole is given."""
+    """Results of the seeds of one task that are solved as one. Time and memory are not those of one run: only the whole's time is given."""
     solver, problems = benches[0].solver, [bench.build() for bench in benches]
     maps = [problem for problem in problems if isinstance(problem, MapProblem)]
     if len(maps) < len(problems):
@@ -316,7 +317,7 @@ def _together(benches: Sequence[_Bench]) -> Iterator[dict[str, Any]]:
         if isinstance(outcome, DivergedError):
             yield {**bench.fields, **_failure(outcome, bench.job)}
         else:
-            yield bench.row(outcome.info, bench.score(outcome, memory))
+            yield bench.row(outcome.info, bench.score(outcome))
 
 
 def refusal(solver: Solver, problem: Problem) -> str | None:
