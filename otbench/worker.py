@@ -174,8 +174,11 @@ class _Bench:
             self.scoring = MapScoring(problem, generator, Path(self.own["floors"]) if self.own["floors"] else None)
         self.saddle_values: dict[int, float] = {}
 
+        alone = len(self.job["members"]) == 1
+
         def on_checkpoint(step: int, transport: Transport) -> None:
-            with clock.paused() as seconds:
+            # Values that are not finite end a run, but not the seeds that it is solved with.
+            with clock.paused() as seconds, contextlib.nullcontext() if alone else contextlib.suppress(DivergedError):
                 memory.pause()
                 if transport.push is not None:
                     scores = self.scoring.score_checkpoint(transport)
@@ -314,10 +317,14 @@ def _together(benches: Sequence[_Bench]) -> Iterator[dict[str, Any]]:
     shared = {"together": len(benches), "fit_together_s": clock.stop()}
     for bench, outcome in zip(benches, outcomes, strict=True):
         bench.fields |= shared
-        if isinstance(outcome, DivergedError):
-            yield {**bench.fields, **_failure(outcome, bench.job)}
-        else:
-            yield bench.row(outcome.info, bench.score(outcome))
+        try:
+            if isinstance(outcome, DivergedError):
+                raise outcome
+            row = bench.row(outcome.info, bench.score(outcome))
+        except Exception as error:
+            traceback.print_exc()
+            row = {**bench.fields, **_failure(error, bench.job)}
+        yield row
 
 
 def refusal(solver: Solver, problem: Problem) -> str | None:

@@ -123,7 +123,7 @@ def player(loss, **settings) -> Player:
 
 def test_the_loop_minimises_and_offers_its_checkpoints():
     one, offered = player(lambda w: (w - torch.tensor([1.0, -2.0], dtype=torch.float64)).square()), []
-    assert train([one], 640, offered.append).all()
+    assert train([one], 640, lambda done, finite: offered.append(done)).all()
     torch.testing.assert_close(one.weights.flat[:, 0], torch.tensor([1.0, -2.0], dtype=torch.float64), atol=1e-3, rtol=0)
     assert offered == [round(640 * part) for part in CHECKPOINTS]
 
@@ -135,9 +135,9 @@ def test_one_member_that_diverges_takes_no_other_with_it_and_all_stop_the_traini
         steps.append(1)
         return torch.stack([(w[0] - 1).square(), w[1] * math.nan])
 
-    assert train([player(loss)], 300, lambda done: None).tolist() == [True, False] and len(steps) == 300
+    assert train([player(loss)], 300, lambda done, finite: None).tolist() == [True, False] and len(steps) == 300
     steps.clear()
-    assert not train([player(lambda w: (steps.append(1), w * math.nan)[1])], 1000, lambda done: None).any()
+    assert not train([player(lambda w: (steps.append(1), w * math.nan)[1])], 1000, lambda done, finite: None).any()
     assert len(steps) < 200
 
 
@@ -148,7 +148,7 @@ def test_gradients_are_clipped_by_member_and_averages_follow():
     assert clipped.weights.flat.grad is not None
     assert clipped.weights.flat.grad[:, 0].tolist() == pytest.approx([2.0, 0.5])
     averaged = player(lambda w: w.square(), ema=0.9)
-    train([averaged], 200, lambda done: None, decay="none")
+    train([averaged], 200, lambda done, finite: None, decay="none")
     assert averaged.averaged.flat.data_ptr() != averaged.weights.flat.data_ptr()
     torch.testing.assert_close(averaged.averaged.flat, averaged.weights.flat, atol=0.05, rtol=0)
 
@@ -162,7 +162,7 @@ def test_in_balanced_coordinates_moments_agree_and_correlations_stay(task):
     frame = Balanced.of(posed, seeded(0, 1), torch.float64)
     x = torch.stack([p.source.sample(200_000, g) for p, g in zip(posed, seeded(2, 3), strict=True)])
     y = torch.stack([p.target.sample(200_000, g) for p, g in zip(posed, seeded(4, 5), strict=True)])
-    u, v = frame.of_source(x)[0], frame.of_target(y)
+    u, v = frame.of_source(x)[1], frame.of_target(y)
     for one, other in zip(u, v, strict=True):
         torch.testing.assert_close(one.mT.cov(), other.mT.cov(), atol=0.03, rtol=0.03)
         assert float(one.mT.cov().trace()) / one.shape[1] == pytest.approx(1, rel=0.03)

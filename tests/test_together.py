@@ -43,6 +43,10 @@ class Batched(Solver):
         outcomes = [self.fit(problem, run) for problem, run in zip(problems, runs)]
         if self.fault == "diverge":
             outcomes[1] = DivergedError("lost")
+        if self.fault == "nan":
+            outcomes[1] = Transport(push=lambda x: x / 0)
+            for run, outcome in zip(runs, outcomes):
+                run.checkpoint(1, outcome)
         if self.fault == "push dies":
             outcomes[1] = Transport(push=lambda x: os._exit(4))
         return outcomes[:-1] if self.fault == "too few" else outcomes
@@ -78,6 +82,7 @@ def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench, tmp_pat
     [
         ("none", ["ok", "ok", "ok"], ""),
         ("diverge", ["ok", "diverged", "ok"], "lost"),
+        ("nan", ["ok", "diverged", "ok"], "not finite"),
         ("raise", ["error"] * 3, "no stack"),
         ("too few", ["ok", "ok", "error"], "shorter"),
         ("die", ["crashed"] * 3, "exited with status 3"),

@@ -30,7 +30,7 @@ class Given:
 
     Attributes:
         problems: the stack.
-        scale: of the inputs of networks.
+        scale: of what networks take in.
     """
 
     problems: Sequence[MapProblem]
@@ -92,9 +92,9 @@ class Balanced:
         return cls(*(torch.stack(parts).to(dtype) for parts in zip(*members, strict=True)))
 
     def of_source(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `Given`; Q is the identity here."""
+        """As of `Given`; Q is the identity here, and the inputs are scaled."""
         x = (x - self.source_mean) @ self.matrix / self.unit
-        return x, x
+        return self.scale * x, x
 
     def of_target(self, y: Tensor) -> Tensor:
         """As of `Given`."""

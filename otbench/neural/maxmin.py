@@ -80,7 +80,8 @@ class MaxMinSolver(Solver):
         clip: largest norm of a gradient in the weights; 0 does not clip.
         pull: largest size, as a root mean square over coordinates, of the inner objective's gradient in an image; 0 does not limit it.
         ema: averaging of the weights that are returned, per round; 0 returns the last.
-        r1: weight of the penalty E||grad V(y)||^2 / 2 on the potential V = ||y||^2 / 2 - psi (Mescheder et al. 2018).
+        r1: weight of the penalty E||grad V(y)||^2 / 2 on the potential V = ||y||^2 / 2 - psi (Mescheder et al. 2018), in the coordinates
+            that are trained in.
         go: weight of the penalty ||E grad psi(G(x)) - E Q(x)|| on the potential, the gradient optimality of Rout et al. 2022. In their code
             psi has another scale there, which pulls away from the saddle where the source is not centred; here both agree.
     """
@@ -165,7 +166,7 @@ class _MaxMin:
     def __init__(self, settings: MaxMinSolver, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
         import torch
 
-        self.settings, self.runs, self.batch = settings, runs, settings.batch
+        self.settings, self.runs = settings, runs
         generators, dtype, device = [run.generator for run in runs], runs[0].dtype, runs[0].device
         self.source_dim, dim = problems[0].source.dim, problems[0].target.dim
         self.random_inputs = settings.random_inputs(dim)
@@ -191,9 +192,10 @@ class _MaxMin:
         """Let map and potential take turns."""
         rounds = self.settings.steps
 
-        def offer(done: int) -> None:
+        def offer(done: int, finite: Tensor) -> None:
             for member, run in enumerate(self.runs):
-                run.checkpoint(done, self.transport(member, done / rounds))
+                if finite[member]:
+                    run.checkpoint(done, self.transport(member, done / rounds))
 
         finite = train([self.map, self.potential], rounds, offer, self.settings.decay)
         return [
@@ -280,7 +282,7 @@ class _MaxMin:
 
 
 class _Networks:
-    """Map and potential in one of the forms of the module's docstring, on points ``(stack, n, d)``; ``scale`` multiplies their inputs."""
+    """Map and potential in one of the forms of the module's docstring, on points ``(stack, n, d)``; ``scale`` is that of the frame."""
 
     def __init__(self, settings: MaxMinSolver, inputs: int, dim: int) -> None:
         self.form = settings.form
@@ -294,7 +296,7 @@ class _Networks:
     def push(self, weights: Sequence[Tensor], x: Tensor, q: Tensor, scale: Tensor | float) -> Tensor:
         """Images of inputs ``x`` embedded at ``q``."""
         if isinstance(self.map, MLP):
-            return self.map(weights, x) if self.form == "plain" else q + self.map(weights, scale * x)
+            return self.map(weights, x) if self.form == "plain" else q + self.map(weights, x)
         return self.map.gradient(weights, q) if self.form == "convex" else q + scale * self.map.gradient(weights, scale * q)
 
     def psi(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:

@@ -86,13 +86,13 @@ class Player:
             self.averaged.flat.lerp_(self.weights.flat, max(1 - self.ema, 9 / (9 + rounds)))
 
 
-def train(players: Sequence[Player], rounds: int, offer: Callable[[int], None], decay: Decay = "cosine") -> Tensor:
+def train(players: Sequence[Player], rounds: int, offer: Callable[[int, Tensor], None], decay: Decay = "cosine") -> Tensor:
     """Let the players take turns.
 
     Args:
         players: in the order of their turns.
         rounds: how many times each has its turn.
-        offer: called with the number of rounds done at each checkpoint and at the end.
+        offer: called at each checkpoint and at the end, with the number of rounds done and where the weights are finite, ``(stack,)``.
         decay: of the learning rates: ``none``, or ``cosine`` down to zero.
 
     Returns:
@@ -115,5 +115,5 @@ def train(players: Sequence[Player], rounds: int, offer: Callable[[int], None], 
             if not finite.any():
                 break
         if done + 1 in checkpoints:
-            offer(done + 1)
+            offer(done + 1, finite)
     return finite
