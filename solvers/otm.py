@@ -8,7 +8,8 @@ Where the source is degenerate a saddle need not be a transport map: such spurio
 Presets:
 
 * ``cpu``, the defaults, deviates from the paper: residual networks (see `otbench.neural.maxmin`), so that training starts at the identity
-  with a finite inner supremum; learning rates decay; no regulariser. About 15 s on one core.
+  with a finite inner supremum; the potential learns slower than the map, all learning rates decay; no regulariser. About 15 s on one
+  core.
 * ``paper`` is as the official code trains on points of the plane: plain MLPs, the potential in units of means over coordinates, 16 map
   steps for each of the potential's, gradient optimality of weight 1 (in its corrected form; it fits clusters at a distance of 10, and is
   far too strong for data of unit size), constant learning rates, 10,001 rounds, some minutes. Its networks for images have batch
@@ -48,7 +49,7 @@ class Otm(MaxMinSolver):
 
     steps: int = 1000
     map_updates: int = 5
-    lr_potential: float = 1e-3
+    lr_potential: float = 3e-4
     beta2: float = 0.99
     decay: Decay = "cosine"
     width: int = 128

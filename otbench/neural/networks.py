@@ -143,9 +143,9 @@ class DenseQuadratic:
 
     @property
     def rates(self) -> list[float]:
-        """Less where a layer has many inputs, as the root of their number: the same rate then suits all dimensions."""
+        """In inverse proportion to the inputs of a layer where they are many (Yang et al. 2021): one rate then suits all dimensions."""
         inputs = (self.inputs, WIDE[0]), *((width, WIDE[1]) for width in self.widths[:-1]), (self.widths[-1], WIDE[2])
-        first, *others = (min(1.0, wide / n) ** 0.5 for n, wide in inputs)
+        first, *others = (min(1.0, wide / n) for n, wide in inputs)
         return [first, 1.0, *others, *([1.0] if self.convex else [])]
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> list[Tensor]:
