@@ -34,7 +34,7 @@ EVENT_BYTES = 64 * 2**20  # of an event that does not end
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds and bytes one run may take."""
+    """Seconds that one run may take, and bytes that one process may (several runs share it where seeds are solved together)."""
 
     seconds: float
     bytes: int
@@ -284,13 +284,15 @@ class Server:
         """Kill a worker that is over a limit."""
         if worker.killed:
             return
+        together = f" for {worker.members} seeds together" if worker.members > 1 else ""
         if now > worker.deadline:
             limit = worker.members * self.limits.seconds
             spent = f"{limit:g} s" if worker.started else f"{limit + IMPORT_S:g} s of importing"
-            worker.killed = Status.TIMEOUT, f"killed after {spent}; give more with --timeout"
+            worker.killed = Status.TIMEOUT, f"killed after {spent}{together}; give more with --timeout"
         elif worker.pid is not None and (used := tree_memory(worker.pid)) > self.limits.bytes:
             limit = self.limits.bytes / MIB
-            worker.killed = Status.OOM, f"killed at {used / MIB:.0f} MiB, over the limit of {limit:.0f} MiB; give more with --memory"
+            spent = f"{used / MIB:.0f} MiB, over the limit of {limit:.0f} MiB{together}"
+            worker.killed = Status.OOM, f"killed at {spent}; give more with --memory"
         if worker.killed:
             self.send({"kill": worker.id})
 

@@ -173,18 +173,21 @@ class _Bench:
             generator = torch.Generator(self.device).manual_seed(int(self.test_stream.generate_state(1)[0]))
             self.scoring = MapScoring(problem, generator, Path(self.own["floors"]) if self.own["floors"] else None)
         self.saddle_values: dict[int, float] = {}
-
-        alone = len(self.job["members"]) == 1
+        self.diverged: DivergedError | None = None
 
         def on_checkpoint(step: int, transport: Transport) -> None:
-            # Values that are not finite end a run, but not the seeds that it is solved with.
-            with clock.paused() as seconds, contextlib.nullcontext() if alone else contextlib.suppress(DivergedError):
+            with clock.paused() as seconds:
                 memory.pause()
-                if transport.push is not None:
-                    scores = self.scoring.score_checkpoint(transport)
-                    if "saddle_value" in scores:
-                        self.saddle_values[step] = scores["saddle_value"]
-                    self.send({"event": "checkpoint", "member": self.member, "step": step, "seconds": seconds, **scores})
+                try:
+                    if transport.push is not None and self.diverged is None:
+                        scores = self.scoring.score_checkpoint(transport)
+                        if "saddle_value" in scores:
+                            self.saddle_values[step] = scores["saddle_value"]
+                        self.send({"event": "checkpoint", "member": self.member, "step": step, "seconds": seconds, **scores})
+                except DivergedError as error:
+                    if len(self.job["members"]) == 1:
+                        raise
+                    self.diverged = error  # the end of this run, but not of those that it is solved with
                 memory.resume()
 
         run = self._fresh_run()
@@ -238,12 +241,7 @@ class _Bench:
 
     def _solve(self, problem: Problem, run: Run) -> tuple[Transport, Any]:
         """What a fit's time is of: the transport, and in the discrete setting its plan."""
-        transport = self.solver.fit(problem, run)
-        if not isinstance(transport, Transport):
-            raise InvalidOutputError(f"fit returned {type(transport).__name__}, expected an otbench.Transport")
-        wanted = "push" if isinstance(problem, MapProblem) else "plan"
-        if getattr(transport, wanted) is None:
-            raise InvalidOutputError(f"fit returned a Transport without {wanted}, which the {problem.setting} setting needs")
+        transport = _checked(self.solver.fit(problem, run), problem)
         return transport, transport.plan(problem) if isinstance(problem, DiscreteProblem) and transport.plan else None
 
     def _note_memory(self, memory: MemoryMeter) -> None:
@@ -303,28 +301,43 @@ class _Bench:
 def _together(benches: Sequence[_Bench]) -> Iterator[dict[str, Any]]:
     """Results of the seeds of one task that are solved as one. Time and memory are not those of one run: only the whole's time is given."""
     solver, problems = benches[0].solver, [bench.build() for bench in benches]
-    maps = [problem for problem in problems if isinstance(problem, MapProblem)]
-    if len(maps) < len(problems):
-        raise InvalidOutputError(f"{solver.name} is batched, which is for map problems only")
-    for bench, problem in zip(benches, maps, strict=True):
+    for problem in problems:
         if (reason := refusal(solver, problem)) is not None:
             yield from [{**bench.fields, "status": Status.SKIPPED, "message": reason} for bench in benches]
             return
+    maps = [problem for problem in problems if isinstance(problem, MapProblem)]
+    if len(maps) < len(problems):
+        raise InvalidOutputError(f"{solver.name} is batched, which is for map problems only")
     memory, clock = MemoryMeter(), Clock()
     runs = [bench.prepare(problem, clock, memory) for bench, problem in zip(benches, maps, strict=True)]
     clock.start()
     outcomes = solver.fit_together(problems, runs)
     shared = {"together": len(benches), "fit_together_s": clock.stop()}
-    for bench, outcome in zip(benches, outcomes, strict=True):
+    for bench, problem, outcome in zip(benches, maps, outcomes, strict=True):
         bench.fields |= shared
         try:
-            if isinstance(outcome, DivergedError):
-                raise outcome
-            row = bench.row(outcome.info, bench.score(outcome))
-        except Exception as error:
+            if failure := bench.diverged or (outcome if isinstance(outcome, DivergedError) else None):
+                raise failure
+            transport = _checked(outcome, problem)
+            row = bench.row(transport.info, bench.score(transport))
+        except (Exception, SystemExit) as error:
             traceback.print_exc()
             row = {**bench.fields, **_failure(error, bench.job)}
         yield row
+
+
+def _checked(outcome: object, problem: Problem) -> Transport:
+    """What a fit returned.
+
+    Raises:
+        InvalidOutputError: it is nothing that can be scored.
+    """
+    if not isinstance(outcome, Transport):
+        raise InvalidOutputError(f"fit returned {type(outcome).__name__}, expected an otbench.Transport")
+    wanted = "push" if isinstance(problem, MapProblem) else "plan"
+    if getattr(outcome, wanted) is None:
+        raise InvalidOutputError(f"fit returned a Transport without {wanted}, which the {problem.setting} setting needs")
+    return outcome
 
 
 def refusal(solver: Solver, problem: Problem) -> str | None:

@@ -9,7 +9,7 @@ Presets:
 * ``cpu``, the defaults of ``mm-r``, deviates from the benchmark's code: training starts at the linear map, in coordinates that make it the
   identity (see `otbench.neural.frames`), with smaller batches, fewer map steps, larger and decaying learning rates, averaged weights.
 * ``paper`` has the benchmark's settings: Adam at 1e-3, batches of 1,024, 15 map steps, 50,001 rounds. Its networks are pretrained to the
-  identity; here they start there, and above dimension 16 wide layers learn at lower rates.
+  identity; here they start there, and the convex ones have a learned quadratic term for that.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class MmR(MaxMinSolver):
             "beta2": 0.999,
             "decay": "none",
             "start": "identity",
+            "rates": "equal",
             "pull": 0.0,
             "ema": 0.0,
         },

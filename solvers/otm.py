@@ -38,9 +38,15 @@ class Otm(MaxMinSolver):
             "steps": 10_001,
             "batch": 400,
             "map_updates": 16,
-            "form": "plain",
-            "activation": "leaky-relu",
+            "lr": 1e-3,
+            "lr_potential": 1e-3,
+            "beta1": 0.5,
+            "beta2": 0.99,
             "decay": "none",
+            "form": "plain",
+            "width": 128,
+            "depth": 3,
+            "activation": "leaky-relu",
             "ema": 0.0,
             "go": 1.0,
         },
@@ -49,7 +55,7 @@ class Otm(MaxMinSolver):
 
     steps: int = 1000
     map_updates: int = 5
-    lr_potential: float = 3e-4
+    lr_potential: float = 5e-4
     beta2: float = 0.99
     decay: Decay = "cosine"
     width: int = 128

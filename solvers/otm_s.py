@@ -19,6 +19,12 @@ class OtmS(MaxMinSolver):
 
     name: ClassVar[str] = "otm-s"
 
+    def __post_init__(self) -> None:
+        """Refuse the forms that have no room for random input."""
+        super().__post_init__()
+        if self.form in ("gradient", "convex"):
+            raise ValueError(f"form={self.form} is a function of x alone: choose plain or residual")
+
     def random_inputs(self, dim: int) -> int:
         """As many as the target has coordinates."""
         return dim

@@ -37,6 +37,7 @@ class Otp(MaxMinSolver):
     name: ClassVar[str] = "otp"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         "w2-benchmark": {
+            "steps": 4000,
             "map_updates": 5,
             "lr": 8e-3,
             "lr_potential": 4e-3,

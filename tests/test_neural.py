@@ -14,7 +14,7 @@ import torch
 
 from otbench import DivergedError, MapProblem, Run
 from otbench.errors import UserError
-from otbench.neural.frames import Balanced
+from otbench.neural.frames import Balanced, moments
 from otbench.neural.networks import MLP, DenseQuadratic, Weights
 from otbench.neural.sampling import Stream
 from otbench.neural.training import CHECKPOINTS, Player, train
@@ -159,7 +159,8 @@ def test_gradients_are_clipped_by_member_and_averages_follow():
 @pytest.mark.parametrize("task", ["gaussian[dim=5]", "icnn-mixture[dim=3]"])
 def test_in_balanced_coordinates_moments_agree_and_correlations_stay(task):
     posed = [problem(task, seed, torch.float64) for seed in (0, 1)]
-    frame = Balanced.of(posed, seeded(0, 1), torch.float64)
+    known = [(moments(p.source, g), moments(p.target, g)) for p, g in zip(posed, seeded(0, 1), strict=True)]
+    frame = Balanced.of(known, torch.float64)
     x = torch.stack([p.source.sample(200_000, g) for p, g in zip(posed, seeded(2, 3), strict=True)])
     y = torch.stack([p.target.sample(200_000, g) for p, g in zip(posed, seeded(4, 5), strict=True)])
     u, v = frame.of_source(x)[1], frame.of_target(y)

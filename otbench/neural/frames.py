@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     Tensor = torch.Tensor
+    Moments = tuple[Tensor, Tensor]
 
 MOMENT_POINTS = 2**16  # for the moments of a measure that does not know its own,
 MOMENT_COORDINATES = 2**24  # or as many as have these coordinates
@@ -84,11 +85,11 @@ class Balanced:
     scale: Tensor
 
     @classmethod
-    def of(cls, problems: Sequence[MapProblem], generators: Sequence[torch.Generator], dtype: torch.dtype) -> Balanced:
-        """From the moments that the measures know, or those of samples; in float64."""
+    def of(cls, known: Sequence[tuple[Moments, Moments]], dtype: torch.dtype) -> Balanced:
+        """From the moments of source and target, in float64."""
         import torch
 
-        members = [_balance(problem, generator) for problem, generator in zip(problems, generators, strict=True)]
+        members = [_balance(of_source, of_target) for of_source, of_target in known]
         return cls(*(torch.stack(parts).to(dtype) for parts in zip(*members, strict=True)))
 
     def of_source(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,12 +118,11 @@ class Balanced:
 Frame = Given | Balanced
 
 
-def _balance(problem: MapProblem, generator: torch.Generator) -> tuple[Tensor, ...]:
+def _balance(of_source: Moments, of_target: Moments) -> tuple[Tensor, ...]:
     """The attributes of `Balanced` for one problem, without the stack."""
     import torch
 
-    m, s = (moment.double() for moment in moments(problem.source, generator))
-    n, t = (moment.double() for moment in moments(problem.target, generator))
+    (m, s), (n, t) = ((mean.double(), cov.double()) for mean, cov in (of_source, of_target))
     ridge = RIDGE * (s + t).trace() / (2 * len(m)) * torch.eye(len(m), dtype=s.dtype, device=s.device)
     root, inverse_root = _powers(s + ridge, 0.5, -0.5)
     (middle,) = _powers(root @ (t + ridge) @ root, 0.5)
@@ -132,7 +132,7 @@ def _balance(problem: MapProblem, generator: torch.Generator) -> tuple[Tensor, .
     return m[None], n[None], half @ axes, axes.T @ inverse_half, unit.sqrt().reshape(1, 1), (variances / unit)[None] ** SCALING
 
 
-def moments(measure: Measure, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def moments(measure: Measure, generator: torch.Generator) -> Moments:
     """Mean ``(d,)`` and covariance ``(d, d)``, as known or of a sample."""
     if measure.mean is not None and measure.cov is not None:
         return measure.mean, measure.cov

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from otbench.errors import DivergedError
 from otbench.neural.frames import Balanced, Frame, Given, moments
-from otbench.neural.networks import MLP, Activation, DenseQuadratic, Weights
+from otbench.neural.networks import MLP, Activation, DenseQuadratic, Rates, Weights
 from otbench.neural.sampling import Stream
 from otbench.neural.training import Decay, Player, train
 from otbench.problem import SQEUCLIDEAN, MapProblem, Problem, Run, Solver, Transport
@@ -44,6 +44,7 @@ Form = Literal["plain", "residual", "gradient", "convex"]
 Start = Literal["identity", "linear"]
 
 CHUNK = 2**16  # points pushed at a time
+POINT = 1e-12  # variance up to which a measure is a point
 AVERAGED = 64  # images of which the map of a stochastic one is the mean
 
 
@@ -55,7 +56,7 @@ class Noise:
     objective (1) at z = x + sigma xi is that of G'(z) = G(c + keep z) and psi' = (psi - <c, .>) / keep.
 
     Attributes:
-        sigma: standard deviation, in units of the source's largest along a line.
+        sigma: standard deviation, in units of the source's largest along a line (of the target's, where the source is a point).
         keep: 1, or less for noise that preserves the variance.
     """
 
@@ -77,6 +78,7 @@ class MaxMinSolver(Solver):
         form: of the networks, see the module's docstring.
         start: what the map begins near.
         width, depth, activation: of the MLPs.
+        rates: of the layers of dense quadratic networks, ``fan-in`` (lower where a layer has many inputs) or ``equal``.
         clip: largest norm of a gradient in the weights; 0 does not clip.
         pull: largest size, as a root mean square over coordinates, of the inner objective's gradient in an image; 0 does not limit it.
         ema: averaging of the weights that are returned, per round; 0 returns the last.
@@ -101,6 +103,7 @@ class MaxMinSolver(Solver):
     width: int = 64
     depth: int = 3
     activation: Activation = "silu"
+    rates: Rates = "fan-in"
     clip: float = 0.0
     pull: float = 0.0
     ema: float = 0.99
@@ -154,7 +157,9 @@ class MaxMinSolver(Solver):
 
     def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
         """Train one for each problem, all of the same shapes, as one stack."""
-        return _MaxMin(self, [problem for problem in problems if isinstance(problem, MapProblem)], runs).train()
+        maps = [problem for problem in problems if isinstance(problem, MapProblem)]
+        assert len(maps) == len(problems), "refused by supports"
+        return _MaxMin(self, maps, runs).train()
 
 
 SLOW_POTENTIAL: Mapping[str, Any] = {field.name: field.default for field in dataclasses.fields(MaxMinSolver)}
@@ -170,11 +175,21 @@ class _MaxMin:
         generators, dtype, device = [run.generator for run in runs], runs[0].dtype, runs[0].device
         self.source_dim, dim = problems[0].source.dim, problems[0].target.dim
         self.random_inputs = settings.random_inputs(dim)
-        if settings.noise(0) is not None:
-            of_source = [moments(problem.source, generator) for problem, generator in zip(problems, generators, strict=True)]
-            self.mean = torch.stack([mean for mean, _ in of_source])[:, None].to(dtype)
-            self.spread = torch.stack([torch.linalg.eigvalsh(cov)[-1:].clamp(min=0).sqrt() for _, cov in of_source])[:, None].to(dtype)
-        self.frame: Frame = Balanced.of(problems, generators, dtype) if settings.start == "linear" else Given(problems)
+        self.frame: Frame = Given(problems)
+        noise = settings.noise(1.0)
+        if noise is not None or settings.start == "linear":
+            known = [(moments(problem.source, g), moments(problem.target, g)) for problem, g in zip(problems, generators, strict=True)]
+            if noise is not None:
+                spreads = [_spread(of_source[1]) or _spread(of_target[1]) for of_source, of_target in known]
+                self.spread = torch.tensor(spreads, dtype=dtype, device=device)[:, None, None]
+                self.mean = torch.stack([mean for (mean, _), _ in known])[:, None].to(dtype)
+                eye = torch.eye(self.source_dim, dtype=dtype, device=device)
+                known = [
+                    ((mean, noise.keep**2 * (cov + (noise.sigma * spread) ** 2 * eye)), of_target)
+                    for ((mean, cov), of_target), spread in zip(known, spreads, strict=True)
+                ]
+            if settings.start == "linear":
+                self.frame = Balanced.of(known, dtype)
         self.networks = _Networks(settings, self.source_dim + self.random_inputs, dim)
 
         def normal(n: int, generator: torch.Generator) -> Tensor:
@@ -281,6 +296,14 @@ class _MaxMin:
         return Transport(push, sample if random_inputs else None, target_potential=target_potential, sigma=sigma)
 
 
+def _spread(cov: Tensor) -> float:
+    """Largest standard deviation along a line; zero where it is no more than rounding."""
+    import torch
+
+    variance = float(torch.linalg.eigvalsh(cov.double())[-1])
+    return variance**0.5 if variance > POINT else 0.0
+
+
 class _Networks:
     """Map and potential in one of the forms of the module's docstring, on points ``(stack, n, d)``; ``scale`` is that of the frame."""
 
@@ -291,7 +314,7 @@ class _Networks:
             self.map, self.potential = MLP(inputs, dim, *hidden), MLP(dim, 1, *hidden)
         else:
             widths = (max(2 * dim, 64), max(2 * dim, 64), max(dim, 32))
-            self.map = self.potential = DenseQuadratic(dim, widths, settings.form == "convex")
+            self.map = self.potential = DenseQuadratic(dim, widths, settings.form == "convex", settings.rates)
 
     def push(self, weights: Sequence[Tensor], x: Tensor, q: Tensor, scale: Tensor | float) -> Tensor:
         """Images of inputs ``x`` embedded at ``q``."""

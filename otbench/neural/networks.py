@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 Activation = Literal["silu", "leaky-relu"]
+Rates = Literal["fan-in", "equal"]
 
 LEAK = 0.01  # slope of the leaky ReLU on the left, torch's default
 ROOTS, FINAL = 0.1, 0.3  # factors of the initial roots and last weights of a `DenseQuadratic`
@@ -135,15 +136,20 @@ class DenseQuadratic:
         inputs: dimension d.
         widths: of the layers 0 ... K.
         convex: keep it convex.
+        scaling: of the layers' learning rates: ``fan-in``, in inverse proportion to the inputs of a layer where they are many (Yang et al.
+            2021), so that one rate suits all dimensions; or ``equal``.
     """
 
     inputs: int
     widths: tuple[int, ...]
     convex: bool
+    scaling: Rates = "fan-in"
 
     @property
     def rates(self) -> list[float]:
-        """In inverse proportion to the inputs of a layer where they are many (Yang et al. 2021): one rate then suits all dimensions."""
+        """As multiples of that of the network."""
+        if self.scaling == "equal":
+            return [1.0] * (len(self.widths) + 2 + self.convex)
         inputs = (self.inputs, WIDE[0]), *((width, WIDE[1]) for width in self.widths[:-1]), (self.widths[-1], WIDE[2])
         first, *others = (min(1.0, wide / n) for n, wide in inputs)
         return [first, 1.0, *others, *([1.0] if self.convex else [])]
