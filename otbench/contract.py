@@ -72,6 +72,12 @@ def findings(solver: Solver, problem: Problem, device: str, dtype: torch.dtype) 
     again = fit().push
     if again is None or float((again(x.clone()) - pushed).abs().max()) > TOLERANCE * scale:
         found.append("two fits with one seed differ: take all randomness from run.generator or run.seed")
+    if solver.batched:
+        runs = [Run(device, dtype, seed, torch.Generator(device).manual_seed(generated)) for seed, generated in ((1, 3), (0, 2))]
+        _, last = solver.fit_together([problem, problem], runs)
+        stacked = last.push if isinstance(last, Transport) else None
+        if stacked is None or float((stacked(x.clone()) - pushed).abs().max()) > TOLERANCE * scale:
+            found.append("fit_together gives one of two seeds another map than fit does: keep the members of the stack apart")
     return found
 
 

@@ -88,8 +88,8 @@ class RunSpec:
             "solver_hash": self.solver.entry.source_hash,
         }
 
-    def job(self) -> dict[str, Any]:
-        """What the worker is told (its members are added by `job`, cores and threads by `otbench.execute`)."""
+    def setup(self) -> dict[str, Any]:
+        """What the worker is told whatever the seed (members are added by `job`, cores and threads by `otbench.execute`)."""
         return {
             "task": self.task.entry.name,
             "task_params": dict(self.task.params),
@@ -117,7 +117,7 @@ def job(runs: Sequence[RunSpec], keep: Callable[[str], Path] | None = None, shar
         }
         for run in runs
     ]
-    return {**runs[0].job(), "members": members}
+    return {**runs[0].setup(), "members": members}
 
 
 @cache

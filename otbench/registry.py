@@ -155,6 +155,9 @@ class Registry:
                 raise UserError(f"{origin}: parameter {f.name} of {name} has no plain default value: give it one")
             if f.default is not None and not isinstance(f.default, (bool, int, float, str)):
                 raise UserError(f"{origin}: parameter {f.name} of {name} must be a number, string, boolean or None, got {f.default!r}")
+        for preset, values in getattr(cls, "presets", {}).items():
+            if odd := sorted(set(values) - {f.name for f in dataclasses.fields(cls)}):
+                raise UserError(f"{origin}: preset {preset} of {name} sets {', '.join(odd)}, which {name} has no parameter for")
         known = self.entries.get(name)
         if known is not None and (known.origin.resolve(), known.cls.__qualname__) != (origin.resolve(), cls.__qualname__):
             raise UserError(f"two {self.kind}s are named {name!r}, in {known.origin} and {origin}: rename one")

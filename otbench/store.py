@@ -63,7 +63,7 @@ COLUMNS: Mapping[str, str] = {
     "host_peak_mib": "peak resident memory during fit and push above that before the fit, MiB (not of seeds solved together)",
     "device_peak_mib": "peak device memory by the frameworks' own allocators, MiB; empty on CPU",
     "task_hash": "SHA-256 prefix of the task's source file, and of the user's own data files",
-    "solver_hash": "SHA-256 prefix of the solver's source file",
+    "solver_hash": "SHA-256 prefix of the solver's source files: its class, the bases, the package in otbench that they share",
     "batch": "the invocation's folder name",
     "when": "end of the run, ISO 8601 UTC",
     "metric_*": "metrics, see `otbench list metrics`",

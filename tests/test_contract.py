@@ -70,6 +70,13 @@ class Misbehaving(Solver):
         info: dict = {"odd": [1]} if self.fault == "info" else {}
         return Transport(push=pushes.get(self.fault, pushes["good"]), info=info)
 
+    @property
+    def batched(self) -> bool:
+        return self.fault == "stack"
+
+    def fit_together(self, problems, runs):
+        return [self.fit(problems[0], runs[0]), Transport(push=lambda x: x + 1)]
+
 
 @pytest.mark.parametrize(
     ("fault", "words"),
@@ -81,6 +88,7 @@ class Misbehaving(Solver):
         ("shape", "returned shape (64, 1), expected (64, 2)"),
         ("nan", "not finite"),
         ("info", "info['odd'] is not a plain number"),
+        ("stack", "fit_together gives one of two seeds another map"),
     ],
 )
 def test_the_contract_catches(fault, words):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from otbench import DivergedError, MapProblem, Run
+from otbench import DivergedError, MapProblem, Measure, Run
 from otbench.errors import UserError
 from otbench.neural.frames import Balanced, moments
+from otbench.neural.maxmin import _MaxMin
 from otbench.neural.networks import MLP, DenseQuadratic, Weights
 from otbench.neural.sampling import Stream
 from otbench.neural.training import CHECKPOINTS, Player, train
@@ -41,6 +43,14 @@ def problem(text: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Map
     built = registry("task").select(text)[0].build().problem(np.random.default_rng(seed), device="cpu", dtype=dtype)
     assert isinstance(built, MapProblem)
     return built
+
+
+def shifted(posed: MapProblem, by: float) -> MapProblem:
+    """The problem with its source moved along the diagonal."""
+    source = posed.source
+    assert source.mean is not None
+    moved = Measure(source.shape, lambda n, generator: source.draw(n, generator) + by, mean=source.mean + by, cov=source.cov)
+    return dataclasses.replace(posed, source=moved)
 
 
 def solver(text: str):
@@ -147,10 +157,70 @@ def test_gradients_are_clipped_by_member_and_averages_follow():
     clipped.step(0.0)
     assert clipped.weights.flat.grad is not None
     assert clipped.weights.flat.grad[:, 0].tolist() == pytest.approx([2.0, 0.5])
-    averaged = player(lambda w: w.square(), ema=0.9)
-    train([averaged], 200, lambda done, finite: None, decay="none")
-    assert averaged.averaged.flat.data_ptr() != averaged.weights.flat.data_ptr()
-    torch.testing.assert_close(averaged.averaged.flat, averaged.weights.flat, atol=0.05, rtol=0)
+    averaged, expected = player(lambda w: w.square(), ema=0.9), 3.0
+    for round in range(1, 200):
+        averaged.weights.flat.fill_(math.sin(round))
+        averaged.average(round)
+        expected += max(0.1, 9 / (9 + round)) * (math.sin(round) - expected)
+    assert averaged.averaged.flat[:, 0].tolist() == pytest.approx([expected] * 2)
+
+
+def test_wide_layers_learn_slower():
+    network = DenseQuadratic(64, (128, 128, 64), True)
+    weights = Weights.draw(network, seeded(0), torch.float64)
+    before = [tensor.detach().clone() for tensor in weights.tensors]
+    Player(weights, lambda part: torch.stack([tensor.sum() for tensor in weights.tensors]).sum()[None], lr=0.01).step(0.0)
+    steps = [float((tensor.detach() - old).abs().mean()) for tensor, old in zip(weights.tensors, before, strict=True)]
+    # Adam's first step has the length of the rate: 64 inputs of the first layer where 16 are many, 128 of the others where 64 are
+    assert steps == pytest.approx([0.01 * rate for rate in (16 / 64, 1, 64 / 128, 64 / 128, 32 / 64, 1)], rel=1e-6)
+    assert set(DenseQuadratic(64, (128, 128, 64), True, "equal").rates) == {1.0} and len(network.rates) == len(before)
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------------------------
+
+
+def training(text: str, posed: MapProblem) -> _MaxMin:
+    """Always with the same batches and the same initial weights."""
+    return _MaxMin(solver(f"{text[:-1]},width=8,batch=64]"), [posed], [run(0, torch.float64)])
+
+
+def test_the_penalty_on_the_potential_is_that_of_its_gradient_at_the_target():
+    posed = shifted(problem("gaussian[dim=3]", dtype=torch.float64), 2.0)
+    plain, penalised, same = (training(f"otm[r1={r1}]", posed) for r1 in (0, 0.3, 0))
+    same.draw(0.0)  # the streams take turns at one generator
+    y = same.y.next().requires_grad_()
+    values = y.square().sum(-1) / 2 - same.networks.psi(same.potential.weights.tensors, y, 1.0)
+    (gradient,) = torch.autograd.grad(values.sum(), y)
+    difference = penalised.potential_loss(0.0) - plain.potential_loss(0.0)
+    assert float(difference.detach()) == pytest.approx(0.15 * float(gradient.square().sum(-1).mean()))
+
+
+def test_gradient_optimality_is_of_images_and_vanishes_at_the_saddle():
+    """The source is not centred; with psi in another scale, as in the published code, the penalty would not vanish there."""
+    posed = shifted(problem("gaussian[dim=3]", dtype=torch.float64), 2.0)
+
+    def penalty(shift: float) -> float:
+        """With psi = |y|^2 / 2 and G = x + shift."""
+        losses = []
+        for one in (training(f"otm[go={go}]", posed) for go in (0, 0.7)):
+            for player in (one.map, one.potential):
+                player.weights.flat.zero_()
+            one.map.weights.tensors[-1].data.fill_(shift)
+            losses.append(float(one.potential_loss(0.0).detach()))
+        return losses[1] - losses[0]
+
+    assert penalty(0.0) == pytest.approx(0, abs=1e-12)
+    assert penalty(0.5) == pytest.approx(0.7 * 0.5 * 3**0.5)
+
+
+def test_the_pull_on_an_image_is_limited():
+    posed = problem("gaussian[dim=3]", dtype=torch.float64)
+    pulls = []
+    for pull in (0, 0.01):
+        one = _MaxMin(solver(f"otm[pull={pull},width=8,batch=1]"), [posed], [run(0, torch.float64)])
+        pulls.append(torch.autograd.grad(one.map_loss(0.0).sum(), one.map.weights.tensors[-1])[0].flatten())
+    assert float(pulls[0].norm()) > 0.01 * 3**0.5
+    torch.testing.assert_close(pulls[1], 0.01 * 3**0.5 * pulls[0] / pulls[0].norm())
 
 
 # --- frames and noise -------------------------------------------------------------------------------------------------------------------
@@ -177,7 +247,7 @@ def test_in_balanced_coordinates_moments_agree_and_correlations_stay(task):
 @pytest.mark.parametrize("noising", ["additive", "variance-preserving"])
 def test_the_saddle_of_a_smoothed_source_is_offered_in_the_coordinates_of_the_source(noising):
     """For the right networks of the smoothed problem, the saddle's inner gap is zero: checked on a problem whose answer is linear."""
-    posed = problem("gaussian[dim=3]", dtype=torch.float64)
+    posed = shifted(problem("gaussian[dim=3]", dtype=torch.float64), 1.0)
     settings = Otp(steps=400, width=32, sigma_max=0.6, sigma_min=0.5, noising=noising, lr_potential=1e-3, decay="cosine")
     transport = settings.fit(posed, run(0, torch.float64))
     assert posed.source.cov is not None and transport.target_potential is not None and transport.push is not None
@@ -252,7 +322,23 @@ def test_the_stochastic_map_draws_and_pushes_its_mean():
     drawn = transport.sample(x, 400)
     assert drawn.shape == (50, 400, 2) and float(drawn.std(1).min()) > 0
     assert torch.equal(drawn, transport.sample(x, 400))
-    torch.testing.assert_close(drawn.mean(1), transport.push(x), atol=0.2, rtol=0.2)
+    # the mean of 64 draws; any single one is further off at some of the points
+    assert float(((drawn.mean(1) - transport.push(x)) / drawn.std(1)).abs().max()) < 0.8
+
+
+def test_a_point_is_smoothed_by_the_size_of_the_target():
+    posed = problem("atom")
+    transport = Otp(steps=2, width=8).fit(posed, run(0))
+    assert posed.target.cov is not None
+    assert transport.sigma == pytest.approx(0.35 * float(torch.linalg.eigvalsh(posed.target.cov)[-1]) ** 0.5, rel=1e-3)
+
+
+def test_a_linear_start_is_that_of_the_smoothed_source():
+    """Across a segment there is no linear map; the noise gives it a width."""
+    posed = problem("perpendicular", dtype=torch.float64)
+    one = _MaxMin(solver("otp[start=linear]"), [posed], [run(0, torch.float64)])
+    x, _ = one.draw(1.0)
+    assert torch.linalg.eigvalsh(x[0].T.cov()).max() < 4
 
 
 def test_a_training_that_loses_its_weights_says_so():
@@ -280,6 +366,7 @@ def test_checkpoints_are_offered_while_training():
         ("otm[steps=0]", "steps must be positive, got 0"),
         ("otm[ema=1]", "ema must be at least 0 and less than 1, got 1.0"),
         ("otm[form=plain,start=linear]", "form=plain has no start"),
+        ("otm-s[form=gradient]", "form=gradient is a function of x alone"),
         ("otp[sigma_min=0]", "sigma_min must be positive and at most sigma_max = 1.2, got 0"),
         ("otp[noising=variance-preserving]", "sigma_max must be less than 1 where the variance is preserved, got 1.2"),
     ],

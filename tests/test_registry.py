@@ -144,6 +144,10 @@ def test_plugins_are_refused_in_words(tmp_path):
         "no_default.py": (good.replace("steps: int = 10", "steps: int"), "no plain default"),
         "twice.py": (good + good.replace("class Mine", "class Other"), "two solvers are named 'my-solver'"),
         "tuple.py": (good.replace("steps: int = 10", "widths: tuple = (1, 2)"), "must be a number, string, boolean or None"),
+        "preset.py": (
+            good.replace("    steps: int", "    presets: ClassVar = {'fast': {'stepz': 1}}\n    steps: int"),
+            "preset fast of my-solver sets stepz, which my-solver has no parameter for",
+        ),
         "taken.py": (good.replace("my-solver", "identity"), "two solvers are named 'identity'"),
     }
     for name, (text, words) in cases.items():
@@ -195,6 +199,16 @@ def test_every_file_is_found_and_none_imports_a_framework():
     }
     assert (int(tasks), int(solvers)) == (named["tasks"], named["solvers"]), done.stderr
     assert heavy.strip() == "[]"
+
+
+def test_the_hash_of_a_solver_covers_the_package_of_its_base(monkeypatch):
+    hashes = []
+    for text in ("", "# more"):
+        read = Path.read_bytes
+        monkeypatch.setattr(Path, "read_bytes", lambda path, text=text, read=read: read(path) + text.encode() * (path.name == "frames.py"))
+        hashes.append({name: Registry("solver").entries[name].source_hash for name in ("otp", "mm-r", "linear")})
+        monkeypatch.undo()
+    assert [name for name in hashes[0] if hashes[0][name] != hashes[1][name]] == ["otp", "mm-r"]
 
 
 def test_the_hash_is_of_the_file_and_of_those_of_its_bases(tmp_path):

@@ -22,6 +22,6 @@ class MaxMin:
         self.solver = solver.build()
 
     def time_fit(self, stack: int) -> None:
-        """Without checkpoints."""
+        """Checkpoints are offered, and not scored."""
         runs = [Run("cpu", torch.float32, seed, torch.Generator().manual_seed(seed)) for seed in range(stack)]
         self.solver.fit_together(self.problems, runs)
