@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 
 from otbench.contract import PROBLEMS, findings
+from otbench.errors import DivergedError
 from otbench.problem import MapProblem, Run, Solver, Transport
 from otbench.registry import absent, registry
 
@@ -70,12 +73,15 @@ class Misbehaving(Solver):
         info: dict = {"odd": [1]} if self.fault == "info" else {}
         return Transport(push=pushes.get(self.fault, pushes["good"]), info=info)
 
-    @property
-    def batched(self) -> bool:
-        return self.fault == "stack"
 
-    def fit_together(self, problems, runs):
-        return [self.fit(problems[0], runs[0]), Transport(push=lambda x: x + 1)]
+class Muddled(Misbehaving):
+    """A stack that keeps its members apart, or does not."""
+
+    batched: ClassVar[bool] = True
+
+    def fit_together(self, problems, runs) -> list[Transport | DivergedError]:
+        first, last = (self.fit(problem, run) for problem, run in zip(problems, runs, strict=True))
+        return [first, Transport(push=lambda x: x + 1) if self.fault == "stack" else last]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,6 @@ class Misbehaving(Solver):
         ("shape", "returned shape (64, 1), expected (64, 2)"),
         ("nan", "not finite"),
         ("info", "info['odd'] is not a plain number"),
-        ("stack", "fit_together gives one of two seeds another map"),
     ],
 )
 def test_the_contract_catches(fault, words):
@@ -96,3 +101,10 @@ def test_the_contract_catches(fault, words):
     assert isinstance(gaussian, MapProblem)
     assert findings(Misbehaving("good"), gaussian, "cpu", torch.float32) == []
     assert any(words in finding for finding in findings(Misbehaving(fault), gaussian, "cpu", torch.float32))
+
+
+def test_the_contract_catches_a_stack_that_mixes_its_members():
+    gaussian = problem("gaussian")
+    assert findings(Muddled("good"), gaussian, "cpu", torch.float32) == []
+    (finding,) = findings(Muddled("stack"), gaussian, "cpu", torch.float32)
+    assert "fit_together gives one of two seeds another map" in finding
