@@ -27,6 +27,7 @@ PROBLEMS = (
 )
 POINTS = 64
 TOLERANCE = 1e-3  # of the output's spread: what a change of batch size may do to float32 sums
+STACKED = 1e-2  # the same for a stack: training amplifies what other shapes of its sums change
 
 
 def findings(solver: Solver, problem: Problem, device: str, dtype: torch.dtype) -> list[str]:
@@ -76,7 +77,7 @@ def findings(solver: Solver, problem: Problem, device: str, dtype: torch.dtype) 
         runs = [Run(device, dtype, seed, torch.Generator(device).manual_seed(generated)) for seed, generated in ((1, 3), (0, 2))]
         _, last = solver.fit_together([problem, problem], runs)
         stacked = last.push if isinstance(last, Transport) else None
-        if stacked is None or float((stacked(x.clone()) - pushed).abs().max()) > TOLERANCE * scale:
+        if stacked is None or float((stacked(x.clone()) - pushed).abs().max()) > STACKED * scale:
             found.append("fit_together gives one of two seeds another map than fit does: keep the members of the stack apart")
     return found
 

@@ -31,7 +31,7 @@ def test_every_solver_keeps_the_contract(solver, task, dtype):
     entry = registry("solver").entries[solver]
     if lacking := absent(entry.cls.needs):
         pytest.skip(lacking)
-    built = entry.cls(**{name: value for name, value in {"n": 64, "steps": 20}.items() if name in entry.parameters})
+    built = entry.cls(**{name: value for name, value in {"n": 64, "steps": 5}.items() if name in entry.parameters})
     small = problem(task, dtype)
     reason = built.supports(small)
     if reason is not None:

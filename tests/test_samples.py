@@ -312,12 +312,12 @@ def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(otben
     x = rng.standard_normal((1000, 2))
     np.save("x.npy", x)
     np.save("y.npy", rng.standard_normal((800, 2)) + np.array([3, 0]))
-    command = ["run", "--source", "x.npy", "--target", "y.npy", "--suite", "smoke", "--results", "out"]
+    command = ["run", "--source", "x.npy", "--target", "y.npy", "--suite", "smoke", "--jobs", "2", "--results", "out"]
     done = otbench(*command)
     assert done.returncode == 0, done.stderr
     recorded = {row["solver"]: row for row in rows(here / "out")}
     assert {row["status"] for row in recorded.values()} == {"ok"}, [row["message"] for row in recorded.values()]
-    assert set(recorded) == {"identity", "constant", "linear", "pot-emd", "pot-sinkhorn", "ott-sinkhorn", "pot-sliced-plan"}
+    assert set(recorded) == {"identity", "constant", "linear", "pot-emd", "pot-sinkhorn", "ott-sinkhorn", "pot-sliced-plan", "otm"}
     assert recorded["linear"]["metric_cost_ratio"] == pytest.approx(1, abs=0.1)
     (provenance,) = (json.loads(path.read_text()) for path in (here / "out").rglob("provenance.json"))
     assert set(provenance["data_sha256"]) == {"x.npy", "y.npy"}
