@@ -25,6 +25,7 @@ EXACT_POINTS = 4096  # most points of one linear assignment
 DIRECTIONS = 512
 DIRECTIONS_SEED = 20_111  # far from the seeds that samples are drawn with, lest directions be points
 BLOCK = 4096  # rows of a matrix of distances that are held at a time
+OVERSHOT = 1.05  # of the optimal length of a displacement
 ON_BRANCH = 0.1  # how far from a branch an image may lie, in half-distances of the branches
 
 
@@ -108,8 +109,25 @@ def cos(start: Tensor, pushed: Tensor, optimal: Tensor) -> float:
 
 @metric(unit="1", better="higher", worst=-1.0, curve=True)
 def grad_cos(gradient: Tensor, optimal_gradient: Tensor) -> float:
-    """Cosine of the gradients of the potential and of the true one in L2(source), for costs ||x - y|| (Korotin et al. 2022)."""
-    return _cosine(gradient, optimal_gradient)
+    """Cosine between the gradients of the potential and the true one, mean over source points, for ||x - y|| (Korotin et al. 2022).
+
+    It is of the directions of transport alone; what the lengths lack, `grad_l2` sees. A gradient of zero counts as zero.
+    """
+    import torch
+
+    return float(torch.cosine_similarity(gradient.double(), optimal_gradient.double()).mean())
+
+
+@metric(unit="1", better="lower", worst=2.0)
+def grad_l2(gradient: Tensor, optimal_gradient: Tensor) -> float:
+    """E||grad u - grad u*||^2 over source points, for costs ||x - y|| (Korotin et al. 2022); a gradient of zero scores 1."""
+    return float((gradient.double() - optimal_gradient.double()).square().sum(1).mean())
+
+
+@metric(unit="cost", better=None, curve=True)
+def w1_estimate(source_values: Tensor, target_side_values: Tensor) -> float:
+    """Dual value E f(x) + E g(y) of the potentials, for the cost ||x - y||: above W1 only if not feasible; g is -f where not given."""
+    return float(source_values.double().mean() + target_side_values.double().mean())
 
 
 @metric(unit="1", better="one", curve=True)
@@ -189,6 +207,13 @@ def coordinate_ks(pushed_sample: Tensor, target_sample: Tensor, target_variance:
     early = share(x, x) - share(y, x + tolerance)
     late = share(y, y) - share(x, y + tolerance)
     return max(0.0, float(early.max()), float(late.max()))
+
+
+@metric(unit="1", better="lower", worst=1.0)
+def overshoot(start: Tensor, pushed: Tensor, optimal: Tensor, cost_power: int) -> float:
+    """Share of the points moved more than 5 % further than the optimal map moves them, for costs ||x - y||; no number for others."""
+    length, optimal_length = ((end - start).double().norm(dim=1) for end in (pushed, optimal))
+    return float((length > OVERSHOT * optimal_length).double().mean()) if cost_power == 1 else math.nan
 
 
 @metric(unit="1", better="lower", worst=1.0)

@@ -10,7 +10,8 @@ Arrays of a map run, where they are known:
 * ``cost_power``, and where it is 2, of equal size: ``plugin_pushed``, ``plugin_target`` and ``plugin_fresh``, another target sample;
 * ``branch_position`` of the images on the line that joins the branches (at -1 and 1), ``branch_rest`` their squared distance from it,
   ``branch_draws`` positions of several images of one x;
-* ``gradient``, ``optimal_gradient`` of the potentials on the source side;
+* ``gradient``, ``optimal_gradient`` of the potentials on the source side, ``source_values`` f(x) and ``target_side_values`` g(y) of those
+  found, where the cost is ||x - y||: a potential f alone makes the pair of f and g = -f then;
 * ``inner_values`` c(x, T(x)) - g(T(x)), ``target_values`` g(y), ``c_transform`` g^c(x), ``saddle_cost``, ``earlier_saddle_value``.
 
 Arrays of one discrete pair: ``plan``, ``optimal_plan``, ``a``, ``b``, ``rounded_cost``, ``ot_cost``.
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from otbench import metrics
 from otbench.errors import DivergedError, InvalidOutputError
-from otbench.problem import DiscreteProblem, MapProblem, Transport
+from otbench.problem import EUCLIDEAN, DiscreteProblem, MapProblem, Transport
 
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class MapScoring:
             **self._target_arrays(images),
             **self._plugin_arrays(images),
             **self._branch_arrays(transport, images),
-            **self._gradients(transport),
+            **self._potential_arrays(transport),
         }
         if transport.target_potential is not None and "cost_optimal" in self.known:
             x, y = self._saddle(transport, images)
@@ -124,7 +125,7 @@ class MapScoring:
         """The metrics that are cheap enough to be curves."""
         pushed = self._push(transport, self.x)
         images = self._images(transport, pushed)
-        arrays = {**self._pushed_arrays(pushed, images), **self._gradients(transport)}
+        arrays = {**self._pushed_arrays(pushed, images), **self._potential_arrays(transport)}
         if transport.target_potential is not None:
             arrays |= self._saddle_values(transport, *self._saddle(transport, images))
         return metrics.score({**self.known, **arrays}, curve_only=True)
@@ -205,15 +206,23 @@ class MapScoring:
             arrays["branch_draws"] = _on_branches(branches(x), drawn)[0].reshape(-1, DRAWS)
         return arrays
 
-    def _gradients(self, transport: Transport) -> dict[str, Any]:
-        """Of the potentials at source points; in the cost ||x - y|| they are the directions of transport."""
-        true = self.problem.truth.potential
-        if transport.potential is None or true is None or self.problem.cost.power != 1:
+    def _potential_arrays(self, transport: Transport) -> dict[str, Any]:
+        """Of a potential for the cost ||x - y||: its values, and its gradient, the direction of transport."""
+        import torch
+
+        f, g, true = transport.potential, transport.target_potential, self.problem.truth.potential
+        if f is None or self.problem.cost != EUCLIDEAN:
             return {}
         x = self.x[:GRADIENT_POINTS]
-        gradient = _gradient(transport.potential, x)
-        check_output("the gradient of potential", gradient, tuple(x.shape), like=x)
-        return {"gradient": gradient, "optimal_gradient": _gradient(true, x)}
+        with torch.no_grad():
+            of_x, of_y = f(x), -f(self.pool) if g is None else g(self.pool)
+        check_output("potential", of_x, (len(x),), like=x)
+        check_output("potential" if g is None else "target_potential", of_y, (len(self.pool),), like=x)
+        arrays = {"source_values": of_x, "target_side_values": of_y}
+        if true is not None:
+            arrays |= {"gradient": _gradient(f, x), "optimal_gradient": _gradient(true, x)}
+            check_output("the gradient of potential", arrays["gradient"], tuple(x.shape), like=x)
+        return arrays
 
     def _saddle(self, transport: Transport, images: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the source that the solver's potential is for, smoothed where it says so, and their images."""

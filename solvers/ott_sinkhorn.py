@@ -1,8 +1,10 @@
 """Sinkhorn's algorithm in the log domain (Cuturi 2013) by OTT-JAX (Cuturi et al. 2022), in float32, JAX's default.
 
-OTT's squared Euclidean cost is ``||x - y||^2`` as here, so eps needs no conversion. In the map setting new points follow OTT's own
-entropic map ``T(x) = x - grad f(x) / 2`` (``DualPotentials.transport``), f being the soft c-transform of g at x.
-OTT's g contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``), but its c-transform weighs with b again: leave b out there.
+OTT's squared Euclidean cost is ``||x - y||^2`` and its Euclidean cost ``||x - y||`` as here, unsmoothed, so eps needs no conversion. In
+the map setting new points follow, for the former, OTT's own entropic map ``T(x) = x - grad f(x) / 2`` (``DualPotentials.transport``), f
+being the soft c-transform of g at x; for the latter, whose gradient has no inverse, the entropic map of Pooladian & Niles-Weed (2021).
+OTT's g contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``): its c-transform, which weighs with b again, is given no b, and
+the potential relative to the weights is ``g - eps log b``.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otbench import SQEUCLIDEAN, DiscreteProblem, MissingError, Problem, Run
+from otbench import EUCLIDEAN, SQEUCLIDEAN, Cost, DiscreteProblem, MissingError, Problem, Run
 from otbench.discrete import Coupling, SinkhornSolver
 
 
@@ -23,14 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OttSinkhorn(SinkhornSolver):
-    """Entropic optimal transport between two clouds, squared Euclidean cost."""
+    """Entropic optimal transport between two clouds, squared Euclidean or Euclidean cost."""
 
     name: ClassVar[str] = "ott-sinkhorn"
     needs: ClassVar[tuple[str, ...]] = ("jax", "ott")
 
     def supports(self, problem: Problem) -> str | None:
-        """The cost that OTT's map inverts."""
-        return None if problem.cost == SQEUCLIDEAN else f"takes the sqeuclidean cost only, not {problem.cost.name}"
+        """The costs that OTT has too."""
+        taken = problem.cost in (SQEUCLIDEAN, EUCLIDEAN)
+        return None if taken else f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
 
     def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
         """Iterate until the marginals are met (OTT looks every tenth iteration, at the l1 norm).
@@ -40,30 +43,37 @@ class OttSinkhorn(SinkhornSolver):
         """
         import torch
 
-        solve, transport = _compiled(self.max_iters, self.tolerance)
+        solve, transport = _compiled(pair.cost, self.max_iters, self.tolerance)
         mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b)
         eps = self.in_cost_units(mean_cost)
         output, matrix = solve(*(_to_jax(tensor.flatten(1)) for tensor in (pair.x, pair.y)), _to_jax(pair.a), _to_jax(pair.b), eps)
+        plan = torch.from_dlpack(matrix).to(pair.x.dtype)
+        info = self.report(pair, plan, eps, mean_cost, int(output.n_iters))
+        if pair.cost == EUCLIDEAN:
+            g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(pair.b == 0, 0)  # where it is -inf + inf
+            return Coupling(plan, g, eps, info=info)
 
         def push(x: torch.Tensor) -> torch.Tensor:
             return torch.from_dlpack(transport(output, _to_jax(x.flatten(1)))).reshape(-1, *pair.y.shape[1:])
 
-        plan = torch.from_dlpack(matrix).to(pair.x.dtype)
-        return Coupling(plan, push=push, info=self.report(pair, plan, eps, mean_cost, int(output.n_iters)))
+        return Coupling(plan, push=push, info=info)
 
 
 @cache
-def _compiled(max_iters: int, tolerance: float) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
+def _compiled(cost: Cost, max_iters: int, tolerance: float) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
     """The solver and its map, compiled once per shape, however often they are asked for. TF32 products would cost eps its meaning."""
     import jax
+    from ott.geometry import costs
     from ott.geometry.pointcloud import PointCloud
     from ott.problems.linear.linear_problem import LinearProblem
     from ott.solvers import linear
 
+    cost_fn = costs.Euclidean() if cost == EUCLIDEAN else costs.SqEuclidean()
+
     @jax.jit
     def solve(x: jax.Array, y: jax.Array, a: jax.Array, b: jax.Array, eps: float):
         with jax.default_matmul_precision("highest"):
-            output = linear.solve(PointCloud(x, y, epsilon=eps), a, b, max_iterations=max_iters, threshold=tolerance)
+            output = linear.solve(PointCloud(x, y, cost_fn, epsilon=eps), a, b, max_iterations=max_iters, threshold=tolerance)
             return output, output.matrix
 
     @jax.jit

@@ -65,9 +65,18 @@ def test_every_task_is_built_sampled_and_scored_on_the_gpu(name):
         assert judge(scores) is Verdict.OK, scores
 
 
-@pytest.mark.parametrize("text", ["otm[steps=300]", "otp[steps=300]", "mm-r[steps=100]"])
-def test_neural_maps_train_on_the_gpu(text):
-    (task,), (solver,) = registry("task").select("gaussian"), registry("solver").select(text)
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [
+        ("otm[steps=300]", "gaussian"),
+        ("otp[steps=300]", "gaussian"),
+        ("mm-r[steps=100]", "gaussian"),
+        ("ttc[critics=15,steps=200]", "sphere-denoising"),
+        ("ttc-semidual[steps=300]", "sphere-denoising"),
+    ],
+)
+def test_neural_maps_train_on_the_gpu(text, on):
+    (task,), (solver,) = registry("task").select(on), registry("solver").select(text)
     problem = task.build().problem(np.random.default_rng(0), device="cuda", dtype=torch.float32)
     run = Run("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2))
     transport = solver.build().fit(problem, run)

@@ -165,6 +165,25 @@ def test_the_map_metrics_of_the_truth_and_of_its_opposite() -> None:
     assert metrics.cos(x, x - x, optimal) == pytest.approx(-1)
     assert math.isnan(metrics.cos(x, x, optimal))
     assert metrics.grad_cos(-3 * x, x) == pytest.approx(-1)
+    assert metrics.grad_l2(-3 * x, x) == pytest.approx(16 * float(x.square().sum(1).mean()))
+    flat = torch.cat([x, x * 1e3, 0 * x, -x])  # lengths do not count, a gradient of zero is a quarter of the points here
+    assert metrics.grad_cos(flat, x.repeat(4, 1)) == pytest.approx(0.25)
+    longer = torch.tensor([1.0, 1.04, 1.06, 2.0]).repeat_interleave(25)[:, None].double()
+    assert metrics.overshoot(x, x + longer * (optimal - x), optimal, 1) == 0.5
+    assert math.isnan(metrics.overshoot(x, optimal, optimal, 2))
+
+
+def test_the_dual_value_is_that_of_the_pair_of_potentials_or_of_one_and_its_negative() -> None:
+    (task,) = registry("task").select("hyperbola")
+    problem = task.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float64)
+    scoring = MapScoring(problem, generator(0))
+    f, g = problem.truth.potential, problem.truth.target_potential
+    known = [Transport(push=problem.truth.map, potential=f, target_potential=h) for h in (g, None)]
+    of_pair, of_one = (scoring.score_checkpoint(transport)["w1_estimate"] for transport in known)
+    assert of_pair == of_one == pytest.approx(problem.truth.cost, rel=0.03)
+    raised = Transport(push=problem.truth.map, potential=f, target_potential=lambda y: g(y) + 1)
+    assert scoring.score_checkpoint(raised)["w1_estimate"] == pytest.approx(of_pair + 1)
+    assert "w1_estimate" not in scoring.score_checkpoint(Transport(push=problem.truth.map, target_potential=g))
 
 
 def test_wrong_atoms_are_counted() -> None:

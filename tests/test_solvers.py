@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from otbench import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Problem, Solver, Truth
 from otbench.discrete import DiscreteSolver, SinkhornSolver, extend
 from otbench.metrics import l2_uvp, marginal_l1
-from otbench.problem import Run
+from otbench.problem import Run, Task
 from otbench.solvers.constant import Constant
 from otbench.solvers.linear import Linear
 from otbench.solvers.ott_sinkhorn import OttSinkhorn
@@ -24,6 +24,8 @@ from otbench.solvers.pot_emd import PotEmd
 from otbench.solvers.pot_sinkhorn import PotSinkhorn
 from otbench.solvers.pot_sliced_plan import PotSlicedPlan
 from otbench.tasks.gaussian import Gaussian
+from otbench.tasks.hyperbola import Hyperbola
+from otbench.tasks.w1_funnels import W1Funnels
 
 
 # Said on import by a dependency of OTT.
@@ -177,13 +179,44 @@ def test_sinkhorn_says_when_it_has_not_converged(solver):
     assert info["converged"] is False and info["marginal_error"] > 1e-6 and info["iterations"] == 10
 
 
-def test_pot_potential_is_relative_to_the_weights():
+@pytest.mark.parametrize(
+    ("solver", "cost", "rtol"),
+    [(PotSinkhorn(tolerance=1e-10), SQEUCLIDEAN, 1e-9), (OttSinkhorn(tolerance=1e-5), EUCLIDEAN, 1e-4)],
+    ids=["pot-sinkhorn", "ott-sinkhorn"],
+)
+def test_potentials_are_relative_to_the_weights(solver, cost, rtol):
     """P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps), f being the soft c-transform of g."""
-    pair = make_pair()
-    coupling = PotSinkhorn(tolerance=1e-10).couple(pair, make_run())
+    pair = replace(make_pair(), cost=cost)
+    coupling = solver.couple(pair, make_run())
     assert coupling.g is not None and coupling.eps is not None and torch.isfinite(coupling.g).all()
     gibbs = ((coupling.g - pair.cost.matrix(pair.x, pair.y)) / coupling.eps).exp() * pair.b
-    torch.testing.assert_close(coupling.plan, pair.a[:, None] * gibbs / gibbs.sum(1, keepdim=True), rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(coupling.plan, pair.a[:, None] * gibbs / gibbs.sum(1, keepdim=True), rtol=rtol, atol=1e-14)
+
+
+def test_ott_finds_the_euclidean_plan_of_pot():
+    """Also where points of the two clouds coincide, and the distance has no gradient."""
+    pair = make_pair()
+    pair = replace(pair, y=torch.cat([pair.x[3:8], pair.y[5:]]), cost=EUCLIDEAN)
+    coupling = OttSinkhorn(eps=0.1, eps_rule="absolute", tolerance=1e-5).couple(pair, make_run())
+    cost = torch.cdist(pair.x, pair.y, compute_mode="donot_use_mm_for_euclid_dist")
+    plan = ot.sinkhorn(pair.a, pair.b, cost, 0.1, method="sinkhorn_log", numItermax=5000, stopThr=1e-10)
+    assert isinstance(plan, torch.Tensor)
+    torch.testing.assert_close(coupling.plan, plan, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("task", [Hyperbola(), W1Funnels(dim=2)], ids=lambda task: task.name)
+def test_ott_has_the_euclidean_map_and_potential_of_pot(task: Task):
+    problem = task.problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+    assert isinstance(problem, MapProblem) and problem.cost == EUCLIDEAN
+    x = problem.source.sample(200, torch.Generator().manual_seed(1)).double().requires_grad_()
+    pushed, gradients = [], []
+    for solver in SINKHORNS:
+        transport = solver(n=128, tolerance=1e-5).fit(problem, make_run())
+        assert transport.push is not None and transport.potential is not None
+        pushed.append(transport.push(x))
+        gradients += torch.autograd.grad(transport.potential(x).sum(), x)
+    torch.testing.assert_close(pushed[1], pushed[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("weights", ["weighted", "uniform"])
@@ -282,7 +315,7 @@ def test_images_are_points_too(solver):
         (Linear(), make_pair(), "map problems only"),
         (Linear(), replace(gaussian(), cost=GEODESIC), "sqeuclidean cost only, not geodesic"),
         (Linear(), replace(gaussian(), target=gaussian(dim=3).target), r"shapes \(2,\) and \(3,\)"),
-        (OttSinkhorn(), replace(make_pair(), cost=EUCLIDEAN), "sqeuclidean cost only, not euclidean"),
+        (OttSinkhorn(), replace(make_pair(), cost=GEODESIC), "sqeuclidean and euclidean costs only, not geodesic"),
         (PotSlicedPlan(), replace(make_pair(), cost=GEODESIC), "not geodesic"),
     ],
 )

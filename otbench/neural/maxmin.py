@@ -25,14 +25,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import DivergedError
 from otbench.neural.frames import Balanced, Frame, Given, moments
 from otbench.neural.networks import MLP, Activation, DenseQuadratic, Rates, Weights
 from otbench.neural.sampling import Stream
+from otbench.neural.solver import NeuralSolver
 from otbench.neural.training import Decay, Player, train
-from otbench.problem import SQEUCLIDEAN, MapProblem, Problem, Run, Solver, Transport
+from otbench.problem import SQEUCLIDEAN, MapProblem, Problem, Run, Transport
 
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class MaxMinSolver(Solver):
+class MaxMinSolver(NeuralSolver):
     """Base of the solvers that train a map G against a potential psi. The defaults are those of a slow potential.
 
     Attributes:
@@ -87,8 +88,6 @@ class MaxMinSolver(Solver):
         go: weight of the penalty ||E grad psi(G(x)) - E Q(x)|| on the potential, the gradient optimality of Rout et al. 2022. In their code
             psi has another scale there, which pulls away from the saddle where the source is not centred; here both agree.
     """
-
-    batched: ClassVar[bool] = True
 
     steps: int = 2500
     batch: int = 256
@@ -112,15 +111,11 @@ class MaxMinSolver(Solver):
 
     def __post_init__(self) -> None:
         """Refuse settings that define no training."""
-        for name in ("steps", "batch", "map_updates", "width", "depth", "lr", "lr_potential"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("clip", "pull", "r1", "go"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("beta1", "beta2", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, got {getattr(self, name)}")
+        self.require(
+            positive=("steps", "batch", "map_updates", "width", "depth", "lr", "lr_potential"),
+            not_negative=("clip", "pull", "r1", "go"),
+            fractions=("beta1", "beta2", "ema"),
+        )
         if self.start == "linear" and self.form == "plain":
             raise ValueError("form=plain has no start: choose start=identity, or another form")
 
@@ -143,17 +138,6 @@ class MaxMinSolver(Solver):
     def random_inputs(self, dim: int) -> int:
         """Coordinates of random input that the map has beside x, for targets of this dimension."""
         return 0
-
-    def fit(self, problem: Problem, run: Run) -> Transport:
-        """Train one.
-
-        Raises:
-            DivergedError: the weights are not finite.
-        """
-        (outcome,) = self.fit_together([problem], [run])
-        if isinstance(outcome, DivergedError):
-            raise outcome
-        return outcome
 
     def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
         """Train one for each problem, all of the same shapes, as one stack."""

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 Activation = Literal["silu", "leaky-relu"]
 Rates = Literal["fan-in", "equal"]
 
-LEAK = 0.01  # slope of the leaky ReLU on the left, torch's default
+LEAK = 0.01  # slope of a leaky ReLU on the left, torch's default
 ROOTS, FINAL = 0.1, 0.3  # factors of the initial roots and last weights of a `DenseQuadratic`
+POLAR_ITERATIONS = 3  # from matrices that were orthonormal before one step of the optimiser
 WIDE = 16, 64, 32  # inputs of its first, inner and last layers from which on they learn at a lower rate
 
 
 class Network(Protocol):
-    """What `Weights` needs to know of a network."""
+    """What `Weights` needs to know of a network. A method ``project(weights)``, where there is one, is called after each step."""
 
     @property
     def rates(self) -> Sequence[float]:
@@ -87,6 +88,7 @@ class MLP:
         inputs, outputs: coordinates of a point and of its image.
         width, depth: units of a hidden layer, number of hidden layers.
         activation: ``silu`` or ``leaky-relu``.
+        leak: slope of the leaky ReLU on the left; 0 makes it a ReLU.
     """
 
     inputs: int
@@ -94,6 +96,7 @@ class MLP:
     width: int
     depth: int
     activation: Activation
+    leak: float = LEAK
 
     @property
     def rates(self) -> list[float]:
@@ -118,9 +121,105 @@ class MLP:
 
         for i in range(0, len(weights), 2):
             if i:
-                x = silu(x) if self.activation == "silu" else leaky_relu(x, LEAK)
+                x = silu(x) if self.activation == "silu" else leaky_relu(x, self.leak)
             x = torch.baddbmm(weights[i + 1], x, weights[i])
         return x
+
+    def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Gradients ``(stack, n, inputs)`` of the one output: back-propagation written out, so that a penalty trains by first order."""
+        import torch
+
+        slopes = []
+        for i in range(0, len(weights) - 2, 2):
+            x = torch.baddbmm(weights[i + 1], x, weights[i])
+            if self.activation == "silu":
+                gate = x.sigmoid()
+                x = x * gate
+                slopes.append(gate + x * (1 - gate))
+            else:
+                slopes.append((x > 0).to(x.dtype).mul_(1 - self.leak).add_(self.leak))
+                x = x * slopes[-1]
+        outer = weights[-2].mT
+        for matrix, slope in zip(weights[-4::-2], reversed(slopes), strict=True):
+            outer = (outer * slope) @ matrix.mT
+        return outer
+
+
+@dataclass(frozen=True)
+class SpectralMLP(MLP):
+    """The same with matrices of spectral norm one (Miyato et al. 2018), so that the network is 1-Lipschitz."""
+
+    def project(self, weights: Sequence[Tensor]) -> None:
+        """Divide the matrices by their norms."""
+        import torch
+
+        for matrix in weights[::2]:
+            data = matrix.detach()
+            data /= torch.linalg.matrix_norm(data, 2)[:, None, None]
+
+
+@dataclass(frozen=True)
+class SortingNetwork:
+    """A scalar network of orthonormal matrices that sorts between them (Anil, Lucas & Grosse 2019).
+
+    It is 1-Lipschitz, and its square layers lose none of its gradient.
+
+    Attributes:
+        inputs: dimension d.
+        width, depth: units of a hidden layer, number of hidden layers.
+        group: units that are sorted among each other, a divisor of the width; 2 sorts pairs.
+    """
+
+    inputs: int
+    width: int
+    depth: int
+    group: int
+
+    @property
+    def rates(self) -> list[float]:
+        """All the same."""
+        return [1.0] * 2 * (self.depth + 1)
+
+    def initial(self, generator: torch.Generator, dtype: torch.dtype) -> list[Tensor]:
+        """Random orthonormal matrices; biases normal, so that the units of a layer differ."""
+        import torch
+
+        def normal(rows: int, columns: int) -> Tensor:
+            return torch.randn(rows, columns, generator=generator, device=generator.device, dtype=dtype)
+
+        def orthonormal(rows: int, columns: int) -> Tensor:
+            q = torch.linalg.qr(normal(max(rows, columns), min(rows, columns)))[0]
+            return q if rows >= columns else q.T.contiguous()
+
+        sizes = [self.inputs, *[self.width] * self.depth, 1]
+        return [tensor for i, o in pairwise(sizes) for tensor in (orthonormal(i, o), normal(1, o) / math.sqrt(self.width))]
+
+    def project(self, weights: Sequence[Tensor]) -> None:
+        """Make the matrices orthonormal again after a step: the polar factor, by the iteration of Newton and Schulz."""
+        for matrix in weights[::2]:
+            q = matrix.detach()
+            for _ in range(POLAR_ITERATIONS):
+                cubed = q @ (q.mT @ q) if q.shape[1] >= q.shape[2] else (q @ q.mT) @ q
+                q.mul_(1.5).sub_(cubed, alpha=0.5)
+
+    def __call__(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Values ``(stack, n, d) -> (stack, n, 1)``."""
+        import torch
+
+        for i in range(0, len(weights) - 2, 2):
+            x = torch.baddbmm(weights[i + 1], x, weights[i]).unflatten(-1, (-1, self.group))
+            pair = (x.amin(-1), x.amax(-1)) if self.group == 2 else x.sort(-1).values.unbind(-1)
+            x = torch.stack(pair, -1).flatten(-2)
+        return torch.baddbmm(weights[-1], x, weights[-2])
+
+    def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Gradients ``(stack, n, d) -> (stack, n, d)``."""
+        import torch
+
+        training = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(self(weights, x).sum(), x, create_graph=training)[0]
 
 
 @dataclass(frozen=True)

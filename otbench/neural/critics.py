@@ -1,0 +1,320 @@
+r"""Kantorovich potentials of the cost ||x - y||, and the maps that they define.
+
+    W1(mu, nu) = max { E_mu u - E_nu u : |u(x) - u(y)| <= ||x - y|| }                                                            (1)
+
+Here u is high on the source mu and low on the target nu: mass moves along -grad u, and every optimal plan joins pairs with
+u(x) - u(y) = ||x - y||. As a pair of the cost's duality, f = u on the source side and g = -u on the target side.
+
+A *critic* is a network trained for (1) with a penalty on slopes of its own at random points between source and target (Gulrajani et al.
+2017; Petzka et al. 2018), or one that is 1-Lipschitz by construction.
+
+Where mu has a density and nu lies on a submanifold of codimension two or more, u determines the optimal map (Milne, Bilocq & Nachman 2022):
+
+    T(x) = x - alpha(x) grad u(x),    alpha(x) = sup { t >= 0 : u(x) - u(x - t grad u(x)) = t }                                   (2)
+
+sends x to the lower end of the transport ray through it. A trained u has slopes of less than one, and no ray in the strict sense: with some
+slack s, alpha(x) is the t that maximises u(x) - u(x - t v) - (1 - s) t along the line of steepest descent v. For an exact u that is (2) for
+small s; too much slack jumps from the end of one ray to that of a deeper one behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar
+
+from otbench.errors import DivergedError
+from otbench.neural.networks import MLP, Network, Weights
+from otbench.neural.sampling import Stream
+from otbench.neural.solver import NeuralSolver
+from otbench.neural.training import Decay, Player, train
+from otbench.problem import EUCLIDEAN, MapProblem, Problem, Run, Transport
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+Sides = Literal["one", "two"]
+
+CHUNK = 2**16  # points that are pushed at a time,
+SEARCHED = 2**11  # or as many where each is searched for the end of its ray
+BOUND_POINTS = 2**12  # of the target, whose least potential bounds the length of a ray
+RAY_POINTS, RAY_ROUNDS = 32, 3  # of the search: the length is found to (2 / 31)^2 / 31 of its bound
+SHORTEST = 1e-12  # norm below which a gradient has no direction
+
+
+class PotentialNetwork(Network, Protocol):
+    """A scalar network with its gradient."""
+
+    def __call__(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Values ``(stack, n, d) -> (stack, n, 1)``."""
+        ...
+
+    def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Gradients ``(stack, n, d) -> (stack, n, d)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Potential:
+    """A trained potential: a network with the weights of one member of a stack."""
+
+    network: PotentialNetwork
+    weights: Sequence[Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Values ``(n, d) -> (n,)``; autograd goes through them."""
+        return self.network(self.weights, x[None])[0, :, 0]
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradients ``(n, d) -> (n, d)``."""
+        import torch
+
+        with torch.no_grad():
+            return self.network.gradient(self.weights, x[None])[0]
+
+
+def ray_length(
+    u: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, longest: Tensor, slack: float, points: int = RAY_POINTS, rounds: int = RAY_ROUNDS
+) -> Tensor:
+    """The alpha of (2) with slack: a grid search for the best t, refined around the best a few times, all points at once.
+
+    Args:
+        u: the potential, ``(n, d) -> (n,)``.
+        x: ``(n, d)`` points.
+        v: ``(n, d)`` unit vectors along which u rises.
+        longest: ``(n,)`` upper bounds.
+        slack: s.
+        points: of the grid.
+        rounds: of refinement; each divides the spacing by half the number of points.
+
+    Returns:
+        ``(n,)``.
+    """
+    import torch
+
+    grid = torch.arange(points, device=x.device, dtype=x.dtype)
+    low, spacing, best = torch.zeros_like(longest), longest / (points - 1), torch.zeros_like(longest)
+    for _ in range(rounds):
+        t = torch.minimum(low[:, None] + spacing[:, None] * grid, longest[:, None])
+        values = u((x[:, None] - t[:, :, None] * v[:, None]).flatten(0, 1)).reshape(t.shape)
+        best = t.gather(1, (values + (1 - slack) * t).argmin(1, keepdim=True))[:, 0]
+        low, spacing = (best - spacing).clamp(min=0), 2 * spacing / (points - 1)
+    return best
+
+
+@dataclass(frozen=True)
+class PotentialSolver(NeuralSolver):
+    """Base of the solvers that train potentials of the cost ||x - y||.
+
+    Class attributes:
+        leak: slope on the left of the MLP's leaky ReLUs, as in the code of TTC.
+
+    Attributes:
+        steps: of the optimiser, Adam.
+        batch: points of each measure per step, fresh ones.
+        lr: learning rate.
+        beta1, beta2: of Adam.
+        decay: of the learning rate.
+        width, depth: units of a hidden layer of the MLP, number of hidden layers.
+        ema: averaging of the weights that are returned, per step; 0 returns the last.
+    """
+
+    leak: ClassVar[float] = 0.1
+
+    steps: int = 4000
+    batch: int = 256
+    lr: float = 3e-3
+    beta1: float = 0.5
+    beta2: float = 0.999
+    decay: Decay = "cosine"
+    width: int = 64
+    depth: int = 3
+    ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        """Refuse settings that define no training."""
+        self.require(positive=("steps", "batch", "lr", "width", "depth"), fractions=("beta1", "beta2", "ema"))
+
+    def supports(self, problem: Problem) -> str | None:
+        """Map problems between vectors, of the Euclidean cost."""
+        if not isinstance(problem, MapProblem):
+            return "takes map problems only"
+        if problem.cost != EUCLIDEAN:
+            return f"trains for the euclidean cost, not {problem.cost.name}"
+        return None if len(problem.source.shape) == 1 else f"takes vectors, not shape {problem.source.shape}"
+
+    def network(self, dim: int) -> PotentialNetwork:
+        """What is trained, for points of this dimension."""
+        return MLP(dim, 1, self.width, self.depth, "leaky-relu", self.leak)
+
+
+Settings = TypeVar("Settings", bound=PotentialSolver)
+
+
+class Training(Generic[Settings]):
+    """A stack of potentials in training.
+
+    Args:
+        settings: of the solver.
+        network: what is trained.
+        problems, runs: the stack.
+        targets: points of the target per step.
+    """
+
+    def __init__(
+        self, settings: Settings, network: PotentialNetwork, problems: Sequence[MapProblem], runs: Sequence[Run], targets: int = 0
+    ) -> None:
+        self.settings, self.network, self.problems, self.runs = settings, network, problems, runs
+        self.generators = [run.generator for run in runs]
+        self.weights = self.averaged = Weights.draw(network, self.generators, runs[0].dtype)
+        self.x = Stream([problem.source.sample for problem in problems], self.generators, settings.batch)
+        self.y = Stream([problem.target.sample for problem in problems], self.generators, targets or settings.batch)
+
+    def loss(self, done: float) -> Tensor:
+        """``(stack,)``: the negative of (1) on a batch, at this part of the training."""
+        raise NotImplementedError
+
+    def transport(self, member: int) -> Transport:
+        """What one member has learned."""
+        raise NotImplementedError
+
+    def train(self, offer: Callable[[int, Tensor], None]) -> Tensor:
+        """Descend with a fresh optimiser; ``offer`` and what is returned are those of `otbench.neural.training.train`."""
+        s = self.settings
+        project = getattr(self.network, "project", None)
+        player = Player(self.weights, self.loss, s.lr, betas=(s.beta1, s.beta2), ema=s.ema, project=project)
+        self.averaged = player.averaged
+        return train([player], s.steps, offer, s.decay)
+
+    def solve(self) -> list[Transport | DivergedError]:
+        """Train, offering checkpoints."""
+
+        def offer(done: int, finite: Tensor) -> None:
+            for member, run in enumerate(self.runs):
+                if finite[member]:
+                    run.checkpoint(done, self.transport(member))
+
+        return self.outcomes(self.train(offer))
+
+    def outcomes(self, finite: Tensor) -> list[Transport | DivergedError]:
+        """Of the members, by where their weights are finite."""
+        diverged = DivergedError("the weights are not finite: lower lr")
+        return [self.transport(member) if fine else diverged for member, fine in enumerate(finite.tolist())]
+
+    def potential(self, member: int) -> Potential:
+        """Of one member, as it is now; projected, where the network is: an average is not."""
+        weights = self.averaged.member(member)
+        if self.settings.ema and (project := getattr(self.network, "project", None)):
+            project(weights)
+        return Potential(self.network, weights)
+
+
+@dataclass(frozen=True)
+class CriticSolver(PotentialSolver):
+    """Base of the solvers that train critics with a penalty on their slopes.
+
+    Attributes:
+        penalty: lambda, its weight; 0 for networks that are 1-Lipschitz by construction.
+        sides: ``one`` penalises max(||grad u|| - 1, 0)^2, ``two`` (||grad u|| - 1)^2.
+    """
+
+    penalty: float = 100.0
+    sides: Sides = "one"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that define no training."""
+        super().__post_init__()
+        self.require(not_negative=("penalty",))
+
+
+CriticSettings = TypeVar("CriticSettings", bound=CriticSolver)
+
+
+class CriticTraining(Training[CriticSettings]):
+    """A stack of critics in training."""
+
+    def __init__(self, settings: CriticSettings, network: PotentialNetwork, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
+        super().__init__(settings, network, problems, runs)
+        self.between = Stream([self.mixture] * len(runs), self.generators, settings.batch)
+
+    def mixture(self, n: int, generator: torch.Generator) -> Tensor:
+        """``(n, 1)`` positions between source and target."""
+        import torch
+
+        return torch.rand(n, 1, generator=generator, device=generator.device, dtype=self.runs[0].dtype)
+
+    def loss(self, done: float) -> Tensor:
+        """``(stack,)``: of the next batches."""
+        return self.penalised(self.weights.tensors, self.x.next(), self.y.next(), self.between.next())
+
+    def penalised(self, weights: Sequence[Tensor], x: Tensor, y: Tensor, between: Tensor) -> Tensor:
+        """``(stack,)``: E u(y) - E u(x) + lambda E[penalty at the points between]."""
+        import torch
+
+        of_x, of_y = self.network(weights, torch.cat([x, y], 1)).chunk(2, 1)
+        loss = of_y.mean((1, 2)) - of_x.mean((1, 2))
+        if not self.settings.penalty:
+            return loss
+        excess = self.network.gradient(weights, torch.lerp(x, y, between)).norm(dim=-1) - 1
+        if self.settings.sides == "one":
+            excess = excess.clamp(min=0)
+        return loss + self.settings.penalty * excess.square().mean(1)
+
+
+@dataclass(frozen=True)
+class RaySolver(CriticSolver):
+    """Base of the solvers that train one critic. Their map is that of (2).
+
+    Attributes:
+        slack: s, what the critic's slope may lack along a ray.
+    """
+
+    slack: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse settings that define no training or no ray."""
+        super().__post_init__()
+        if not 0 < self.slack < 1:
+            raise ValueError(f"slack must be between 0 and 1, got {self.slack}")
+
+    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
+        """Train one critic for each problem, as one stack."""
+        return RayTraining(self, as_maps(problems), runs).solve()
+
+
+class RayTraining(CriticTraining[RaySolver]):
+    """A stack of critics in training, whose maps follow their rays."""
+
+    def __init__(self, settings: RaySolver, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
+        super().__init__(settings, settings.network(problems[0].source.dim), problems, runs)
+        self.ends = [problem.target.sample(BOUND_POINTS, run.generator) for problem, run in zip(problems, runs, strict=True)]
+
+    def transport(self, member: int) -> Transport:
+        """The map of (2), with slack."""
+        import torch
+
+        u, slack = self.potential(member), self.settings.slack
+        with torch.no_grad():
+            lowest = u(self.ends[member]).amin()
+
+        def push_chunk(x: Tensor) -> Tensor:
+            gradient = u.gradient(x)
+            v = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=SHORTEST)
+            longest = ((u(x) - lowest) / (1 - slack)).clamp(min=0)
+            return x - ray_length(u, x, v, longest, slack)[:, None] * v
+
+        def push(x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return torch.cat([push_chunk(chunk) for chunk in x.split(SEARCHED)])
+
+        return Transport(push, potential=u, target_potential=lambda y: -u(y))
+
+
+def as_maps(problems: Sequence[Problem]) -> list[MapProblem]:
+    """The same problems, with the type that `PotentialSolver.supports` makes sure of."""
+    maps = [problem for problem in problems if isinstance(problem, MapProblem)]
+    assert len(maps) == len(problems), "refused by supports"
+    return maps

@@ -1,0 +1,45 @@
+"""Spectral normalisation: a critic whose matrices have norm one (Miyato et al. 2018).
+
+    max_u  E u(x) - E u(y)    over networks of ReLUs and matrices of spectral norm one.
+
+They are 1-Lipschitz, but far from all such functions: slopes are lost in every layer (Anil, Lucas & Grosse 2019), and the Wasserstein-1
+benchmark finds them to be poor potentials (Korotin, Kolesov & Burnaev 2022). The map is that of the critic's rays, see
+`otbench.neural.critics`. Matrices are divided by their norms after each step, not in each evaluation as in the paper.
+
+Presets: ``paper`` has the settings of the benchmark, 5,000 steps of Adam at 2e-4 and batches of 1,024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from otbench.neural.critics import PotentialNetwork, RaySolver
+from otbench.neural.networks import SpectralMLP
+
+
+@dataclass(frozen=True)
+class SnGan(RaySolver):
+    """A critic with matrices of norm one.
+
+    Attributes:
+        width: units of a hidden layer; at least twice the dimension, whatever is set.
+    """
+
+    name: ClassVar[str] = "sn-gan"
+    presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
+        "cpu": {},
+        "paper": {"steps": 5000, "batch": 1024, "lr": 2e-4, "beta1": 0.9, "decay": "none", "ema": 0.0},
+    }
+
+    leak: ClassVar[float] = 0.0
+
+    steps: int = 2000
+    penalty: float = 0.0
+    width: int = 128
+    depth: int = 2
+
+    def network(self, dim: int) -> PotentialNetwork:
+        """An MLP that is normalised."""
+        return SpectralMLP(dim, 1, max(self.width, 2 * dim), self.depth, "leaky-relu", self.leak)

@@ -1,0 +1,54 @@
+"""Sorting out Lipschitz functions: a critic that is 1-Lipschitz by construction (Anil, Lucas & Grosse 2019).
+
+    max_u  E u(x) - E u(y)    over networks of orthonormal matrices with sorted activations between them.
+
+Nothing is penalised. After each step of Adam the matrices are made orthonormal again. The map is that of the critic's rays, see
+`otbench.neural.critics`.
+
+Presets:
+
+* ``cpu``, the defaults: a higher, decaying learning rate, smaller batches, fewer steps; pairs of units are sorted.
+* ``paper`` has the settings of the Wasserstein-1 benchmark (Korotin, Kolesov & Burnaev 2022): 15,000 steps of Adam at 2e-4, batches of
+  1,024, and a layer is sorted as a whole. Its code moves along the orthonormal matrices; here steps are projected to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from otbench.neural.critics import PotentialNetwork, RaySolver
+from otbench.neural.networks import SortingNetwork
+
+
+@dataclass(frozen=True)
+class SortOut(RaySolver):
+    """A critic that sorts.
+
+    Attributes:
+        group: units that are sorted among each other, a divisor of the width; 0 sorts all.
+        width: units of a hidden layer; at least twice the dimension, whatever is set.
+    """
+
+    name: ClassVar[str] = "sort-out"
+    presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
+        "cpu": {},
+        "paper": {"steps": 15_000, "batch": 1024, "lr": 2e-4, "beta1": 0.9, "decay": "none", "ema": 0.0, "group": 0},
+    }
+
+    penalty: float = 0.0
+    group: int = 2
+    width: int = 128
+    depth: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse groups that do not fill a layer."""
+        super().__post_init__()
+        if self.group < 0 or self.group == 1 or (self.group and self.width % self.group):
+            raise ValueError(f"group must be 0 or a divisor of width = {self.width} above 1, got {self.group}")
+
+    def network(self, dim: int) -> PotentialNetwork:
+        """Orthonormal matrices, sorted units."""
+        width = max(self.width, 2 * dim)
+        return SortingNetwork(dim, width, self.depth, self.group or width)

@@ -1,0 +1,90 @@
+"""TTC with kinks: the map of the theorem of Milne, Bilocq & Nachman (2022) for a potential that is an infimum over target points.
+
+Every Kantorovich potential of the cost ||x - y|| may be written as the c-transform of its values v on the target,
+
+    u(x) = min_y ||x - y|| + v(y),    and W1 = max_v E_x[min_y ||x - y|| + v(y)] - E_y v(y),
+
+the semi-dual problem. This u is 1-Lipschitz whatever v is, and its rays end on the target, at the minima:
+T(x) = x - alpha(x) grad u(x) = argmin_y ||x - y|| + v(y). What is trained is v, an MLP, against minima over a batch of fresh target points
+(as Mallasto et al. 2019 train WGANs); images are taken among a larger pool of them.
+
+Where the target is thin, a few thousand points cover it. Where it has the full dimension they do not: minima over a sample then say
+little, the more so the higher the dimension, and the potential inherits the defect of discrete transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from otbench import DivergedError, MapProblem, Problem, Run, Transport
+from otbench.neural.critics import PotentialSolver, Training, as_maps
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+ROWS = 2**10  # of a matrix of distances held at a time
+
+
+@dataclass(frozen=True)
+class TtcSemidual(PotentialSolver):
+    """The rays of a c-transform.
+
+    Attributes:
+        candidates: target points per step among which minima are taken.
+        pool: target points among which the images are.
+    """
+
+    name: ClassVar[str] = "ttc-semidual"
+
+    candidates: int = 1024
+    pool: int = 16384
+
+    def __post_init__(self) -> None:
+        """Refuse settings that define no minimum."""
+        super().__post_init__()
+        self.require(positive=("candidates", "pool"))
+
+    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
+        """Train one potential for each problem, as one stack."""
+        return SemidualTraining(self, as_maps(problems), runs).solve()
+
+
+class SemidualTraining(Training[TtcSemidual]):
+    """A stack of semi-dual problems."""
+
+    def __init__(self, settings: TtcSemidual, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
+        super().__init__(settings, settings.network(problems[0].source.dim), problems, runs, settings.candidates)
+        self.pools = [problem.target.sample(settings.pool, run.generator) for problem, run in zip(problems, runs, strict=True)]
+
+    def loss(self, done: float) -> Tensor:
+        """``(stack,)``: the negative of the semi-dual objective, up to E ||x - y|| at the minima, which v does not change."""
+        import torch
+
+        x, y = self.x.next(), self.y.next()
+        v = self.network(self.weights.tensors, y)[..., 0]
+        with torch.no_grad():
+            image = (torch.cdist(x, y) + v[:, None]).argmin(2)
+        return v.mean(1) - v.gather(1, image).mean(1)
+
+    def transport(self, member: int) -> Transport:
+        """The map onto the pool, and u; the pair of u and -u is feasible everywhere, -v on the target only."""
+        import torch
+
+        v, pool = self.potential(member), self.pools[member]
+        with torch.no_grad():
+            height = v(pool)
+
+        def image(x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return torch.cat([(torch.cdist(part, pool) + height).argmin(1) for part in x.split(ROWS)])
+
+        def potential(x: Tensor) -> Tensor:
+            end = image(x)
+            return (x - pool[end]).norm(dim=1) + height[end]
+
+        return Transport(lambda x: pool[image(x)], potential=potential)
