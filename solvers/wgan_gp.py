@@ -39,6 +39,7 @@ class WganGp(RaySolver):
 
     leak: ClassVar[float] = 0.0
 
+    lr: float = 1e-3
     penalty: float = 10.0
     sides: Sides = "two"
     width: int = 128

@@ -41,7 +41,7 @@ Sides = Literal["one", "two"]
 CHUNK = 2**16  # points that are pushed at a time,
 SEARCHED = 2**11  # or as many where each is searched for the end of its ray
 BOUND_POINTS = 2**12  # of the target, whose least potential bounds the length of a ray
-RAY_POINTS, RAY_ROUNDS = 32, 3  # of the search: the length is found to (2 / 31)^2 / 31 of its bound
+RAY_POINTS, RAY_ROUNDS = 16, 4  # of the search: the length is found to (2 / 15)^3 / 15 of its bound
 SHORTEST = 1e-12  # norm below which a gradient has no direction
 
 
