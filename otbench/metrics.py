@@ -126,8 +126,17 @@ def grad_l2(gradient: Tensor, optimal_gradient: Tensor) -> float:
 
 @metric(unit="cost", better=None, curve=True)
 def w1_estimate(source_values: Tensor, target_side_values: Tensor) -> float:
-    """Dual value E f(x) + E g(y) of the potentials, for the cost ||x - y||: above W1 only if not feasible; g is -f where not given."""
+    """Dual value E f(x) + E g(y) of the potentials, for the cost ||x - y||; g is -f where not given.
+
+    Up to sampling it is above W1 only if the potentials are not feasible.
+    """
     return float(source_values.double().mean() + target_side_values.double().mean())
+
+
+@metric(unit="1", better="one", curve=True)
+def w1_ratio(source_values: Tensor, target_side_values: Tensor, cost_optimal: Tensor) -> float:
+    """`w1_estimate` over W1."""
+    return ratio(w1_estimate(source_values, target_side_values), float(cost_optimal.double().mean()))
 
 
 @metric(unit="1", better="one", curve=True)
@@ -210,10 +219,10 @@ def coordinate_ks(pushed_sample: Tensor, target_sample: Tensor, target_variance:
 
 
 @metric(unit="1", better="lower", worst=1.0)
-def overshoot(start: Tensor, pushed: Tensor, optimal: Tensor, cost_power: int) -> float:
-    """Share of the points moved more than 5 % further than the optimal map moves them, for costs ||x - y||; no number for others."""
-    length, optimal_length = ((end - start).double().norm(dim=1) for end in (pushed, optimal))
-    return float((length > OVERSHOT * optimal_length).double().mean()) if cost_power == 1 else math.nan
+def overshoot(ray_start: Tensor, pushed: Tensor, optimal: Tensor) -> float:
+    """Share of the points moved more than 5 % further than the optimal map moves them, wherever they end; for the cost ||x - y||."""
+    length, optimal_length = ((end - ray_start).double().norm(dim=1) for end in (pushed, optimal))
+    return float((length > OVERSHOT * optimal_length).double().mean())
 
 
 @metric(unit="1", better="lower", worst=1.0)

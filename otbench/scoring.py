@@ -2,7 +2,8 @@
 
 Arrays of a map run, where they are known:
 
-* ``start`` test points in the target's space, ``pushed`` T(x), ``optimal`` T*(x), ``target_variance``, ``target_scale``, ``atoms``;
+* ``start`` test points in the target's space, ``ray_start`` the same where the cost is ||x - y||, ``pushed`` T(x), ``optimal`` T*(x),
+  ``target_variance``, ``target_scale``, ``atoms``;
 * ``cost_pushed`` c(x, y) of the images y: T(x), or draws from a stochastic plan; ``cost_optimal`` c(x, T*(x)), or the optimal cost alone,
   with its ``cost_error``; ``cost_scale``;
 * ``pushed_sample``, ``target_sample`` of equal size, ``target_discrepancies`` between them, ``pushed_floors`` between two samples of images
@@ -68,6 +69,8 @@ class MapScoring:
         self.problem, self.generator = problem, generator
         self.x = problem.source.sample_test(_at_most(TEST_POINTS, problem), generator)
         self.known: dict[str, Any] = {"start": cost.embed(self.x), "cost_error": truth.cost_error, "cost_power": cost.power}
+        if cost == EUCLIDEAN:
+            self.known["ray_start"] = self.x
         variance = target.variance
         if variance is None:
             points = target.sample(_at_most(REFERENCE_POINTS, problem), generator)
@@ -215,7 +218,7 @@ class MapScoring:
             return {}
         x = self.x[:GRADIENT_POINTS]
         with torch.no_grad():
-            of_x, of_y = f(x), -f(self.pool) if g is None else g(self.pool)
+            of_x, of_y = f(x.clone()), -f(self.pool.clone()) if g is None else g(self.pool.clone())
         check_output("potential", of_x, (len(x),), like=x)
         check_output("potential" if g is None else "target_potential", of_y, (len(self.pool),), like=x)
         arrays = {"source_values": of_x, "target_side_values": of_y}

@@ -15,17 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.neural.critics import PotentialNetwork, RaySolver
+from otbench.neural.critics import BenchmarkCritic, PotentialNetwork
 from otbench.neural.networks import SpectralMLP
 
 
 @dataclass(frozen=True)
-class SnGan(RaySolver):
-    """A critic with matrices of norm one.
-
-    Attributes:
-        width: units of a hidden layer; at least twice the dimension, whatever is set.
-    """
+class SnGan(BenchmarkCritic):
+    """A critic with matrices of norm one."""
 
     name: ClassVar[str] = "sn-gan"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
@@ -37,9 +33,7 @@ class SnGan(RaySolver):
 
     steps: int = 2000
     penalty: float = 0.0
-    width: int = 128
-    depth: int = 2
 
     def network(self, dim: int) -> PotentialNetwork:
         """An MLP that is normalised."""
-        return SpectralMLP(dim, 1, max(self.width, 2 * dim), self.depth, "leaky-relu", self.leak)
+        return SpectralMLP(dim, 1, self.units(dim), self.depth, "leaky-relu", self.leak)

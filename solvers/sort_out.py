@@ -18,17 +18,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.neural.critics import PotentialNetwork, RaySolver
+from otbench import MapProblem, Problem
+from otbench.neural.critics import BenchmarkCritic, PotentialNetwork
 from otbench.neural.networks import SortingNetwork
 
 
 @dataclass(frozen=True)
-class SortOut(RaySolver):
+class SortOut(BenchmarkCritic):
     """A critic that sorts.
 
     Attributes:
         group: units that are sorted among each other, a divisor of the width; 0 sorts all.
-        width: units of a hidden layer; at least twice the dimension, whatever is set.
     """
 
     name: ClassVar[str] = "sort-out"
@@ -39,16 +39,20 @@ class SortOut(RaySolver):
 
     penalty: float = 0.0
     group: int = 2
-    width: int = 128
-    depth: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse groups that do not fill a layer."""
+        """Refuse groups that sort nothing."""
         super().__post_init__()
-        if self.group < 0 or self.group == 1 or (self.group and self.width % self.group):
-            raise ValueError(f"group must be 0 or a divisor of width = {self.width} above 1, got {self.group}")
+        if self.group < 0 or self.group == 1:
+            raise ValueError(f"group must be 0 or at least 2, got {self.group}")
+
+    def supports(self, problem: Problem) -> str | None:
+        """As the base; layers must consist of whole groups."""
+        reason = super().supports(problem)
+        if reason is None and isinstance(problem, MapProblem) and self.group and self.units(problem.source.dim) % self.group:
+            return f"group={self.group} does not divide the width of {self.units(problem.source.dim)}"
+        return reason
 
     def network(self, dim: int) -> PotentialNetwork:
         """Orthonormal matrices, sorted units."""
-        width = max(self.width, 2 * dim)
-        return SortingNetwork(dim, width, self.depth, self.group or width)
+        return SortingNetwork(dim, self.units(dim), self.depth, self.group or self.units(dim))

@@ -1,6 +1,6 @@
 """TTC with kinks: the map of the theorem of Milne, Bilocq & Nachman (2022) for a potential that is an infimum over target points.
 
-Every Kantorovich potential of the cost ||x - y|| may be written as the c-transform of its values v on the target,
+On the source, a Kantorovich potential of the cost ||x - y|| is the c-transform of its values v on the target,
 
     u(x) = min_y ||x - y|| + v(y),    and W1 = max_v E_x[min_y ||x - y|| + v(y)] - E_y v(y),
 
@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import DivergedError, MapProblem, Problem, Run, Transport
-from otbench.neural.critics import PotentialSolver, Training, as_maps
+from otbench.neural.critics import PotentialSolver, Training
+from otbench.neural.sampling import Stream
+from otbench.neural.solver import as_maps
 
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ class TtcSemidual(PotentialSolver):
     def __post_init__(self) -> None:
         """Refuse settings that define no minimum."""
         super().__post_init__()
-        self.require(positive=("candidates", "pool"))
+        self.require(positive=("width", "candidates", "pool"))
 
     def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
         """Train one potential for each problem, as one stack."""
@@ -58,7 +61,8 @@ class SemidualTraining(Training[TtcSemidual]):
     """A stack of semi-dual problems."""
 
     def __init__(self, settings: TtcSemidual, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
-        super().__init__(settings, settings.network(problems[0].source.dim), problems, runs, settings.candidates)
+        super().__init__(settings, settings.network(problems[0].source.dim), problems, runs)
+        self.y = Stream([problem.target.sample for problem in problems], self.generators, settings.candidates)
         self.pools = [problem.target.sample(settings.pool, run.generator) for problem, run in zip(problems, runs, strict=True)]
 
     def loss(self, done: float) -> Tensor:
@@ -72,19 +76,25 @@ class SemidualTraining(Training[TtcSemidual]):
         return v.mean(1) - v.gather(1, image).mean(1)
 
     def transport(self, member: int) -> Transport:
-        """The map onto the pool, and u; the pair of u and -u is feasible everywhere, -v on the target only."""
+        """The map onto the pool, and u.
+
+        The pair of u and -u is feasible; -u is not offered for a saddle, whose c-transform would take a hundred times as long as the map.
+        """
         import torch
 
         v, pool = self.potential(member), self.pools[member]
-        with torch.no_grad():
-            height = v(pool)
+
+        @cache
+        def height() -> Tensor:
+            with torch.no_grad():
+                return v(pool)
 
         def image(x: Tensor) -> Tensor:
             with torch.no_grad():
-                return torch.cat([(torch.cdist(part, pool) + height).argmin(1) for part in x.split(ROWS)])
+                return torch.cat([(torch.cdist(part, pool) + height()).argmin(1) for part in x.split(ROWS)])
 
         def potential(x: Tensor) -> Tensor:
             end = image(x)
-            return (x - pool[end]).norm(dim=1) + height[end]
+            return (x - pool[end]).norm(dim=1) + height()[end]
 
         return Transport(lambda x: pool[image(x)], potential=potential)

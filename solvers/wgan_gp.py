@@ -19,17 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.neural.critics import PotentialNetwork, RaySolver, Sides
+from otbench.neural.critics import BenchmarkCritic, PotentialNetwork, Sides
 from otbench.neural.networks import MLP
 
 
 @dataclass(frozen=True)
-class WganGp(RaySolver):
-    """A critic with a two-sided penalty.
-
-    Attributes:
-        width: units of a hidden layer; at least twice the dimension, whatever is set.
-    """
+class WganGp(BenchmarkCritic):
+    """A critic with a two-sided penalty."""
 
     name: ClassVar[str] = "wgan-gp"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
@@ -42,12 +38,10 @@ class WganGp(RaySolver):
     lr: float = 1e-3
     penalty: float = 10.0
     sides: Sides = "two"
-    width: int = 128
-    depth: int = 2
 
     def network(self, dim: int) -> PotentialNetwork:
         """An MLP."""
-        return MLP(dim, 1, max(self.width, 2 * dim), self.depth, "leaky-relu", self.leak)
+        return MLP(dim, 1, self.units(dim), self.depth, "leaky-relu", self.leak)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from otbench import EUCLIDEAN, DivergedError, MapProblem, Measure, Run, Transport, Truth
+from otbench import EUCLIDEAN, DivergedError, MapProblem, Measure, Run, Transport, Truth, metrics
 from otbench.errors import UserError
 from otbench.funnels import Funnels
 from otbench.neural.critics import CriticTraining, Potential, ray_length
@@ -53,11 +53,12 @@ def run(seed: int = 0, dtype: torch.dtype = torch.float32, keep: list | None = N
 
 
 def scores(task: str, text: str, seed: int = 0) -> dict[str, float]:
+    """Without the push-forward's metrics, which take most of the time."""
     posed = problem(task, seed)
     scoring = MapScoring(posed, seeded(seed))
     transport = solver(text).fit(posed, run(seed))
     assert transport.push is not None
-    return scoring.score(transport, transport.push(scoring.x))
+    return {**scoring.score_checkpoint(transport), **metrics.score({**scoring.known, "pushed": transport.push(scoring.x)})}
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def along_rays(posed: MapProblem, x: torch.Tensor, longest: float) -> torch.Tens
     x = x.clone().requires_grad_()
     (v,) = torch.autograd.grad(u(x).sum(), x)
     with torch.no_grad():
-        return x - ray_length(u, x, v, torch.full((len(x),), longest, dtype=x.dtype), 0.01, rounds=10)[:, None] * v
+        return x - ray_length(u, x, v, torch.full((len(x),), longest, dtype=x.dtype), 0.99, rounds=12)[:, None] * v
 
 
 @pytest.mark.parametrize(
@@ -165,9 +166,9 @@ def test_rays_of_a_target_of_codimension_one_have_no_end():
 def test_slack_bridges_gentle_slopes_and_changes_nothing_on_a_single_ray(slack):
     x, v = torch.tensor([[3.0, 0.0]], dtype=torch.float64), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     longest = torch.tensor([20.0], dtype=torch.float64)
-    cone = ray_length(lambda z: z.norm(dim=1), x, v, longest, slack, rounds=8)
+    cone = ray_length(lambda z: z.norm(dim=1), x, v, longest, 1 - slack, rounds=10)
     assert float(cone) == pytest.approx(3, abs=1e-6)
-    gentle = ray_length(lambda z: 0.8 * z.norm(dim=1), x, v, longest, slack, rounds=8)
+    gentle = ray_length(lambda z: 0.8 * z.norm(dim=1), x, v, longest, 1 - slack, rounds=10)
     assert float(gentle) == pytest.approx(0 if slack < 0.2 else 3, abs=1e-6)
 
 
@@ -209,33 +210,25 @@ def test_from_a_sphere_to_its_centre_it_takes_one_step():
     assert float(transport.push(on_sphere(100, seeded(1))).norm(dim=1).max()) < 5e-3
 
 
-@pytest.mark.parametrize("eta", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("eta", [0.2, 0.5, 0.9, 1.3, 2.5])
 def test_a_step_shorter_than_all_rays_lowers_w1_by_its_length(eta):
-    """Exactly, for the exact potential; here the rays are between .9 and 2 long."""
+    """Exactly, for the exact potential, the rays being between .9 and 2 long; any step leaves at most the spread of the rays about it."""
 
     def shell(n: int, generator: torch.Generator) -> torch.Tensor:
         return on_sphere(n, generator) * (0.9 + 1.1 * torch.rand(n, 1, generator=generator, dtype=torch.float64))
 
     falling = descent(Ttc(pool=200, theta=1.0), shell, 5)
     falling.weights.flat[0, 0] = 1.0
-    before = falling.pools[0]
-    falling.settings = dataclasses.replace(falling.settings, theta=eta / float(before.norm(dim=1).mean()))
+    before = falling.pools[1, 0]
+    alpha = before.norm(dim=1)
+    falling.settings = dataclasses.replace(falling.settings, theta=eta / float(alpha.mean()))
     falling.move()
-    after, target = falling.pools[0], np.zeros((1, 5))
+    after, target = falling.pools[1, 0], np.zeros((1, 5))
     w1 = [float(ot.emd2([], [1.0], ot.dist(points.numpy(), target, metric="euclidean"))) for points in (before, after)]  # type: ignore[arg-type]
     assert float(falling.history[0][1]) == pytest.approx(eta, rel=1e-12)
-    assert w1[0] - w1[1] == pytest.approx(eta, rel=1e-12)
-
-
-def test_any_step_leaves_at_most_the_spread_of_the_rays_about_it():
-    posed = problem("sphere-denoising[dim=4]", dtype=torch.float64)
-    u, x = posed.truth.potential, posed.source.sample(400, seeded(0))
-    assert u is not None and posed.truth.map is not None
-    y, alpha = posed.truth.map(x), u(x)
-    for eta in (0.1, float(alpha.mean()), 1.0):
-        moved = x - eta * (x - y) / alpha[:, None]
-        w1 = float(ot.emd2([], [], ot.dist(moved.numpy(), y.numpy(), metric="euclidean")))  # type: ignore[arg-type]
-        assert w1 <= float((alpha - eta).abs().mean()) + 1e-12
+    assert w1[1] <= float((alpha - eta).abs().mean()) + 1e-12
+    if eta <= 0.9:
+        assert w1[0] - w1[1] == pytest.approx(eta, rel=1e-12)
 
 
 # --- TTC --------------------------------------------------------------------------------------------------------------------------------
@@ -249,10 +242,11 @@ def falling(text: str, task: str = "sphere-denoising[dim=3]", seed: int = 0) -> 
 @pytest.mark.parametrize("text", ["ttc[critics=3,steps=50,pool=500]", "ttc[critics=2,steps=50,moves=2,pool=500,theta=0.5]"])
 def test_the_map_is_the_composition_of_what_moved_the_pool(text):
     descends = falling(text)
-    start = descends.pools[0]
+    start = descends.pools[:, 0]
     (transport,) = descends.solve()
     assert isinstance(transport, Transport) and transport.push is not None
-    torch.testing.assert_close(transport.push(start), descends.pools[0])
+    for pool, moved in zip(start, descends.pools[:, 0], strict=True):
+        torch.testing.assert_close(transport.push(pool), moved)
     moves = [float(eta) for _, eta in descends.history]
     assert transport.info["moves"] == len(moves) == descends.settings.critics * descends.settings.moves
     assert transport.info["etas"] == " ".join(f"{eta:.4g}" for eta in moves)
@@ -284,17 +278,37 @@ def test_a_member_that_has_ended_stays_where_it_is_while_others_move_on():
         source=Measure(posed.source.shape, lambda n, generator: torch.zeros(n, 3)),
         target=Measure((3,), lambda n, generator: torch.zeros(n, 3)),
     )
-    ended, moving = solver("ttc[critics=4,steps=60]").fit_together([done, posed], [run(0), run(1)])
+    kept: list[Any] = []
+    ended, moving = solver("ttc[critics=4,steps=60]").fit_together([done, posed], [run(0, keep=kept), run(1)])
     assert ended.info["moves"] == 0 and moving.info["moves"] == 4
+    assert [step for step, _ in kept] == [60]  # where it ended
     x = torch.randn(5, 3, generator=seeded(0))
     assert torch.equal(ended.push(x), x)
 
 
 def test_steps_may_be_estimated_on_the_last_training_batches():
-    descends = falling("ttc[critics=1,steps=150,estimate=training,theta=0.5,pool=500]")
+    for critics, steps, kept in ((1, 150, 100), (2, 20, 20)):  # of the present critic alone
+        descends = falling(f"ttc[critics={critics},steps={steps},estimate=training,theta=0.5,pool=500]")
+        descends.solve()
+        assert len(descends.losses) == kept
+        assert float(descends.history[-1][1]) == pytest.approx(-0.5 * float(torch.stack(list(descends.losses)).mean()))
+
+
+def test_steps_are_estimated_on_points_that_no_critic_has_seen():
+    """In 32 dimensions a critic fits its pool of 200 points; what it then says of W1 is not so of other points."""
+    descends = falling("ttc[critics=1,steps=600,pool=200,lr=0.003]", "w1-funnels[dim=32,width=64]")
+    trained, unseen = descends.pools[:, 0].unbind()
     descends.solve()
-    assert len(descends.losses) == 100
-    assert float(descends.history[0][1]) == pytest.approx(-0.5 * float(torch.stack(list(descends.losses)).mean()))
+    u, eta = descends.history[0][0][0], float(descends.history[0][1])
+    assert float(u(trained).mean() - u(unseen).mean()) > 0.5 * abs(eta)
+    target = descends.problems[0].target.sample(4000, seeded(5))
+    assert eta == pytest.approx(float(u(unseen).mean() - u(target).mean()), abs=0.2)
+
+
+@pytest.mark.parametrize("preset", ["paper", "2021"])
+def test_presets_run(preset):
+    transport = solver(f"ttc[preset={preset},critics=2,steps=3]").fit(problem("sphere-denoising[dim=3]"), run())
+    assert transport.info["moves"] <= 2
 
 
 def test_checkpoints_are_the_maps_so_far():
@@ -313,7 +327,9 @@ def test_checkpoints_are_the_maps_so_far():
         ("wgan-gp[penalty=-1]", "penalty must not be negative, got -1"),
         ("ttc-ray[slack=1]", "slack must be between 0 and 1, got 1"),
         ("ttc-semidual[candidates=0]", "candidates must be positive, got 0"),
-        ("sort-out[group=3]", "group must be 0 or a divisor of width = 128 above 1, got 3"),
+        ("sort-out[group=1]", "group must be 0 or at least 2, got 1"),
+        ("ttc[penalty=0]", "penalty must be positive, got 0"),
+        ("ttc[width=0]", "width must be positive, got 0"),
     ],
 )
 def test_settings_that_define_nothing_are_refused(text, message):
@@ -334,10 +350,25 @@ def test_other_costs_and_images_are_refused_with_the_reason(name):
     assert solver(name).supports(flat) is None
 
 
-@pytest.mark.parametrize("name", ["ttc", "ttc-ray", "ttc-semidual"])
+def test_networks_of_the_benchmark_are_as_wide_as_it_has_them():
+    widths = {dim: solver("wgan-gp").network(dim).width for dim in (2, 64, 65, 128)}
+    assert widths == {2: 128, 64: 128, 65: 130, 128: 256}
+    assert solver("sort-out[group=4]").supports(problem("sphere-denoising[dim=65]")) == "group=4 does not divide the width of 130"
+
+
+@pytest.mark.parametrize("name", SOLVERS)
 def test_weights_that_are_not_finite_are_a_divergence(name):
     with pytest.raises(DivergedError, match="lower lr"):
         solver(f"{name}[steps=4,lr=1e38]").fit(problem("sphere-denoising[dim=3]"), run())
+
+
+@pytest.mark.parametrize("name", ["ttc[critics=2,steps=4]", "ttc-ray[steps=4]", "sn-gan[steps=4]"])
+def test_a_divergence_is_that_of_one_member(name):
+    posed = problem("sphere-denoising[dim=3]")
+    wild = dataclasses.replace(posed, source=Measure((3,), lambda n, generator: torch.full((n, 3), torch.inf)))
+    lost, fine = solver(name).fit_together([wild, posed], [run(0), run(1)])
+    assert isinstance(lost, DivergedError) and isinstance(fine, Transport) and fine.push is not None
+    assert bool(fine.push(posed.source.sample(5, seeded(0))).isfinite().all())
 
 
 # --- known answers ----------------------------------------------------------------------------------------------------------------------
@@ -355,7 +386,7 @@ def test_the_ends_of_rays_are_right_where_one_length_for_all_is_not():
     """Two atoms, from distances that differ: a step of length W1 overshoots, and a tenth of the points ends at the wrong one."""
     scalar = scores("hyperbola", "ttc[critics=12,steps=200]")
     rays = scores("hyperbola", "ttc-semidual[steps=1000]")
-    assert scalar["wrong_atom"] > 0.07 and scalar["overshoot"] > 0.1 and scalar["cost_ratio"] > 1.02
+    assert scalar["wrong_atom"] > 0.07 and scalar["overshoot"] > 0.05 and scalar["cost_ratio"] > 1.02
     assert rays["wrong_atom"] < 0.02 and rays["overshoot"] < 0.02 and rays["cost_ratio"] == pytest.approx(1, abs=0.01)
     assert rays["w1_estimate"] == pytest.approx(2.348, rel=0.02)
 
@@ -371,15 +402,18 @@ def test_too_much_slack_jumps_to_a_deeper_end_behind_the_nearer():
     posed = problem("hyperbola", dtype=torch.float64)
     u, x = posed.truth.potential, torch.tensor([[4.0, 0.0]], dtype=torch.float64)
     assert u is not None
-    lengths = [float(ray_length(u, x, x / 4, torch.tensor([9.0], dtype=torch.float64), slack)) for slack in (0.15, 0.25)]
+    lengths = [float(ray_length(u, x, x / 4, torch.tensor([9.0], dtype=torch.float64), 1 - slack)) for slack in (0.15, 0.25)]
     assert lengths == pytest.approx([3, 5], abs=1e-2)
 
 
-@pytest.mark.parametrize(("text", "least"), [("wgan-gp[steps=1500]", 0.85), ("wgan-lp[steps=1500]", 0.85), ("sort-out[steps=600]", 0.7)])
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [("wgan-gp[steps=1000]", 0.85), ("wgan-lp[steps=1000]", 0.85), ("sort-out[steps=400]", 0.7), ("sn-gan[steps=400]", 0.2)],
+)
 def test_critics_find_the_directions_of_funnels(text, least):
     found = scores("w1-funnels[dim=4]", text)
     assert found["grad_cos"] > least
-    assert found["w1_estimate"] > 0
+    assert found["w1_estimate"] > 0 and found["cost_ratio"] > 0.1
     assert "l2_uvp" not in found and "overshoot" not in found
 
 
@@ -413,5 +447,5 @@ def test_sixteen_funnels_in_eight_dimensions_by_rays():
     x = 1.5 * torch.randn(500, 8, generator=seeded(2), dtype=torch.float64)
     ends = funnels.centers[funnels.active(x)]
     v = normalize(x - ends, dim=1)
-    length = ray_length(funnels.potential, x, v, torch.full((500,), 20.0, dtype=torch.float64), 0.5, rounds=10)
+    length = ray_length(funnels.potential, x, v, torch.full((500,), 20.0, dtype=torch.float64), 0.99, rounds=12)
     torch.testing.assert_close(x - length[:, None] * v, ends, rtol=0, atol=1e-7)

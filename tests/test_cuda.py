@@ -73,6 +73,8 @@ def test_every_task_is_built_sampled_and_scored_on_the_gpu(name):
         ("mm-r[steps=100]", "gaussian"),
         ("ttc[critics=15,steps=200]", "sphere-denoising"),
         ("ttc-semidual[steps=300]", "sphere-denoising"),
+        ("ttc-ray[steps=2000]", "hyperbola"),
+        ("wgan-lp[steps=2000]", "hyperbola"),
     ],
 )
 def test_neural_maps_train_on_the_gpu(text, on):

@@ -12,21 +12,23 @@ Where mu has a density and nu lies on a submanifold of codimension two or more, 
 
     T(x) = x - alpha(x) grad u(x),    alpha(x) = sup { t >= 0 : u(x) - u(x - t grad u(x)) = t }                                   (2)
 
-sends x to the lower end of the transport ray through it. A trained u has slopes of less than one, and no ray in the strict sense: with some
-slack s, alpha(x) is the t that maximises u(x) - u(x - t v) - (1 - s) t along the line of steepest descent v. For an exact u that is (2) for
-small s; too much slack jumps from the end of one ray to that of a deeper one behind it.
+sends x to the lower end of the transport ray through it. A trained u has slopes that are not exactly one, and no ray in the strict sense:
+with some slack s, alpha(x) is the t that maximises u(x) - u(x - t v) - (1 - s) L t along the line of steepest descent v, L being the slope
+that most source points have. For an exact u that is (2) for small s; too much slack jumps from the end of one ray to that of a deeper one
+behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from otbench.errors import DivergedError
 from otbench.neural.networks import MLP, Network, Weights
 from otbench.neural.sampling import Stream
-from otbench.neural.solver import NeuralSolver
+from otbench.neural.solver import NeuralSolver, as_maps
 from otbench.neural.training import Decay, Player, train
 from otbench.problem import EUCLIDEAN, MapProblem, Problem, Run, Transport
 
@@ -40,8 +42,9 @@ Sides = Literal["one", "two"]
 
 CHUNK = 2**16  # points that are pushed at a time,
 SEARCHED = 2**11  # or as many where each is searched for the end of its ray
-BOUND_POINTS = 2**12  # of the target, whose least potential bounds the length of a ray
-RAY_POINTS, RAY_ROUNDS = 16, 4  # of the search: the length is found to (2 / 15)^3 / 15 of its bound
+BOUND_POINTS = 2**12  # of source and target: the slopes of the ones and the least potential of the others bound the length of a ray
+RAY_POINTS, RAY_ROUNDS = 17, 4  # of the search: where there is one maximum, it is found to 1 / (16 * 8^3) of the bound
+STEEP = 0.9  # quantile of the slopes at source points that counts as that of a ray
 SHORTEST = 1e-12  # norm below which a gradient has no direction
 
 
@@ -77,31 +80,31 @@ class Potential:
 
 
 def ray_length(
-    u: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, longest: Tensor, slack: float, points: int = RAY_POINTS, rounds: int = RAY_ROUNDS
+    u: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, longest: Tensor, slope: float, points: int = RAY_POINTS, rounds: int = RAY_ROUNDS
 ) -> Tensor:
-    """The alpha of (2) with slack: a grid search for the best t, refined around the best a few times, all points at once.
+    """The t that maximises u(x) - u(x - t v) - slope t: a grid search, refined around the best a few times, all points at once.
 
     Args:
         u: the potential, ``(n, d) -> (n,)``.
         x: ``(n, d)`` points.
         v: ``(n, d)`` unit vectors along which u rises.
         longest: ``(n,)`` upper bounds.
-        slack: s.
-        points: of the grid.
-        rounds: of refinement; each divides the spacing by half the number of points.
+        slope: by which u must fall at least, on average, for a longer ray to be better.
+        points: of the grid, an odd number, so that the best is in the finer grid too.
+        rounds: grids; each is ``(points - 1) / 2`` times as fine as the last.
 
     Returns:
         ``(n,)``.
     """
     import torch
 
-    grid = torch.arange(points, device=x.device, dtype=x.dtype)
-    low, spacing, best = torch.zeros_like(longest), longest / (points - 1), torch.zeros_like(longest)
+    grid = torch.linspace(-1, 1, points, device=x.device, dtype=x.dtype)
+    best, reach = longest / 2, longest / 2
     for _ in range(rounds):
-        t = torch.minimum(low[:, None] + spacing[:, None] * grid, longest[:, None])
+        t = torch.minimum((best[:, None] + reach[:, None] * grid).clamp(min=0), longest[:, None])
         values = u((x[:, None] - t[:, :, None] * v[:, None]).flatten(0, 1)).reshape(t.shape)
-        best = t.gather(1, (values + (1 - slack) * t).argmin(1, keepdim=True))[:, 0]
-        low, spacing = (best - spacing).clamp(min=0), 2 * spacing / (points - 1)
+        best = t.gather(1, (values + slope * t).argmin(1, keepdim=True))[:, 0]
+        reach = 2 * reach / (points - 1)
     return best
 
 
@@ -136,7 +139,7 @@ class PotentialSolver(NeuralSolver):
 
     def __post_init__(self) -> None:
         """Refuse settings that define no training."""
-        self.require(positive=("steps", "batch", "lr", "width", "depth"), fractions=("beta1", "beta2", "ema"))
+        self.require(positive=("steps", "batch", "lr", "depth"), not_negative=("width",), fractions=("beta1", "beta2", "ema"))
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between vectors, of the Euclidean cost."""
@@ -161,17 +164,14 @@ class Training(Generic[Settings]):
         settings: of the solver.
         network: what is trained.
         problems, runs: the stack.
-        targets: points of the target per step.
     """
 
-    def __init__(
-        self, settings: Settings, network: PotentialNetwork, problems: Sequence[MapProblem], runs: Sequence[Run], targets: int = 0
-    ) -> None:
+    def __init__(self, settings: Settings, network: PotentialNetwork, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
         self.settings, self.network, self.problems, self.runs = settings, network, problems, runs
         self.generators = [run.generator for run in runs]
         self.weights = self.averaged = Weights.draw(network, self.generators, runs[0].dtype)
         self.x = Stream([problem.source.sample for problem in problems], self.generators, settings.batch)
-        self.y = Stream([problem.target.sample for problem in problems], self.generators, targets or settings.batch)
+        self.y = Stream([problem.target.sample for problem in problems], self.generators, settings.batch)
 
     def loss(self, done: float) -> Tensor:
         """``(stack,)``: the negative of (1) on a batch, at this part of the training."""
@@ -189,15 +189,15 @@ class Training(Generic[Settings]):
         self.averaged = player.averaged
         return train([player], s.steps, offer, s.decay)
 
+    def offer(self, done: int, which: Tensor) -> None:
+        """Checkpoints of some of the members, ``(stack,)``."""
+        for member, run in enumerate(self.runs):
+            if which[member]:
+                run.checkpoint(done, self.transport(member))
+
     def solve(self) -> list[Transport | DivergedError]:
         """Train, offering checkpoints."""
-
-        def offer(done: int, finite: Tensor) -> None:
-            for member, run in enumerate(self.runs):
-                if finite[member]:
-                    run.checkpoint(done, self.transport(member))
-
-        return self.outcomes(self.train(offer))
+        return self.outcomes(self.train(self.offer))
 
     def outcomes(self, finite: Tensor) -> list[Transport | DivergedError]:
         """Of the members, by where their weights are finite."""
@@ -217,7 +217,7 @@ class CriticSolver(PotentialSolver):
     """Base of the solvers that train critics with a penalty on their slopes.
 
     Attributes:
-        penalty: lambda, its weight; 0 for networks that are 1-Lipschitz by construction.
+        penalty: lambda, its weight; 0, where ``sides`` says nothing, is for networks that are 1-Lipschitz by construction.
         sides: ``one`` penalises max(||grad u|| - 1, 0)^2, ``two`` (||grad u|| - 1)^2.
     """
 
@@ -290,21 +290,30 @@ class RayTraining(CriticTraining[RaySolver]):
 
     def __init__(self, settings: RaySolver, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
         super().__init__(settings, settings.network(problems[0].source.dim), problems, runs)
-        self.ends = [problem.target.sample(BOUND_POINTS, run.generator) for problem, run in zip(problems, runs, strict=True)]
+        self.ends = [
+            [measure.sample(BOUND_POINTS, run.generator) for measure in (problem.source, problem.target)]
+            for problem, run in zip(problems, runs, strict=True)
+        ]
 
     def transport(self, member: int) -> Transport:
         """The map of (2), with slack."""
         import torch
 
         u, slack = self.potential(member), self.settings.slack
-        with torch.no_grad():
-            lowest = u(self.ends[member]).amin()
+
+        @cache
+        def bounds() -> tuple[float, Tensor]:
+            """The slope of a ray that is long enough, and the least potential."""
+            source, target = self.ends[member]
+            steep = u.gradient(source).norm(dim=1).quantile(STEEP)
+            return (1 - slack) * max(float(steep), SHORTEST), u(target).amin()
 
         def push_chunk(x: Tensor) -> Tensor:
+            slope, lowest = bounds()
             gradient = u.gradient(x)
             v = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=SHORTEST)
-            longest = ((u(x) - lowest) / (1 - slack)).clamp(min=0)
-            return x - ray_length(u, x, v, longest, slack)[:, None] * v
+            longest = ((u(x) - lowest) / slope).clamp(min=0)
+            return x - ray_length(u, x, v, longest, slope)[:, None] * v
 
         def push(x: Tensor) -> Tensor:
             with torch.no_grad():
@@ -313,8 +322,17 @@ class RayTraining(CriticTraining[RaySolver]):
         return Transport(push, potential=u, target_potential=lambda y: -u(y))
 
 
-def as_maps(problems: Sequence[Problem]) -> list[MapProblem]:
-    """The same problems, with the type that `PotentialSolver.supports` makes sure of."""
-    maps = [problem for problem in problems if isinstance(problem, MapProblem)]
-    assert len(maps) == len(problems), "refused by supports"
-    return maps
+@dataclass(frozen=True)
+class BenchmarkCritic(RaySolver):
+    """Base of critics with the networks of the Wasserstein-1 benchmark (Korotin, Kolesov & Burnaev 2022).
+
+    Attributes:
+        width: units of a hidden layer; 0 makes it 128, or twice the dimension where that is more.
+    """
+
+    width: int = 0
+    depth: int = 2
+
+    def units(self, dim: int) -> int:
+        """Of a hidden layer, for points of this dimension."""
+        return self.width or max(128, 2 * dim)

@@ -31,7 +31,7 @@ from otbench.errors import DivergedError
 from otbench.neural.frames import Balanced, Frame, Given, moments
 from otbench.neural.networks import MLP, Activation, DenseQuadratic, Rates, Weights
 from otbench.neural.sampling import Stream
-from otbench.neural.solver import NeuralSolver
+from otbench.neural.solver import NeuralSolver, as_maps
 from otbench.neural.training import Decay, Player, train
 from otbench.problem import SQEUCLIDEAN, MapProblem, Problem, Run, Transport
 
@@ -141,9 +141,7 @@ class MaxMinSolver(NeuralSolver):
 
     def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
         """Train one for each problem, all of the same shapes, as one stack."""
-        maps = [problem for problem in problems if isinstance(problem, MapProblem)]
-        assert len(maps) == len(problems), "refused by supports"
-        return _MaxMin(self, maps, runs).train()
+        return _MaxMin(self, as_maps(problems), runs).train()
 
 
 SLOW_POTENTIAL: Mapping[str, Any] = {field.name: field.default for field in dataclasses.fields(MaxMinSolver)}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from otbench.errors import DivergedError
-from otbench.problem import Problem, Run, Solver, Transport
+from otbench.problem import MapProblem, Problem, Run, Solver, Transport
 
 
 class NeuralSolver(Solver):
@@ -50,3 +50,10 @@ class NeuralSolver(Solver):
     @abstractmethod
     def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
         """Train one for each problem, all of the same shapes, as one stack."""
+
+
+def as_maps(problems: Sequence[Problem]) -> list[MapProblem]:
+    """The same problems, with the type that ``supports`` makes sure of."""
+    maps = [problem for problem in problems if isinstance(problem, MapProblem)]
+    assert len(maps) == len(problems), "refused by supports"
+    return maps
