@@ -26,10 +26,8 @@ class SnGan(BenchmarkCritic):
     name: ClassVar[str] = "sn-gan"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         "cpu": {},
-        "paper": {"steps": 5000, "batch": 1024, "lr": 2e-4, "beta1": 0.9, "decay": "none", "ema": 0.0},
+        "paper": {**BenchmarkCritic.published, "steps": 5000},
     }
-
-    leak: ClassVar[float] = 0.0
 
     steps: int = 2000
     penalty: float = 0.0

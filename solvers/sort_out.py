@@ -34,7 +34,7 @@ class SortOut(BenchmarkCritic):
     name: ClassVar[str] = "sort-out"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         "cpu": {},
-        "paper": {"steps": 15_000, "batch": 1024, "lr": 2e-4, "beta1": 0.9, "decay": "none", "ema": 0.0, "group": 0},
+        "paper": {**BenchmarkCritic.published, "steps": 15_000, "group": 0},
     }
 
     penalty: float = 0.0

@@ -19,8 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.neural.critics import BenchmarkCritic, PotentialNetwork, Sides
-from otbench.neural.networks import MLP
+from otbench.neural.critics import BenchmarkCritic, Sides
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,12 @@ class WganGp(BenchmarkCritic):
     name: ClassVar[str] = "wgan-gp"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         "cpu": {},
-        "paper": {"steps": 40_000, "batch": 1024, "lr": 2e-4, "beta1": 0.9, "decay": "none", "ema": 0.0},
+        "paper": {**BenchmarkCritic.published, "steps": 40_000},
     }
-
-    leak: ClassVar[float] = 0.0
 
     lr: float = 1e-3
     penalty: float = 10.0
     sides: Sides = "two"
-
-    def network(self, dim: int) -> PotentialNetwork:
-        """An MLP."""
-        return MLP(dim, 1, self.units(dim), self.depth, "leaky-relu", self.leak)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,17 @@ def otbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
+@pytest.fixture
+def one_thread():
+    """Small networks do not gain from more, and timings do not depend on what else runs then."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def rows(results: Path) -> list[dict[str, Any]]:
     """Every row recorded below a results folder, in order of recording."""
     files: Sequence[Path] = sorted(results.rglob("rows.jsonl"))

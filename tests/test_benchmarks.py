@@ -29,13 +29,7 @@ from otbench.metrics import (
 from otbench.scoring import c_transform, score_plans
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So that timings do not depend on what else runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def normal(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -17,20 +17,14 @@ from torch.nn.functional import normalize
 from otbench import EUCLIDEAN, DivergedError, MapProblem, Measure, Run, Transport, Truth, metrics
 from otbench.errors import UserError
 from otbench.funnels import Funnels
-from otbench.neural.critics import CriticTraining, Potential, ray_length
+from otbench.neural.critics import Potential, ray_length
 from otbench.neural.networks import MLP, SortingNetwork, SpectralMLP, Weights
 from otbench.registry import registry
 from otbench.scoring import MapScoring
 from otbench.solvers.ttc import Descent, Ttc
-from otbench.solvers.wgan_gp import WganGp, WganLp
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -85,8 +79,7 @@ def test_gradients_of_potentials_are_those_of_autograd(network):
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
 def test_the_penalty_trains_as_by_differentiating_twice(network, sides):
     posed = problem("sphere-denoising[dim=5]", dtype=torch.float64)
-    settings = (WganGp if sides == "two" else WganLp)(penalty=7.0)
-    training = CriticTraining(settings, network, [posed], [run(dtype=torch.float64)])
+    training = Descent(Ttc(penalty=7.0, sides=sides, pool=10), network, [posed], [run(dtype=torch.float64)])
     weights = training.weights
     weights.flat.mul_(3)  # steep enough for a penalty on either side
     x, y, between = training.x.next(), training.y.next(), training.between.next()

@@ -27,12 +27,7 @@ from otbench.solvers.otp import Otp
 from otbench.verdict import Verdict, judge
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def seeded(*seeds: int) -> list[torch.Generator]:

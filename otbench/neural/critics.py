@@ -20,7 +20,8 @@ behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar
@@ -151,13 +152,17 @@ class PotentialSolver(NeuralSolver):
 
     def network(self, dim: int) -> PotentialNetwork:
         """What is trained, for points of this dimension."""
-        return MLP(dim, 1, self.width, self.depth, "leaky-relu", self.leak)
+        return MLP(dim, 1, self.units(dim), self.depth, "leaky-relu", self.leak)
+
+    def units(self, dim: int) -> int:
+        """Of a hidden layer, for points of this dimension."""
+        return self.width
 
 
 Settings = TypeVar("Settings", bound=PotentialSolver)
 
 
-class Training(Generic[Settings]):
+class Training(ABC, Generic[Settings]):
     """A stack of potentials in training.
 
     Args:
@@ -173,13 +178,13 @@ class Training(Generic[Settings]):
         self.x = Stream([problem.source.sample for problem in problems], self.generators, settings.batch)
         self.y = Stream([problem.target.sample for problem in problems], self.generators, settings.batch)
 
+    @abstractmethod
     def loss(self, done: float) -> Tensor:
         """``(stack,)``: the negative of (1) on a batch, at this part of the training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transport(self, member: int) -> Transport:
         """What one member has learned."""
-        raise NotImplementedError
 
     def train(self, offer: Callable[[int, Tensor], None]) -> Tensor:
         """Descend with a fresh optimiser; ``offer`` and what is returned are those of `otbench.neural.training.train`."""
@@ -324,11 +329,17 @@ class RayTraining(CriticTraining[RaySolver]):
 
 @dataclass(frozen=True)
 class BenchmarkCritic(RaySolver):
-    """Base of critics with the networks of the Wasserstein-1 benchmark (Korotin, Kolesov & Burnaev 2022).
+    """Base of critics with the networks of the Wasserstein-1 benchmark (Korotin, Kolesov & Burnaev 2022), of ReLUs unless overridden.
+
+    Class attributes:
+        published: the benchmark's settings of all its critics; each has its own number of steps.
 
     Attributes:
         width: units of a hidden layer; 0 makes it 128, or twice the dimension where that is more.
     """
+
+    leak: ClassVar[float] = 0.0
+    published: ClassVar[Mapping[str, float | str]] = {"batch": 1024, "lr": 2e-4, "beta1": 0.9, "decay": "none", "ema": 0.0}
 
     width: int = 0
     depth: int = 2
