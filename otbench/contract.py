@@ -25,6 +25,7 @@ PROBLEMS = (
     "sphere-denoising[dim=3]",
     "point-clouds[n=40,m=50]",
     "weight-pairs[side=5,train=4,test=2]",
+    "weight-pairs[side=5,train=4,test=2,eps=0.05]",
 )
 POINTS = 64
 TOLERANCE = 1e-3  # of the output's spread: what a change of batch size may do to float32 sums

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from otbench.entropic import entropic_truth
 from otbench.metrics import marginal, marginal_l1
 from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Solver, Transport, Truth
 
@@ -97,7 +98,7 @@ class SinkhornSolver(DiscreteSolver):
     """Base of the adapters of Sinkhorn's algorithm: ``min <C, P> + eps KL(P | a b^T)`` over the plans with marginals a and b (Cuturi 2013).
 
     Attributes:
-        eps: strength of the regularisation, see ``eps_rule``.
+        eps: strength of the regularisation, see ``eps_rule``; where the problem has an eps, that is taken.
         eps_rule: ``relative``: eps is a multiple of the mean cost ``a^T C b``; ``absolute``: eps is in cost units.
         max_iters: most iterations; one updates both potentials.
         tolerance: stop where the marginals are met to this, in the l1 norm.
@@ -117,8 +118,10 @@ class SinkhornSolver(DiscreteSolver):
         if self.eps_rule not in ("relative", "absolute"):
             raise ValueError(f"eps_rule must be relative or absolute, got {self.eps_rule!r}")
 
-    def in_cost_units(self, mean_cost: float) -> float:
+    def in_cost_units(self, pair: DiscreteProblem, mean_cost: float) -> float:
         """Eps in cost units, where the mean cost is ``mean_cost``."""
+        if pair.eps > 0:
+            return pair.eps
         return self.eps * mean_cost if self.eps_rule == "relative" else self.eps
 
     def report(self, pair: DiscreteProblem, plan: Tensor, eps: float, mean_cost: float, iterations: int) -> Info:
@@ -149,6 +152,15 @@ def exact_truth(pair: DiscreteProblem) -> Truth:
     matrix = pair.cost.matrix(exact.x, exact.y)
     plan = ot.emd(exact.a, exact.b, matrix, numItermax=10**8)
     return Truth("lp", float((plan * matrix).sum()), plan=plan.to(pair.x.dtype))
+
+
+def solved(pair: DiscreteProblem) -> DiscreteProblem:
+    """The pair with its truth: of the linear program, or where it has an eps of the entropic problem.
+
+    Raises:
+        ValueError: the eps is too small for Sinkhorn's algorithm to converge.
+    """
+    return replace(pair, truth=entropic_truth(pair) if pair.eps > 0 else exact_truth(pair))
 
 
 def in_float64(pair: DiscreteProblem) -> DiscreteProblem:

@@ -159,8 +159,8 @@ class Truth:
 
     Attributes:
         certificate: ``closed_form`` (a formula), ``brenier`` (the gradient of an explicit convex potential), ``dual_certificate``
-            (plan cost = dual cost), ``lp`` (exact on the given points) or ``entropic``.
-        cost: optimal transport cost in cost units; with ``eps``, that of the entropic plan.
+            (plan cost = dual cost), ``lp`` (exact on the given points) or ``entropic`` (the problem has an eps, and is solved to 1e-9).
+        cost: optimal transport cost in cost units; of an entropic problem <C, P> of its plan.
         cost_error: standard error of ``cost``, where it is an estimate.
         map: the optimal map, ``(n, *source shape) -> (n, *target shape)``; absent where there is none or it is not unique.
         no_map: why there is no ``map`` to score against: no optimal map exists, or it is not unique.
@@ -174,7 +174,6 @@ class Truth:
         branches: ``branches(x)`` is ``(2, n, *target shape)``, where the optimal plan sends x to either image with probability one half.
         spurious: a map that is optimal against the true ``target_potential`` and yet does not push the source to the target.
         plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse COO where a dense one would be too large.
-        eps: strength of the entropic regularisation in cost units, for the certificate ``entropic``.
     """
 
     certificate: str
@@ -190,7 +189,6 @@ class Truth:
     branches: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     spurious: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     plan: Tensor | None = field(default=None, repr=False)
-    eps: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a map that is declared absent: no solver is scored against one optimum among many."""
@@ -225,6 +223,7 @@ class DiscreteProblem:
     Attributes:
         x, y: points, ``(n, *shape)`` and ``(m, *shape)``.
         a, b: weights, ``(n,)`` and ``(m,)``, non-negative, each summing to one.
+        eps: what is asked for is the plan of least <C, P> + eps KL(P | a b'), in cost units; with 0, the cheapest.
     """
 
     setting: ClassVar[str] = "discrete"
@@ -234,6 +233,7 @@ class DiscreteProblem:
     b: Tensor
     cost: Cost
     truth: Truth
+    eps: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,11 @@ class Transport:
         target_potential: potential g on the target side likewise, f(x) + g(y) <= c(x, y) for all y, on the target or off it; makes the
             saddle residuals measurable.
         sigma: the saddle (``push``, ``target_potential``) is of the source convolved with N(0, sigma^2 I).
+        path: the way of the points, ``(n, *source shape) -> (steps + 1, n, *target shape)`` at equal times from 0 to 1, x first and T(x)
+            last, for solvers that integrate a velocity.
         plan: the coupling of a discrete problem, ``(n, m)``, dense or sparse COO; required in the discrete and amortized settings.
+        pair_potential: for entropic pairs the potential f on the source points that the plan is made from, ``(n,)`` in cost units and of no
+            consequence where there is no mass; Sinkhorn's algorithm is started from it to count what it saves.
         info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the names.
     """
 
@@ -271,7 +275,9 @@ class Transport:
     potential: Callable[[Tensor], Tensor] | None = None
     target_potential: Callable[[Tensor], Tensor] | None = None
     sigma: float = 0.0
+    path: Callable[[Tensor], Tensor] | None = None
     plan: Callable[[DiscreteProblem], Tensor] | None = None
+    pair_potential: Callable[[DiscreteProblem], Tensor] | None = None
     info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
 

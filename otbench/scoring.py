@@ -15,7 +15,9 @@ Arrays of a map run, where they are known:
   found, where the cost is ||x - y||: a potential f alone makes the pair of f and g = -f then;
 * ``inner_values`` c(x, T(x)) - g(T(x)), ``target_values`` g(y), ``c_transform`` g^c(x), ``saddle_cost``, ``earlier_saddle_value``.
 
-Arrays of one discrete pair: ``plan``, ``optimal_plan``, ``a``, ``b``, ``rounded_cost``, ``ot_cost``.
+Arrays of one discrete pair: ``plan``, ``optimal_plan``, ``a``, ``b``; ``rounded_cost`` and ``rounded_images`` of the plan rounded to its
+marginals, with ``ot_cost``, ``optimal_images``, ``target_variance``; of an entropic one ``rounded_objective``, ``optimal_objective``, and
+``warm_iterations`` and ``cold_iterations`` of Sinkhorn's algorithm.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otbench import metrics
+from otbench.entropic import Entropic
 from otbench.errors import DivergedError, InvalidOutputError
 from otbench.problem import EUCLIDEAN, DiscreteProblem, MapProblem, Transport
 
@@ -51,6 +54,8 @@ DRAWS = 64  # images of one x of a stochastic plan
 DRAWN_POINTS = 256
 COORDINATES = 2**27  # most coordinates of one sample: where a point is an image, fewer of them are drawn
 UNBOUNDED = -1e30  # of a c-transform that has no minimum: a number, so that the gaps are numbers
+WARM_TOLERANCE = 1e-6  # marginal error, in the l1 norm, to which iterations after a warm start are counted
+WARM_ITERATIONS = 500  # most of them
 OFF_SPACE = 1e-3  # how far from the space of the cost an image may lie
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
 
@@ -334,11 +339,14 @@ def c_transform(cost: Any, g: Callable[[Tensor], Tensor], x: Tensor, start: Tens
     return least.clamp(min=UNBOUNDED)
 
 
-def score_plans(pairs: Sequence[DiscreteProblem], plans: Sequence[Tensor]) -> dict[str, float]:
-    """Metrics of the plans of discrete pairs, averaged over the pairs (those where it is defined)."""
+def score_plans(pairs: Sequence[DiscreteProblem], plans: Sequence[Tensor], transport: Transport | None = None) -> dict[str, float]:
+    """Metrics of the plans of discrete pairs, averaged over the pairs (those where it is defined).
+
+    ``transport`` is asked for the potentials that Sinkhorn's algorithm is started from, where it has them.
+    """
     values: dict[str, list[float]] = {}
     for pair, plan in zip(pairs, plans, strict=True):
-        for name, value in metrics.score(_plan_arrays(pair, plan)).items():
+        for name, value in metrics.score({**_plan_arrays(pair, plan), **_warm_start(pair, transport)}).items():
             values.setdefault(name, []).append(value)
     return {name: sum(of_pairs) / len(of_pairs) for name, of_pairs in values.items()}
 
@@ -350,14 +358,44 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     if held.numel() and held.min() < -NEGATIVE * held.max():
         raise InvalidOutputError(f"plan has negative entries, down to {float(held.min()):.3g}: a coupling has none")
     arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
-    if pair.truth.plan is not None:
-        arrays["optimal_plan"] = pair.truth.plan.double()
-    if pair.truth.cost is not None and pair.truth.eps is None:  # an entropic plan is not the cheapest
-        arrays["ot_cost"] = pair.truth.cost
-        arrays["rounded_cost"] = metrics.rounded_cost(
-            plan, a, b, lambda i, j: pair.cost.pairwise(x[i], y[j]), lambda rows: pair.cost.matrix(x[rows], y)
-        )
+    if pair.truth.plan is None or pair.truth.cost is None:
+        return arrays
+
+    def costs(i: Tensor, j: Tensor) -> Tensor:
+        return pair.cost.pairwise(x[i], y[j])
+
+    def blocks(rows: slice) -> Tensor:
+        return pair.cost.matrix(x[rows], y)
+
+    optimal = pair.truth.plan.double()
+    points = y.flatten(1)
+    arrays |= {
+        "optimal_plan": optimal,
+        "ot_cost": pair.truth.cost,
+        "rounded_cost": metrics.rounded_cost(plan, a, b, costs, blocks),
+        "rounded_images": metrics.rounded_images(plan, a, b, points),
+        "optimal_images": metrics.rounded_images(optimal, a, b, points),
+        "target_variance": float(b @ (points - b @ points).square().sum(1)),
+    }
+    if pair.eps > 0:
+        of_plan, best = (metrics.rounded_entropy(coupling, a, b) for coupling in (plan, optimal))
+        arrays["rounded_objective"] = arrays["rounded_cost"] + pair.eps * of_plan
+        arrays["optimal_objective"] = pair.truth.cost + pair.eps * best
     return arrays
+
+
+def _warm_start(pair: DiscreteProblem, transport: Transport | None) -> dict[str, Any]:
+    """Iterations of Sinkhorn's algorithm from a predicted potential, and from zero."""
+    if transport is None or transport.pair_potential is None or not pair.eps > 0:
+        return {}
+    predicted = transport.pair_potential(pair)
+    check_output("pair_potential", predicted, (len(pair.x),), like=pair.x)
+    problem = Entropic(pair)
+    stop = {"tolerance": WARM_TOLERANCE, "max_iters": WARM_ITERATIONS}
+    return {
+        "warm_iterations": problem.solve(predicted.double()[problem.rows], **stop).iterations,
+        "cold_iterations": problem.solve(**stop).iterations,
+    }
 
 
 def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor) -> None:

@@ -236,7 +236,7 @@ class _Bench:
             self.fields |= {"infer_cold_ms": 1e3 * first, "infer_ms_per_pair": 1e3 * statistics.median(seconds)}
         self._note_memory(memory)
         with self._booked("score_s"):
-            metrics = score_plans(as_given, plans)
+            metrics = score_plans(as_given, plans, transport)
         return transport.info, metrics
 
     def _solve(self, problem: Problem, run: Run) -> tuple[Transport, Any]:

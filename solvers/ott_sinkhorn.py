@@ -45,7 +45,7 @@ class OttSinkhorn(SinkhornSolver):
 
         solve, transport = _compiled(pair.cost, self.max_iters, self.tolerance)
         mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b)
-        eps = self.in_cost_units(mean_cost)
+        eps = self.in_cost_units(pair, mean_cost)
         output, matrix = solve(*(_to_jax(tensor.flatten(1)) for tensor in (pair.x, pair.y)), _to_jax(pair.a), _to_jax(pair.b), eps)
         plan = torch.from_dlpack(matrix).to(pair.x.dtype)
         info = self.report(pair, plan, eps, mean_cost, int(output.n_iters))

@@ -31,7 +31,7 @@ class PotSinkhorn(SinkhornSolver):
 
         cost = pair.cost.matrix(pair.x, pair.y)
         mean_cost = float(pair.a @ cost @ pair.b)
-        eps = self.in_cost_units(mean_cost)
+        eps = self.in_cost_units(pair, mean_cost)
         stop = {"numItermax": self.max_iters, "stopThr": self.tolerance / len(pair.b) ** 0.5, "warn": False}
         result = ot.sinkhorn(pair.a, pair.b, cost, eps, method="sinkhorn_log", log=True, **stop)
         plan, log = cast("tuple[torch.Tensor, dict[str, Any]]", result)

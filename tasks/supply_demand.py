@@ -5,93 +5,47 @@ Few suppliers x_i with stocks a_i serve many consumers y_j with needs b_j; the c
     min <C, P>    over P >= 0 with P 1 = a and P' 1 = b,    C_ij = arccos <x_i, y_j>.
 
 The weights are a_i ~ Bernoulli(1/2) U(0, 1) and b_j ~ U(0, 1), normalised: about half of the suppliers have nothing. The consumers are
-independent draws from a population:
-
-* ``synthetic``: the mixture of von Mises-Fisher distributions `REGIONS`, suppliers uniform on the sphere. No data needed.
-* ``raster``: Gridded Population of the World 4.11 of 2020 on cells of 1/4 degree, suppliers uniform over its land. A cell is drawn with the
-  probability density x area (area ~ cos latitude; coastal cells count as land wholly), a point uniformly within it.
+independent draws from a population, synthetic or of the world in 2020 (see `otbench.globe`).
 
 The truth is the exact linear program (network simplex, POT's ``ot.emd``) or, for ``eps`` > 0, the plan of least <C, P> + eps KL(P | a b')
-by Sinkhorn's algorithm in the log domain, to a marginal error of 1e-9; both in float64, on values as rounded to the dtype asked for.
+by Sinkhorn's algorithm, to a marginal error of 1e-9; both in float64, on values as rounded to the dtype asked for.
 
 Hard for its shape, above all for regularised solvers: the clouds are of very different sizes, some weights are zero, and the optimal plan
 cuts crowded regions finely.
-
-The raster is found by `otbench.data` as ``world_population/gpw_v4_population_density_rev11_2020_15_min.tif`` (CIESIN, CC BY 4.0). The
-papers draw pixels of the rectangular map by density alone, which favours high latitudes, and take their centres.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from otbench import GEODESIC, DiscreteProblem, Task, Truth, data
-from otbench.discrete import exact_truth, in_float64
+from otbench import GEODESIC, DiscreteProblem, Truth
+from otbench.discrete import solved
+from otbench.globe import GlobeTask, Population
 
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-RASTER = "world_population/gpw_v4_population_density_rev11_2020_15_min.tif"
-RASTER_SHA256 = "6be604e349c381b4a2b7c55b29b71e70d3dcea2bffdbb426c9e9428010c40911"
-
-# Longitude and latitude in degrees, concentration, share: a caricature of where people live.
-REGIONS = (
-    (80.0, 23.0, 40.0, 0.25),  # South Asia
-    (113.0, 32.0, 40.0, 0.20),  # East Asia
-    (112.0, 5.0, 30.0, 0.10),  # South-East Asia
-    (15.0, 48.0, 25.0, 0.10),  # Europe
-    (40.0, 34.0, 40.0, 0.08),  # Middle East
-    (5.0, 9.0, 60.0, 0.07),  # West Africa
-    (34.0, -5.0, 20.0, 0.08),  # East and Southern Africa
-    (-90.0, 35.0, 20.0, 0.06),  # North America
-    (-60.0, -12.0, 15.0, 0.06),  # South America
-)
-
-LARGEST_LP = 4_000_000  # entries of the cost matrix, a second for the simplex
-TOLERANCE = 1e-9  # marginal error in the l1 norm
-MAX_ITERATIONS = 100_000  # of Sinkhorn's algorithm; it takes about 25 / eps
-
 
 @dataclass(frozen=True)
-class SupplyDemand(Task):
+class SupplyDemand(GlobeTask):
     """Random suppliers, consumers and weights.
 
     Attributes:
         supply: number of suppliers.
         demand: number of consumers.
-        eps: entropic regularisation of the truth in radians; 0 asks for the exact linear program.
+        eps: entropic regularisation in radians; 0 asks for the exact linear program.
         population: ``synthetic``, or ``raster``, which needs its file.
     """
 
     name: ClassVar[str] = "supply-demand"
     setting: ClassVar[str] = "discrete"
-    needs: ClassVar[tuple[str, ...]] = ("ot",)
     supply: int = 100
     demand: int = 1000
     eps: float = 0.0
-    population: Literal["synthetic", "raster"] = "synthetic"
-
-    def __post_init__(self) -> None:
-        """Refuse empty clouds, unknown populations, and a linear program that is too large."""
-        for field in ("supply", "demand"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.eps >= 0:
-            raise ValueError(f"eps must not be negative, got {self.eps}")
-        if self.eps == 0 and self.supply * self.demand > LARGEST_LP:
-            raise ValueError(
-                f"supply * demand must be at most {LARGEST_LP} for the linear program, got {self.supply * self.demand}: give an eps above 0"
-            )
-        if self.population not in ("synthetic", "raster"):
-            raise ValueError(f"population must be synthetic or raster, got {self.population!r}")
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The raster, where it is asked for."""
-        return (RASTER,) if self.population == "raster" else ()
+    population: Population = "synthetic"
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> DiscreteProblem:
         """Draw points and weights from ``rng``, and solve.
@@ -100,100 +54,7 @@ class SupplyDemand(Task):
             MissingError: the raster is absent, or is another.
             ValueError: the eps is too small for Sinkhorn's algorithm to converge.
         """
-        import numpy as np
         import torch
 
-        if self.population == "raster":
-            density = _density()
-            x, y = (_draw_from_cells(rng, n, mass) for n, mass in ((self.supply, density >= 0), (self.demand, density.clip(0))))
-        else:
-            x, y = _draw_uniform(rng, self.supply), _draw_regions(rng, self.demand)
-        a = np.zeros(self.supply)
-        while not a.any():
-            a = rng.integers(0, 2, self.supply) * rng.random(self.supply)
-        b = rng.random(self.demand)
-        arrays = (x, a / a.sum(), y, b / b.sum())
-        x, a, y, b = (torch.as_tensor(array, device=device, dtype=dtype) for array in arrays)
-        pair = DiscreteProblem(x, a, y, b, GEODESIC, Truth("none"))
-        return replace(pair, truth=exact_truth(pair) if self.eps == 0 else _entropic_truth(pair, self.eps))
-
-
-def _entropic_truth(pair: DiscreteProblem, eps: float) -> Truth:
-    """Optimal entropic plan by Sinkhorn's algorithm on potentials f, g relative to the weights: P = a b' exp((f + g - C) / eps)."""
-    exact = in_float64(pair)
-    matrix = pair.cost.matrix(exact.x, exact.y)
-    log_a, log_b = (exact.a / exact.a.sum()).log(), (exact.b / exact.b.sum()).log()
-    g = matrix.new_zeros(len(log_b))
-    for _ in range(MAX_ITERATIONS):
-        f = -eps * ((g - matrix) / eps + log_b).logsumexp(1)
-        log_plan = (f[:, None] + g - matrix) / eps + log_a[:, None] + log_b
-        excess = log_plan.logsumexp(0) - log_b
-        if float((log_b.exp() * excess.expm1()).abs().sum()) <= TOLERANCE:
-            plan = log_plan.exp()
-            return Truth("entropic", float((plan * matrix).sum()), plan=plan.to(pair.x.dtype), eps=eps)
-        g = g - eps * excess
-    raise ValueError(f"Sinkhorn's algorithm does not converge in {MAX_ITERATIONS} iterations at eps {eps}: take a larger eps, or 0")
-
-
-def _draw_uniform(rng: np.random.Generator, n: int) -> np.ndarray:
-    """``(n, 3)`` points, uniform on the unit sphere."""
-    import numpy as np
-
-    return _on_sphere(rng.uniform(-np.pi, np.pi, n), rng.uniform(-1, 1, n))
-
-
-def _draw_regions(rng: np.random.Generator, n: int) -> np.ndarray:
-    """``(n, 3)`` points of the synthetic population."""
-    import numpy as np
-
-    *columns, shares = np.array(REGIONS).T
-    longitude, latitude, kappa = np.array(columns)[:, rng.choice(len(shares), n, p=shares)]
-    return _draw_von_mises_fisher(rng, _on_sphere(np.deg2rad(longitude), np.sin(np.deg2rad(latitude))), kappa)
-
-
-def _draw_von_mises_fisher(rng: np.random.Generator, mean: np.ndarray, kappa: np.ndarray) -> np.ndarray:
-    """``(n, 3)`` points of density ~ exp(kappa <mean, x>): the cosine w = <mean, x> by inversion, the rest uniform about the mean.
-
-    w has the density ~ exp(kappa w) on [-1, 1] (Ulrich 1984). Takes unit vectors ``(n, 3)`` and concentrations ``(n,)``.
-    """
-    import numpy as np
-
-    u = rng.random(len(mean))
-    w = (1 + np.log(u + (1 - u) * np.exp(-2 * kappa)) / kappa)[:, None]
-    tangent = _draw_uniform(rng, len(mean))
-    tangent -= (tangent * mean).sum(1, keepdims=True) * mean
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    return w * mean + np.sqrt(1 - w**2) * tangent
-
-
-def _draw_from_cells(rng: np.random.Generator, n: int, density: np.ndarray) -> np.ndarray:
-    """``(n, 3)`` points of a density per area on ``(rows, columns)`` cells equal in degrees, from the north pole and longitude -180."""
-    import numpy as np
-
-    rows, columns = density.shape
-    edges = np.cos(np.linspace(0, np.pi, rows + 1))  # sines of the latitudes; their steps are areas
-    mass = (density * -np.diff(edges)[:, None]).ravel()
-    row, column = np.divmod(rng.choice(mass.size, n, p=mass / mass.sum()), columns)
-    sine = edges[row] + (edges[row + 1] - edges[row]) * rng.random(n)
-    return _on_sphere(2 * np.pi * (column + rng.random(n)) / columns - np.pi, sine)
-
-
-def _on_sphere(longitude: np.ndarray, sine: np.ndarray) -> np.ndarray:
-    """``(n, 3)`` unit vectors of longitudes in radians and sines of latitudes."""
-    import numpy as np
-
-    cosine = np.sqrt(1 - sine**2)
-    return np.stack([cosine * np.cos(longitude), cosine * np.sin(longitude), sine], 1)
-
-
-def _density() -> np.ndarray:
-    """``(720, 1440)`` people per square kilometre of land; negative where there is no land.
-
-    Raises:
-        MissingError: the file is absent, or is another.
-    """
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(data.find(RASTER, RASTER_SHA256)) as image:
-        return np.asarray(image, dtype=np.float64)
+        x, y, a, b = (torch.as_tensor(array, device=device, dtype=dtype) for array in (*self.draw_points(rng), *self.draw_weights(rng)))
+        return solved(DiscreteProblem(x, a, y, b, GEODESIC, Truth("none"), self.eps))

@@ -267,8 +267,8 @@ class NoSinkhorn(SinkhornSolver):
 
 
 def test_sinkhorn_solvers_report_eps_both_ways_and_the_marginal_error():
-    assert NoSinkhorn(eps=0.25).in_cost_units(8.0) == 2.0
-    assert NoSinkhorn(eps=0.25, eps_rule="absolute").in_cost_units(8.0) == 0.25
+    assert NoSinkhorn(eps=0.25).in_cost_units(make_pair(), 8.0) == 2.0
+    assert NoSinkhorn(eps=0.25, eps_rule="absolute").in_cost_units(make_pair(), 8.0) == 0.25
     info = dict(NoSinkhorn().couple(make_pair(), make_run()).info)
     assert info.pop("marginal_error") == pytest.approx(0, abs=1e-14)
     assert info == {"eps": 2.0, "eps_over_mean_cost": 0.25, "iterations": 3, "converged": True}

@@ -244,7 +244,7 @@ def test_a_sparse_plan_scores_as_the_dense_one(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(metrics, "BLOCK", 5)
     for plan in (other, truth.plan):
         dense = score_plans([solved], [plan])
-        assert dense.keys() == {"cost_gap", "marginal_l1", "plan_rmse", "plan_tv"}
+        assert dense.keys() == {"cost_gap", "marginal_l1", "plan_rmse", "plan_tv", "barycentric_uvp"}
         assert score_plans([sparse_truth], [plan.to_sparse_coo()]) == pytest.approx(dense, abs=1e-12)
     assert score_plans([solved], [truth.plan])["plan_tv"] == pytest.approx(0, abs=1e-12)
     assert score_plans([solved], [other])["plan_tv"] > 0.3

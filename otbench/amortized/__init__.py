@@ -1,0 +1,1 @@
+"""What several amortized solvers share: potentials along lines, and plans out of predicted potentials."""

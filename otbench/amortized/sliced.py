@@ -1,0 +1,64 @@
+"""The model of sliced potentials: one weight for each line, the same for all pairs (Truong & Nguyen 2026).
+
+    f(x_i) = sum_l omega_l f_l(x_i)
+
+where f_l is the optimal potential between the measures projected on the line l. How omega is found is what the solvers differ in.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from otbench.amortized.slices import Slices
+from otbench.amortized.solver import AmortizedSolver, Info, Predictor
+from otbench.entropic import Entropic
+from otbench.problem import Run
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class SlicedSolver(AmortizedSolver):
+    """Base of the solvers that weigh potentials along lines.
+
+    Attributes:
+        slices: number of lines L, in directions uniform on the sphere.
+        potentials: ``valid``, or ``autograd``: POT's derivative of the one-dimensional cost, no potential at ties and off the mass.
+        side: whose potential is predicted. Of the ``target``'s the source's is the soft c-transform: half an iteration more than with
+            ``source``, as the authors have it.
+    """
+
+    slices: int = 100
+    potentials: Literal["valid", "autograd"] = "valid"
+    side: Literal["source", "target"] = "target"
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that define no model."""
+        if self.slices < 1:
+            raise ValueError(f"slices must be at least 1, got {self.slices}")
+
+    @abstractmethod
+    def weigh(self, slices: Slices, problems: Sequence[Entropic], run: Run) -> tuple[Tensor, Info]:
+        """The weights ``(L,)`` of the lines, for the potentials of the sources of ``problems``."""
+
+    def learn(self, problems: Sequence[Entropic], run: Run) -> tuple[Predictor, Info]:
+        """Draw the lines and weigh them."""
+        slices = Slices.draw(self.slices, problems[0].pair, run.generator, self.potentials == "autograd")
+        omega, info = self.weigh(slices, [self.own(problem) for problem in problems], run)
+
+        def predict(problem: Entropic) -> Tensor:
+            predicted = slices.potential(self.own(problem), omega)
+            return predicted if self.side == "source" else problem.source_potential(predicted)
+
+        return predict, {**info, "omega_norm": float(omega.norm()), "omega_sum": float(omega.sum())}
+
+    def own(self, problem: Entropic) -> Entropic:
+        """The problem from the side whose potential is predicted."""
+        return problem if self.side == "source" else problem.transposed()

@@ -1,0 +1,36 @@
+"""Mean slice: the potential of sliced transport, without training; what `ra-ot` and `oa-ot` must beat.
+
+    f(x_i) = d / L  sum_l f_l(x_i)
+
+The mean of <theta, x - y>^2 over directions theta is ||x - y||^2 / d, hence the factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from otbench import Run
+from otbench.amortized.sliced import SlicedSolver
+from otbench.amortized.slices import Slices
+from otbench.amortized.solver import Info
+from otbench.entropic import Entropic
+
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class MeanSlice(SlicedSolver):
+    """Equal weights for all lines."""
+
+    name: ClassVar[str] = "mean-slice"
+    trivial: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
+
+    def weigh(self, slices: Slices, problems: Sequence[Entropic], run: Run) -> tuple[torch.Tensor, Info]:
+        """The dimension over the number of lines."""
+        lines, dim = slices.directions.shape
+        return slices.directions.new_full((lines,), dim / lines), {}

@@ -1,0 +1,198 @@
+"""Palette pairs: learn from transport between the colours of pictures to recolour new pictures at once.
+
+A picture is a measure on the cube [0, 1]^3 of red, green and blue: the centres of clusters of its pixels, weighted by their shares. Asked
+for is the entropic plan between the palettes of two pictures, for the cost ||x - y||^2 (Truong & Nguyen 2026):
+
+    min <C, P> + eps KL(P | a b')    over P >= 0 with P 1 = a and P' 1 = b.
+
+Pairs are random ordered pairs of two different pictures. The held-out ones are of pictures that no training pair shows: of three of the ten
+that come with scikit-image and scikit-learn, trained on the other seven, or of five photographs of POT's documentation, trained on all ten.
+So few pictures make few pairs, most of which are seen again with every seed.
+
+The truth of the held-out pairs is Sinkhorn's algorithm in float64, to a marginal error of 1e-9, or with eps = 0 the exact linear program
+(network simplex, POT's ``ot.emd``), on values as rounded to the dtype asked for. Training pairs are not solved.
+
+Hard for predictors: points and weights both change from pair to pair, point i of one palette has nothing to do with point i of another, and
+at so small an eps Sinkhorn's algorithm takes many hundred iterations from zero.
+
+Palettes are found by mini-batch k-means (Sculley 2010) of the pictures at a longest side of 256 pixels, the same for all pairs and seeds.
+The photographs are found by `otbench.data` as ``color_transfer/pot_*.jpg`` (MIT licence, as POT).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MissingError, Task, Truth
+from otbench.data import find
+from otbench.discrete import exact_truth
+from otbench.entropic import entropic_truth
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Tensor = torch.Tensor
+
+# Where the packages keep them.
+BUILT_IN = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "chelsea": ("skimage", "data/chelsea.png"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "hubble": ("skimage", "data/hubble_deep_field.jpg"),
+    "immunohistochemistry": ("skimage", "data/ihc.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "retina": ("skimage", "data/retina.jpg"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+}
+# File and checksum.
+PHOTOGRAPHS = {
+    "autumn": ("color_transfer/pot_autumn.jpg", "b5deb993080efd59746555d37ac51b10182aaca49b9ec93f8acf00f41d1bc0ca"),
+    "fallingwater": ("color_transfer/pot_fallingwater.jpg", "279f4ec8408abe8c165cbc3db3ed4512c8eb271795443d01c0df1ce2804b9d08"),
+    "ocean-day": ("color_transfer/pot_ocean_day.jpg", "084ae49297ef39834e9ccfbfd8b138aa28db0ad8dc8dd05c1b304598edb1c506"),
+    "ocean-sunset": ("color_transfer/pot_ocean_sunset.jpg", "616462bfa6f82c1eba1f3395a95aedc4ff57916ea6e9bcc871fe3747f2894dd1"),
+    "woods": ("color_transfer/pot_woods.jpg", "ed1d58603b5262218bf4eb71c3f2f53844374cbc94c46a67a6ac05730866fb73"),
+}
+HELD_OUT = ("china", "coffee", "rocket")  # of the built-in ones
+
+COLOURS = 500
+SIDE = 256  # longest side of a picture in pixels
+MOST_COLOURS = 4096  # of a palette
+
+Names = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class PalettePairs(Task):
+    """Pairs of palettes of pictures.
+
+    Attributes:
+        colours: points of a palette.
+        eps: entropic regularisation in cost units; 0 asks for the linear program.
+        train: training pairs.
+        test: held-out pairs, the same for every ``train``.
+        held_out: pictures of the held-out pairs: three ``built-in`` ones, or five ``photographs``, which need their files.
+    """
+
+    name: ClassVar[str] = "palette-pairs"
+    setting: ClassVar[str] = "amortized"
+    needs: ClassVar[tuple[str, ...]] = ("ot", "skimage", "sklearn", "PIL")
+    colours: int = COLOURS
+    eps: float = 0.005
+    train: int = 40
+    test: int = 6
+    held_out: Literal["built-in", "photographs"] = "built-in"
+
+    def __post_init__(self) -> None:
+        """Refuse palettes of one colour, unknown pictures, and more pairs than there are."""
+        if not 2 <= self.colours <= MOST_COLOURS:
+            raise ValueError(f"colours must be from 2 to {MOST_COLOURS}, got {self.colours}")
+        if not self.eps >= 0:
+            raise ValueError(f"eps must not be negative, got {self.eps}")
+        if self.held_out not in ("built-in", "photographs"):
+            raise ValueError(f"held_out must be built-in or photographs, got {self.held_out!r}")
+        for field, least, names in (("train", 0, self.pictures[0]), ("test", 1, self.pictures[1])):
+            number, most = getattr(self, field), len(names) * (len(names) - 1)
+            if number < least:
+                raise ValueError(f"{field} must be at least {least}, got {number}")
+            if number > most:
+                raise ValueError(f"{field} must be at most {most}, the number of ordered pairs of {len(names)} pictures, got {number}")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The photographs, where they are asked for."""
+        return tuple(file for file, _ in PHOTOGRAPHS.values()) if self.held_out == "photographs" else ()
+
+    @property
+    def pictures(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the pictures of the training pairs and of the held-out ones."""
+        held_out = HELD_OUT if self.held_out == "built-in" else tuple(PHOTOGRAPHS)
+        return tuple(name for name in BUILT_IN if name not in held_out), held_out
+
+    def draw_names(self, rng: np.random.Generator) -> tuple[list[Names], list[Names]]:
+        """Pictures of the training pairs and of the held-out ones, in order, without repetition."""
+
+        def draw(stream: np.random.Generator, names: tuple[str, ...], number: int) -> list[Names]:
+            pairs = list(itertools.permutations(names, 2))
+            return [pairs[i] for i in stream.permutation(len(pairs))[:number]]
+
+        train, test = rng.spawn(2)  # so that held-out pairs do not depend on the number of training pairs
+        return draw(train, self.pictures[0], self.train), draw(test, self.pictures[1], self.test)
+
+    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> AmortizedProblem:
+        """Draw the pairs from ``rng``, find the palettes, and solve the held-out pairs.
+
+        Raises:
+            MissingError: a picture is absent, or is another.
+            ValueError: the eps is too small for Sinkhorn's algorithm to converge.
+        """
+        import numpy as np
+        import torch
+
+        @functools.cache
+        def cloud(name: str) -> tuple[Tensor, Tensor]:
+            _, labels, centres = _clustered(_path(name), self.colours)
+            shares = np.bincount(labels.ravel(), minlength=self.colours) / labels.size
+            return torch.tensor(centres, device=device, dtype=dtype), torch.tensor(shares, device=device, dtype=dtype)
+
+        def pair(names: Names) -> DiscreteProblem:
+            (x, a), (y, b) = map(cloud, names)
+            return DiscreteProblem(x, a, y, b, SQEUCLIDEAN, Truth("none"), self.eps)
+
+        solve = entropic_truth if self.eps > 0 else exact_truth
+        train, test = ([pair(names) for names in drawn] for drawn in self.draw_names(rng))
+        solved = [replace(held_out, truth=solve(held_out)) for held_out in test]
+        return AmortizedProblem(train, solved, SQEUCLIDEAN, Truth(solved[0].truth.certificate))
+
+
+def picture_and_labels(name: str, colours: int = COLOURS) -> tuple[np.ndarray, np.ndarray]:
+    """A picture ``(h, w, 3)`` with values in [0, 1], and of each pixel ``(h, w)`` the index of its colour in the palette, to recolour it.
+
+    Raises:
+        MissingError: the picture is absent, or is another.
+        KeyError: there is none of this name.
+    """
+    picture, labels, _ = _clustered(_path(name), colours)
+    return picture, labels
+
+
+def _path(name: str) -> Path:
+    """Where a picture is.
+
+    Raises:
+        MissingError: it is absent, or is another.
+    """
+    if name in PHOTOGRAPHS:
+        return find(*PHOTOGRAPHS[name])
+    package, file = BUILT_IN[name]
+    path = Path(str(files(package))) / file
+    if not path.is_file():
+        raise MissingError(f"no picture {path}: install a release of {package} that ships it")
+    return path
+
+
+@functools.cache
+def _clustered(path: Path, colours: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture ``(h, w, 3)``, the colour of each pixel ``(h, w)``, and the colours ``(colours, 3)``; none of them can be written to."""
+    import numpy as np
+    from PIL import Image, ImageOps
+    from sklearn.cluster import MiniBatchKMeans
+    from threadpoolctl import threadpool_limits
+
+    with Image.open(path) as image:
+        picture = np.asarray(ImageOps.contain(image.convert("RGB"), (SIDE, SIDE))) / 255
+    clusters = MiniBatchKMeans(colours, n_init=4, batch_size=4096, random_state=0)  # type: ignore[arg-type]
+    with threadpool_limits(1):  # so that rounding does not depend on their number
+        labels = clusters.fit_predict(picture.reshape(-1, 3)).reshape(picture.shape[:2])
+    found = picture, labels, np.clip(clusters.cluster_centers_, 0, 1)
+    for array in found:
+        array.setflags(write=False)
+    return found
