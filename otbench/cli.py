@@ -1,4 +1,4 @@
-"""The command line: `otbench run | list | leaderboard | verdicts | compare | plot | show | gallery | export | check | new`."""
+"""Commands: `otbench run | list | leaderboard | verdicts | amortization | compare | plot | show | gallery | export | check | new`."""
 
 from __future__ import annotations
 
@@ -96,6 +96,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--format", choices=("md", "csv", "html", "latex"), default="md")
     sub.add_argument("--tau", type=_threshold, default=TAU, help=f"threshold of the marginal defects (default: {TAU:g})")
     sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")
+
+    sub = command(
+        "amortization", _amortization, "Training, inference and errors on amortized tasks, and after how many pairs learning has paid."
+    )
+    _add_results(sub)
+    sub.add_argument("--format", choices=("md", "csv", "html", "latex"), default="md")
+    sub.add_argument("--task", action="append", help="only this task, by name or label; may be given again")
+    sub.add_argument("--against", action="append", metavar="SOLVER", help="count against this solver; may be given again")
 
     sub = command("compare", _compare, "Compare two results folders, paired by run; exit status 1 on a regression.")
     sub.add_argument("base", type=Path)
@@ -237,6 +245,14 @@ def _verdicts(options: argparse.Namespace) -> int:
     from otbench.store import load
 
     print(verdicts(load(*options.results), options.task, options.tau, options.format))
+    return 0
+
+
+def _amortization(options: argparse.Namespace) -> int:
+    from otbench.report.amortization import amortization
+    from otbench.store import load
+
+    print(amortization(load(*options.results), options.task, options.against, options.format))
     return 0
 
 

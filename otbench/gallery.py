@@ -46,7 +46,8 @@ for the plans of many pairs, fast, after training on others.
 
 Every picture shows the problem of seed 0 at default parameters, except that tasks of more than three dimensions are drawn in the fewest
 that they allow; its title says so. `otbench show 'NAME[param=value]'` draws any other. Dots are sized by weight; they have the colour of
-the direction in which they start, or of the atom to which they go, and keep it on the way. Lines lead from where they start.
+the direction in which they start, or of the atom to which they go, and keep it on the way. Lines lead from where they start. Images are
+shown on their way, palettes as the pictures they are of.
 
 The certificate of a task says why its answer is known to be optimal, and a test proves it again on samples:
 

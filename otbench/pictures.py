@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from otbench.metrics import rounded_images
 from otbench.problem import DiscreteProblem, MapProblem, Problem
-from otbench.report.figures import theme
+from otbench.report import couplings
+from otbench.report.drawing import directions, theme, ways, wheel
+from otbench.report.drawing import longitude_latitude as _longitude_latitude
 
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     Array = np.ndarray
 
 POINTS = 800  # drawn from a measure
-MOVES = 20_000  # heaviest entries of a plan that count
+MOVES = 2**16  # heaviest entries of a plan that count
 LINES = 120  # of them that are drawn
 IMAGES = 12
 PAIRS = 2  # of an amortized problem
@@ -62,11 +65,17 @@ class Scene:
 
 def draw(problem: Problem, title: str, seed: int = 0) -> Figure:
     """One row of panels for each pair of measures; ``seed`` draws the points of a map problem."""
+    title = f"{title}: {problem.cost.convention}"
     if isinstance(problem, MapProblem):
         scenes = [_sampled(problem, seed)]
     else:
-        scenes = [_matched(pair) for pair in ([problem] if isinstance(problem, DiscreteProblem) else problem.test[:PAIRS])]
-    title = f"{title}: {problem.cost.convention}"
+        pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test[:PAIRS]
+        if pictures := [row for pair in pairs if (row := _recoloured(pair))]:
+            return couplings.recoloured(title, pictures)
+        scenes = [_matched(pair) for pair in pairs]
+        grid = scenes[0].x
+        if couplings.are_images(grid, scenes[0].y) and len(scenes[0].i):
+            return couplings.interpolation(title, [("", scene.x[scene.i], scene.end, scene.mass) for scene in scenes], grid)
     shape = scenes[0].y.shape[1:]
     with theme():
         if len(shape) == 3:
@@ -132,6 +141,19 @@ def _matched(pair: DiscreteProblem) -> Scene:
     return Scene(x, y, a, b, i[order], y[j[order]], mass[order], titles if len(order) else titles[:2])
 
 
+def _recoloured(pair: DiscreteProblem) -> dict[str, Array]:
+    """The pictures that palettes are of, and the source in the colours that the optimal plan gives it; none of other clouds."""
+    pictures = {}
+    if pair.pixels is not None:
+        pictures["source"] = _array(pair.x[pair.pixels])
+        if pair.target_pixels is not None:
+            pictures["target"] = _array(pair.y[pair.target_pixels])
+        if pair.truth.plan is not None:
+            images = rounded_images(*(values.double() for values in (pair.truth.plan, pair.a, pair.b, pair.y)))
+            pictures["recoloured by\nthe optimal plan"] = _array(images[pair.pixels])
+    return pictures
+
+
 def _lifted(scene: Scene) -> Scene:
     """A scene of dimension one with the source above the target."""
     import numpy as np
@@ -173,7 +195,7 @@ def _draw_clouds(scenes: Sequence[Scene], title: str, globe: bool) -> Figure:
     figure = Figure(figsize=(width * columns + 0.5, (height + 0.1) * len(scenes) + 0.9), layout="constrained")
     grid = figure.subplots(len(scenes), columns, squeeze=False, sharex=True, sharey=True)
     for axes, scene in zip(grid, scenes, strict=True):
-        colours = _directions(flat(scene.x)) if scene.groups is None else _wheel(scene.groups)
+        colours = directions(flat(scene.x)) if scene.groups is None else wheel(scene.groups)
         _dots(axes[0], flat(scene.x), scene.a, colours)
         _dots(axes[1], flat(scene.y), scene.b, GREY)
         if len(scene.i):
@@ -208,14 +230,6 @@ def _plane(points: Array) -> Array:
     return points[..., [0, 1, -1]] @ np.array([right, up]).T
 
 
-def _longitude_latitude(points: Array) -> Array:
-    """Degrees of points of space, ``(..., 3)`` to ``(..., 2)``."""
-    import numpy as np
-
-    x, y, z = np.moveaxis(points, -1, 0)
-    return np.degrees(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], -1))
-
-
 def _limits(points: Array) -> tuple[Array, Array]:
     """Bounds of all but a few stray points, with a margin; the shorter side is at least half of the longer."""
     import numpy as np
@@ -224,25 +238,6 @@ def _limits(points: Array) -> tuple[Array, Array]:
     middle, half = (low + high) / 2, (high - low) / 2
     half = np.maximum(half, half.max() / 2) + 0.08 * (half.max() or 1.0)
     return middle - half, middle + half
-
-
-def _directions(points: Array) -> Array:
-    """``(n, 4)`` colours by the direction from the mean; of points near a line, by their place on it."""
-    import numpy as np
-
-    centred = points - points.mean(0)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    if sizes[1] > 0.2 * sizes[0]:
-        return _wheel(np.arctan2(centred[:, 1], centred[:, 0]) / (2 * math.pi))
-    place = centred @ (axes[0] * np.sign(axes[0].sum()))
-    return _wheel(0.4 * place / (np.abs(place).max() or 1.0))
-
-
-def _wheel(turns: Array) -> Array:
-    """Colours of angles, given in turns."""
-    import seaborn
-
-    return seaborn.color_palette("husl", as_cmap=True)((turns + 0.5) % 1)
 
 
 def _dots(ax: Axes, points: Array, weights: Array, colours: Array | str) -> None:
@@ -255,14 +250,10 @@ def _dots(ax: Axes, points: Array, weights: Array, colours: Array | str) -> None
 
 
 def _lines(ax: Axes, flat: Callable[[Array], Array], start: Array, end: Array, colours: Array) -> None:
-    """The first moves as straight segments; those through a globe as the great circles above them, cut at the date line."""
-    import numpy as np
+    """The first moves."""
     from matplotlib.collections import LineCollection
 
-    t = np.linspace(0, 1, 25)[:, None]
-    paths = flat((1 - t) * start[:LINES, None] + t * end[:LINES, None])
-    if flat is _longitude_latitude:
-        paths[:, 1:][np.abs(np.diff(paths[..., 0])) > 180] = np.nan
+    paths = ways(flat, start[:LINES], end[:LINES])
     ax.add_collection(LineCollection(list(paths), colors=colours[:LINES], linewidths=0.7, alpha=0.5, zorder=0.9))
 
 

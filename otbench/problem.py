@@ -224,6 +224,8 @@ class DiscreteProblem:
         x, y: points, ``(n, *shape)`` and ``(m, *shape)``.
         a, b: weights, ``(n,)`` and ``(m,)``, non-negative, each summing to one.
         eps: what is asked for is the plan of least <C, P> + eps KL(P | a b'), in cost units; with 0, the cheapest.
+        pixels: ``(h, w)`` index of the source point of each pixel, where the source is the palette of a picture.
+        target_pixels: the same of the target.
     """
 
     setting: ClassVar[str] = "discrete"
@@ -234,6 +236,8 @@ class DiscreteProblem:
     cost: Cost
     truth: Truth
     eps: float = 0.0
+    pixels: Tensor | None = field(default=None, repr=False)
+    target_pixels: Tensor | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
         provenance.json     written before the first run (see `otbench.provenance`)
         rows.jsonl          one line per run, `COLUMNS` below
         logs/<key>.txt      what a failed run printed (with --keep: every run)
-        outputs/<key>.npz   with --keep: test points, T(x), T*(x), a target sample
+        outputs/<key>.npz   with --keep: test points, T(x), T*(x), a target sample, paths; of plans the heaviest entries
 
 A line is written by one ``write`` and fsynced before the next run is reported. The writer holds a lock on its rows for as long as it
 lives, so another process can tell a torn last line (writer dead) from a line being written.

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from otbench.clock import Clock, MemoryMeter, cuda_in_use
 from otbench.contract import findings
 from otbench.errors import DivergedError, InvalidOutputError, MissingError
+from otbench.metrics import rounded_images
 from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Run, Solver, Task, Transport
 from otbench.registry import registry
 from otbench.scoring import MapScoring, score_plans
@@ -32,7 +33,10 @@ from otbench.verdict import Verdict, judge
 
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    Arrays = dict[str, np.ndarray]
 
 T = TypeVar("T")
 Job = Mapping[str, Any]
@@ -41,6 +45,12 @@ Send = Callable[[dict[str, Any]], None]
 
 REPEATS = 3  # of a fit or a push, as long as all of them together
 REPEAT_S = 5.0  # have taken less than these seconds
+
+# What is kept of a raw output.
+KEPT_PAIRS = 2  # of the plans, those of the first pairs
+KEPT_ENTRIES = 2**16  # of a plan, the heaviest
+KEPT_PATHS = 200  # of the test points, the first
+KEPT_TIMES = 21  # of a path, at most
 
 
 def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
@@ -205,7 +215,7 @@ class _Bench:
             metrics = self.scoring.score(transport, pushed, _late(self.saddle_values))
             self.fields |= {"verdict": judge(metrics), "no_map": self.scoring.problem.truth.no_map}
             if self.own["output"]:
-                self._keep(Path(self.own["output"]), self.scoring, pushed)
+                self._keep(Path(self.own["output"]), _map_arrays(self.scoring, transport, pushed))
 
         given = self.scoring.x.clone()  # the first push may have written into its argument
         push_s = self._repeated(lambda _: push(given), first=self.fields["push_cold_s"]) or self.fields["push_cold_s"]
@@ -237,6 +247,9 @@ class _Bench:
         self._note_memory(memory)
         with self._booked("score_s"):
             metrics = score_plans(as_given, plans, transport)
+            if self.own["output"]:
+                kept = enumerate(map(_pair_arrays, as_given[:KEPT_PAIRS], plans))
+                self._keep(Path(self.own["output"]), {f"{k}_{name}": array for k, arrays in kept for name, array in arrays.items()})
         return transport.info, metrics
 
     def _solve(self, problem: Problem, run: Run) -> tuple[Transport, Any]:
@@ -280,22 +293,65 @@ class _Bench:
             torch.manual_seed(of_torch)
         return Run(self.device, self.dtype, seed, torch.Generator(self.device).manual_seed(of_generator))
 
-    def _keep(self, path: Path, scoring: MapScoring, pushed: torch.Tensor) -> None:
+    def _keep(self, path: Path, arrays: dict[str, Any]) -> None:
         """Raw arrays, whole or not at all, so that a new metric can score an old run."""
         import numpy as np
 
-        arrays = {"x": scoring.x, "pushed": pushed.detach(), "target": scoring.known["target_sample"]}
-        if "optimal" in scoring.known:
-            arrays["optimal"] = scoring.known["optimal"]
         unfinished = path.with_suffix(".part")
         try:
             path.parent.mkdir(exist_ok=True)
             with open(unfinished, "wb") as file:
-                np.savez_compressed(file, **{name: array.cpu().numpy() for name, array in arrays.items()})
+                np.savez_compressed(file, **arrays)
             os.replace(unfinished, path)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             self.fields["message"] = f"raw output not kept: {error.strerror}"
+
+
+def _map_arrays(scoring: MapScoring, transport: Transport, pushed: torch.Tensor) -> Arrays:
+    """Of a map: test points ``x``, their images ``pushed`` and ``optimal``, a ``target`` sample, and of the first points the ``path``.
+
+    The path is ``(times, points, *shape)``, from time 0 to time 1.
+    """
+    import torch
+
+    kept = {"x": scoring.x, "pushed": pushed.detach(), "target": scoring.known["target_sample"]}
+    if "optimal" in scoring.known:
+        kept["optimal"] = scoring.known["optimal"]
+    if transport.path is not None:
+        path = transport.path(scoring.x[:KEPT_PATHS].clone()).detach()
+        kept["path"] = path[torch.linspace(0, len(path) - 1, min(KEPT_TIMES, len(path))).round().long().to(path.device)]
+    return {name: values.cpu().numpy() for name, values in kept.items()}
+
+
+def _pair_arrays(pair: DiscreteProblem, plan: torch.Tensor) -> Arrays:
+    """Of a plan: the problem ``x, a, y, b, cost, pixels, target_pixels``, the heaviest entries ``i, j, mass``, ``images`` of the points.
+
+    Images are barycentric, under the plan rounded to its marginals. Of the true plan they are ``optimal_images``, and so on.
+    """
+    import numpy as np
+
+    kept = {"x": pair.x, "a": pair.a, "y": pair.y, "b": pair.b, "pixels": pair.pixels, "target_pixels": pair.target_pixels}
+    for prefix, coupling in (("", plan.detach()), ("optimal_", pair.truth.plan)):
+        if coupling is not None:
+            i, j, mass = _heaviest(coupling, KEPT_ENTRIES)
+            images = rounded_images(coupling.double(), pair.a.double(), pair.b.double(), pair.y.double().flatten(1))
+            kept |= {f"{prefix}i": i, f"{prefix}j": j, f"{prefix}mass": mass, f"{prefix}images": images.view(-1, *pair.y.shape[1:])}
+    arrays = {name: (v.float() if v.is_floating_point() else v.int()).cpu().numpy() for name, v in kept.items() if v is not None}
+    return {"cost": np.array(pair.cost.name), **arrays}
+
+
+def _heaviest(plan: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows, columns and values of the largest entries of a dense or sparse plan that are not zero, in falling order."""
+    if plan.is_sparse:
+        plan = plan.coalesce()
+        mass, at = plan.values().topk(min(most, plan.values().numel()))
+        i, j = plan.indices()[:, at]
+    else:
+        mass, at = plan.flatten().topk(min(most, plan.numel()))
+        i, j = at // plan.shape[1], at % plan.shape[1]
+    moved = mass > 0
+    return i[moved], j[moved], mass[moved]
 
 
 def _together(benches: Sequence[_Bench]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,8 @@ Hard for predictors: points and weights both change from pair to pair, point i o
 at so small an eps Sinkhorn's algorithm takes many hundred iterations from zero.
 
 Palettes are found by mini-batch k-means (Sculley 2010) of the pictures at a longest side of 256 pixels, the same for all pairs and seeds.
-The photographs are found by `otbench.data` as ``color_transfer/pot_*.jpg`` (MIT licence, as POT).
+The photographs are found by `otbench.data` as ``color_transfer/pot_*.jpg`` (MIT licence, as POT). Of the built-in pictures that are shown,
+``china`` is by danielbuechele (flickr.com/photos/danielbuechele, CC BY 2.0), ``coffee`` by Rachel Michetti and ``rocket`` by SpaceX (CC0).
 """
 
 from __future__ import annotations
@@ -138,14 +139,15 @@ class PalettePairs(Task):
         import torch
 
         @functools.cache
-        def cloud(name: str) -> tuple[Tensor, Tensor]:
+        def palette(name: str) -> tuple[Tensor, Tensor, Tensor]:
             _, labels, centres = _clustered(_path(name), self.colours)
             shares = np.bincount(labels.ravel(), minlength=self.colours) / labels.size
-            return torch.tensor(centres, device=device, dtype=dtype), torch.tensor(shares, device=device, dtype=dtype)
+            points, weights = (torch.tensor(values, device=device, dtype=dtype) for values in (centres, shares))
+            return points, weights, torch.tensor(labels, device=device, dtype=torch.int64)
 
         def pair(names: Names) -> DiscreteProblem:
-            (x, a), (y, b) = map(cloud, names)
-            return DiscreteProblem(x, a, y, b, SQEUCLIDEAN, Truth("none"), self.eps)
+            (x, a, pixels), (y, b, target_pixels) = map(palette, names)
+            return DiscreteProblem(x, a, y, b, SQEUCLIDEAN, Truth("none"), self.eps, pixels, target_pixels)
 
         solve = entropic_truth if self.eps > 0 else exact_truth
         train, test = ([pair(names) for names in drawn] for drawn in self.draw_names(rng))

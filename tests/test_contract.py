@@ -24,9 +24,8 @@ def problem(text: str, dtype: torch.dtype = torch.float32):
     return selection.build().problem(np.random.default_rng(0), device="cpu", dtype=dtype)
 
 
-CASES = [(task, torch.float32) for task in PROBLEMS] + [
-    (task, torch.float64) for task in PROBLEMS if task.startswith(("gaussian", "weight"))
-]
+DOUBLE = [task for task in PROBLEMS if task == "gaussian" or task.startswith("weight")]
+CASES = [*((task, torch.float32) for task in PROBLEMS), *((task, torch.float64) for task in DOUBLE)]
 
 
 @pytest.mark.parametrize(("task", "dtype"), CASES)

@@ -53,7 +53,9 @@ class Faces(Task):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of every task."""
     folder = tmp_path_factory.mktemp("whole")
-    assert main(["gallery", "--out", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otbench.tasks.palette_pairs.SIDE", 48)  # clustering whole pictures takes twenty seconds
+        assert main(["gallery", "--out", str(folder)]) == 0
     return folder
 
 

@@ -117,7 +117,7 @@ def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
 
 
 def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, plugin):
-    grid = ("-t", "gaussian", "-s", "batched[fault=until mended]", "--seeds", 3, "--together", 3, "--plugins", plugin, "--results", "out")
+    grid = ("-t", "gaussian", "-s", "batched[fault=until mended]", "--seeds", 3, "--together", 3, "--jobs", 2, "--plugins", plugin, "--results", "out")
     assert "1 diverged" in otbench("run", *grid).stdout
     (tmp_path / "batched.py.mended").touch()
     assert "2 already recorded under out, 1 to do" in otbench("run", *grid, "--rerun", "failed").stdout
@@ -127,12 +127,12 @@ def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, 
 
 
 def test_seeds_that_a_solver_does_not_take_are_skipped_together(otbench, tmp_path):
-    otbench("run", "-t", "point-clouds[n=20,m=20]", "-s", "otm", "--seeds", 2, "--together", 2, "--results", "out")
+    otbench("run", "-t", "point-clouds[n=20,m=20]", "-s", "otm", "--seeds", 2, "--together", 2, "--jobs", 2, "--results", "out")
     assert [(row["status"], row["message"]) for row in rows(tmp_path / "out")] == [("skipped", "takes map problems only")] * 2
 
 
 def test_a_time_that_only_the_whole_has_is_named_as_such(otbench, plugin):
-    otbench("run", "-t", "gaussian", "-s", "batched", "--seeds", 2, "--together", 2, "--plugins", plugin, "--results", "out")
+    otbench("run", "-t", "gaussian", "-s", "batched", "--seeds", 2, "--together", 2, "--jobs", 2, "--plugins", plugin, "--results", "out")
     board = otbench("leaderboard", "out", "--metric", "fit_s")
     assert board.returncode == 0 and "\N{EN DASH} together" in board.stdout and "the whole took" in board.stdout
 

@@ -263,7 +263,7 @@ def test_the_leaderboard_says_where_no_map_can_be_scored(tmp_path):
 
 
 def test_the_controls_come_out_right(otbench, tmp_path):
-    here = ["--seeds", 2, "--device", "cpu"]
+    here = ["--seeds", 2, "--jobs", 2, "--device", "cpu"]
     assert otbench("run", "-t", "gaussian", "-s", "oracle", "linear", "identity", *here).returncode == 0
     assert otbench("run", "-t", "perpendicular[dim=2]", "-s", "planted", *here).returncode == 0
     found = {(r["task"], r["solver"], r["seed"]): r["verdict"] for r in rows(tmp_path)}

@@ -1,5 +1,5 @@
 """Pictures of the rows: error against time with its Pareto front, accuracy against time while fitting, the rate of spurious solutions,
-published distances to the target beside their floor, and the maps of 2-D tasks.
+published distances to the target beside their floor, the maps of 2-D tasks, and the couplings of `otbench.report.couplings`.
 
 Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
 """
@@ -10,18 +10,21 @@ Every function here returns a matplotlib ``Figure`` that belongs to no window; `
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import UserError
-from otbench.metrics import EXACT_DIM
-from otbench.report import FIT, accuracy_of, by_setup, published, quantity, select
+from otbench.metrics import EXACT_DIM, METRICS
+from otbench.report import FIT, INFER, accuracy_of, amortization, by_setup, couplings, published, quantity, select
+from otbench.report.drawing import panels as _panels
+from otbench.report.drawing import theme
+from otbench.report.drawing import wrapped as _wrapped
 from otbench.report.verdicts import judged, summarize
 from otbench.store import folders
 from otbench.verdict import TAU
@@ -35,11 +38,9 @@ if TYPE_CHECKING:
 
     from otbench.store import Results
 
-INFER = "infer_ms_per_pair"
 MARKERS = "osD^vPX<>"  # nine markers by eight colours: seventy-two solvers before a pair comes again
 UNUSED = ("#949494", "#ece133")  # of seaborn's palette: grey is for the trivial solvers, yellow is faint on white
 DOTS = 800  # points of a cloud that are drawn
-COLUMNS = 3  # panels side by side
 FRONT = {"color": "0.75", "linewidth": 3}
 RATE_LINES = {
     "spurious": {"color": "0.3", "linestyle": "-"},
@@ -48,6 +49,7 @@ RATE_LINES = {
 }
 TAUS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 RATE_PANELS = 12
+PAIRS = 1e5  # to which the lines of `total_time` go
 
 Style = Mapping[str, dict[str, Any]]
 
@@ -72,6 +74,7 @@ def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, ta
         suffix = f"-{slug(setup)}" if len(setups) > 1 else ""
         figures[f"error_time{suffix}"] = error_against_time(group, style, setup)
         figures[f"curves{suffix}"] = accuracy_curves(group, results.curves, style, setup)
+        figures[f"break_even{suffix}"] = total_time(group, style, setup)
     setups = list(by_setup(runs, time=False))
     for setup, group in setups:
         suffix = f"-{slug(setup)}" if len(setups) > 1 else ""
@@ -79,6 +82,8 @@ def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, ta
         figures[f"floor{suffix}"] = floor(group, style, setup)
     for task, group in runs.groupby("task_label", sort=False):
         figures[f"maps-{slug(str(task))}"] = maps(str(task), dict(kept_maps(group, dirs)))
+        coupled = dict(itertools.islice(kept_couplings(group, dirs), couplings.SOLVERS))
+        figures |= {f"{kind}-{slug(str(task))}": figure for kind, figure in couplings.draw(str(task), coupled).items()}
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if not drawn:
         raise UserError("nothing to draw: no run here succeeded with a metric; `otbench leaderboard` shows how they ended")
@@ -174,6 +179,30 @@ def accuracy_curves(runs: pd.DataFrame, curves: pd.DataFrame, style: Style, setu
     return figure
 
 
+def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
+    """One panel per amortized task: seconds for a number of pairs, training included; where lines cross is the break-even.
+
+    None if there are no such runs.
+    """
+    import numpy as np
+
+    panels = {str(task): amortization.summarize(group) for task, group in amortization.amortized(runs).groupby("task_label", sort=False)}
+    if not panels:
+        return None
+    pairs = np.geomspace(1, PAIRS, 60)
+    with _panels(len(panels), size=3.6) as (figure, axes):
+        for (task, summary), ax in zip(panels.items(), axes, strict=True):
+            for row in summary.to_dict("records"):
+                look = style[str(row["solver_label"])]
+                line = "-" if amortization.learns(row) else "--"
+                ax.plot(pairs, row["train_s"] + pairs * row["infer_ms"] / 1000, linestyle=line, **look, markersize=5, markevery=12)
+            ax.set(title=task, xscale="log", yscale="log", xlabel="pairs solved", ylabel="training and inference (s)")
+        shown = {str(name) for summary in panels.values() for name in summary.solver_label}
+        _legend(figure, style, shown, {"learns": {"color": "0.3"}, "from scratch": {"color": "0.3", "linestyle": "--"}})
+        figure.suptitle(f"Time for a number of pairs, on {setup}: lines cross where learning has paid")
+    return figure
+
+
 def spurious_rate(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
     """One panel per task: shares of the runs that are spurious, and that are not ok, against the threshold of the marginal defect.
 
@@ -259,16 +288,31 @@ def kept_maps(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Ite
     """Solver label and arrays ``x, pushed, target`` and, where known, ``optimal`` of one kept successful 2-D run per solver."""
     import numpy as np
 
-    runs = runs[runs.status == "ok"]
-    kept = {(folder.name, path.stem): path for folder in folders(*dirs) for path in (folder / "outputs").glob("*.npz")}
-    here = [run in kept for run in zip(runs.batch, runs.key, strict=True)]
-    runs = runs.loc[here, :].sort_values("seed")
-    for run in runs.drop_duplicates("solver_label").sort_values("solver_label").itertuples():
-        solver = run.solver_label
-        with np.load(kept[run.batch, run.key]) as file:
+    for run in _kept(runs, dirs).sort_values("seed").drop_duplicates("solver_label").sort_values("solver_label").itertuples():
+        with np.load(run.output) as file:
             arrays = dict(file)
-        if all(arrays[name].ndim == 2 and arrays[name].shape[1] == 2 for name in ("x", "pushed")):
-            yield solver, arrays
+        if all(name in arrays and arrays[name].ndim == 2 and arrays[name].shape[1] == 2 for name in ("x", "pushed")):
+            yield run.solver_label, arrays
+
+
+def kept_couplings(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Solver label and what `couplings.draw` takes of its kept successful run of the least seed, the most accurate solver first."""
+    import numpy as np
+
+    runs = _kept(runs, dirs)
+    if metric := accuracy_of(runs):
+        runs = runs.sort_values(f"metric_{metric}", key=lambda values: values.map(METRICS[metric].loss), kind="stable")
+    for run in runs[runs.seed == runs.seed.min()].drop_duplicates("solver_label").itertuples():
+        with np.load(run.output) as file:
+            if "path" in file or "0_x" in file:
+                yield run.solver_label, dict(file)
+
+
+def _kept(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
+    """The successful runs whose raw output is there, with its path as ``output``."""
+    files = {(folder.name, path.stem): path for folder in folders(*dirs) for path in (folder / "outputs").glob("*.npz")}
+    outputs = [files.get(run) for run in zip(runs.batch, runs.key, strict=True)]
+    return runs.assign(output=outputs)[runs.status == "ok"].dropna(subset=["output"])
 
 
 def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | None:
@@ -314,30 +358,6 @@ def pareto(times: np.ndarray, errors: np.ndarray) -> list[int]:
     return front
 
 
-@contextmanager
-def theme() -> Iterator[Any]:
-    """The look of all pictures."""
-    import seaborn
-
-    with seaborn.axes_style("whitegrid", {"axes.edgecolor": ".4", "grid.color": ".9"}), seaborn.plotting_context("paper", font_scale=1.1):
-        yield seaborn
-
-
-@contextmanager
-def _panels(count: int, columns: int = COLUMNS, size: float = 3.2) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of ``count`` equal panels in rows, without window."""
-    from matplotlib.figure import Figure
-
-    columns = min(count, columns)
-    rows = math.ceil(count / columns)
-    with theme():
-        figure = Figure(figsize=(size * 1.15 * columns + 2.2 * (size > 3), size * rows + 0.5), layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for ax in axes[count:]:
-            ax.remove()
-        yield figure, axes[:count]
-
-
 def _legend(figure: Figure, style: Style, shown: Iterable[str], lines: Style | None = None) -> None:
     from matplotlib.lines import Line2D
 
@@ -370,11 +390,6 @@ def _scale(ax: Axes, which: Literal["x", "y"], values: pd.Series) -> None:
 def _name(metric: str, runs: pd.DataFrame) -> str:
     unit = quantity(metric, runs).unit
     return f"{metric} ({unit})" if unit != "1" else metric
-
-
-def _wrapped(label: str) -> str:
-    """A long ``name[a=1,b=2]`` over several lines."""
-    return label if len(label) < 22 else label.replace("[", "[\n  ", 1).replace(",", ",\n  ")
 
 
 def slug(label: str) -> str:

@@ -1,0 +1,140 @@
+"""When learning pays: training and inference of the solvers of amortized tasks, and the number of pairs at which one overtakes another.
+
+A solver that takes ``train`` seconds before it answers and ``infer`` for each pair overtakes one that takes ``train'`` and ``infer'`` after
+
+    N* = (train - train') / (infer' - infer)
+
+pairs, never where it is slower by the pair. Errors stand beside, for a solver that is faster and wrong has won nothing.
+"""
+
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from otbench.errors import UserError
+from otbench.registry import nearest
+from otbench.report import FIT, INFER, accuracy_of, by_setup, number, quantity, select
+from otbench.report.leaderboard import DASH, Format
+from otbench.report.render import RENDERERS, Table
+from otbench.stats import bootstrap_interval
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from otbench.store import Results
+
+ERRORS = ("plan_rmse", "marginal_l1", "iters_to_tol")  # shown beside the accuracy of the task, where measured
+
+NOTES = (
+    "Errors: mean over the seeds ± half the width of its 95 % bootstrap interval. Times: medians over the seeds; training is the first "
+    "fit, or the median of repeats where it is short.",
+    "N*: held-out pairs after which the solver of the row, its training included, has taken less time than that of the column; 0: from the "
+    "first pair on; never: it takes longer for each pair.",
+    "° trivial baseline.",
+)
+
+
+def amortization(results: Results, tasks: Sequence[str] | None = None, against: Sequence[str] | None = None, format: Format = "md") -> str:
+    """Training, inference, errors and break-even counts of the runs on amortized tasks.
+
+    Args:
+        results: as `otbench.load` gives them.
+        tasks: names or labels of tasks; by default all.
+        against: labels of the solvers that break-even counts are against; by default those that are not trivial and learn nothing.
+        format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex`` (booktabs).
+
+    Raises:
+        UserError: an unknown task, solver or format, or no run on an amortized task.
+    """
+    import pandas as pd
+
+    if format not in ("csv", *RENDERERS):
+        raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
+    runs = amortized(select(results.runs, tasks))
+    if runs.empty:
+        raise UserError("no run here succeeded on an amortized task; `otbench leaderboard` shows how runs ended")
+    known = set(runs.solver_label)
+    for name in against or ():
+        if name not in known:
+            raise UserError(f"no runs of solver {name!r}{nearest(name, known)}; recorded: {', '.join(sorted(known))}")
+    tables, frames = [], []
+    for setup, of_setup in by_setup(runs, time=True):
+        for task, group in of_setup.groupby("task_label", sort=False):
+            summary = summarize(group, against)
+            frames.append(summary.assign(task_label=task, setup=setup))
+            tables.append(_table(summary, group, f"{task} on {setup}"))
+    if format == "csv":
+        return pd.concat(frames).to_csv(index=False)
+    return RENDERERS[format](tables, NOTES)
+
+
+def amortized(runs: pd.DataFrame) -> pd.DataFrame:
+    """The successful runs that were timed by the pair."""
+    return runs[(runs.status == "ok") & runs[INFER].notna()] if INFER in runs else runs.iloc[:0]
+
+
+def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row per solver of the runs on one task: times, errors, and ``break_even_<solver>`` against each of the others."""
+    import numpy as np
+    import pandas as pd
+
+    accuracy = accuracy_of(runs)
+    errors = list(dict.fromkeys(name for name in (accuracy, *ERRORS) if name and f"metric_{name}" in runs))
+    records = []
+    for solver, group in runs.groupby("solver_label", sort=False):
+        record = {"solver_label": solver, "trivial": bool(group.trivial.iloc[0]), "seeds": len(group)}
+        record |= {"train_s": float(group[FIT].median()), "infer_ms": float(group[INFER].median())}
+        for name in errors:
+            values = group[f"metric_{name}"].dropna().to_numpy(float)
+            low, high = bootstrap_interval(values) or (np.nan, np.nan)
+            record |= {name: values.mean() if values.size else np.nan, f"{name}_low": low, f"{name}_high": high}
+        records.append(record)
+    summary = pd.DataFrame(records).sort_values("infer_ms", kind="stable")
+    for other in summary.to_dict("records"):
+        chosen = other["solver_label"] in against if against else not other["trivial"] and not learns(other)
+        if chosen:
+            counts = [break_even(row, other) if row is not other else math.nan for row in summary.to_dict("records")]
+            summary[f"break_even_{other['solver_label']}"] = counts
+            summary.loc[summary.solver_label == other["solver_label"], f"break_even_{other['solver_label']}"] = math.nan
+    return summary
+
+
+def learns(row: dict) -> bool:
+    """It takes longer before the first pair than for a pair."""
+    return row["train_s"] > row["infer_ms"] / 1000
+
+
+def break_even(row: dict, other: dict) -> float:
+    """N* of one row of `summarize` against another; infinite where it is slower by the pair."""
+    saved_s = (other["infer_ms"] - row["infer_ms"]) / 1000
+    return max(0.0, row["train_s"] - other["train_s"]) / saved_s if saved_s > 0 else math.inf
+
+
+def _table(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> Table:
+    errors = [name for name in summary if f"{name}_low" in summary]
+    against = [name for name in summary if str(name).startswith("break_even_")]
+    units = {name: unit for name in errors if (unit := quantity(name, runs).unit) != "1"}
+    named = [f"{name} ({units[name]})" if name in units else name for name in errors]
+    head = ["solver", "training (s)", "ms per pair", *named, *(f"N* against {name.removeprefix('break_even_')}" for name in against)]
+    rows = []
+    for row in summary.to_dict("records"):
+        solver = row["solver_label"] + (" °" if row["trivial"] else "")
+        cells = [number(row["train_s"]) if learns(row) else DASH, number(row["infer_ms"])]
+        for name in errors:
+            half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
+            cells.append("" if math.isnan(row[name]) else number(row[name], None if math.isnan(half) else half))
+        rows.append([solver, *cells, *(_count(row[name]) for name in against)])
+    return Table(title, head, rows)
+
+
+def _count(value: float) -> str:
+    if math.isnan(value):
+        return DASH
+    return "never" if math.isinf(value) else f"{math.ceil(value):,}"
