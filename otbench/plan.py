@@ -81,6 +81,7 @@ class RunSpec:
             "solver_label": self.solver.label,
             "solver_params": self.solver.params_json,
             "trivial": self.solver.entry.cls.trivial,
+            "learns": self.solver.entry.cls.learns,
             "seed": self.seed,
             "device": self.device,
             "dtype": self.dtype,

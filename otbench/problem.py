@@ -342,12 +342,14 @@ class Solver(ABC):
         needs: import names that must be installed; they are imported before the clock starts.
         trivial: True for rows that a real method must beat (identity, constant, linear).
         presets: named values of parameters, selected as ``name[preset=...]``.
+        learns: True for a solver that learns from the training pairs of an amortized problem before it answers.
         batched: True for a solver that has ``fit_together``: then the seeds of a task may be solved as one (``otbench run --together``).
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     trivial: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
     batched: ClassVar[bool] = False
 

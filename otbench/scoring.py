@@ -15,6 +15,8 @@ Arrays of a map run, where they are known:
   found, where the cost is ||x - y||: a potential f alone makes the pair of f and g = -f then;
 * ``inner_values`` c(x, T(x)) - g(T(x)), ``target_values`` g(y), ``c_transform`` g^c(x), ``saddle_cost``, ``earlier_saddle_value``.
 
+* ``path`` of the first points of a flow, and ``flow_pushed``, ``flow_target`` and ``flow_fresh`` of equal size.
+
 Arrays of one discrete pair: ``plan``, ``optimal_plan``, ``a``, ``b``; ``rounded_cost`` and ``rounded_images`` of the plan rounded to its
 marginals, with ``ot_cost``, ``optimal_images``, ``target_variance``; of an entropic one ``rounded_objective``, ``optimal_objective``, and
 ``warm_iterations`` and ``cold_iterations`` of Sinkhorn's algorithm.
@@ -44,6 +46,8 @@ TEST_POINTS = 16384  # pushed and scored against the true map, as many as the of
 GAP_POINTS = 1024  # per sample of the target gap, exact W2^2
 SLICED_GAP_POINTS = 4096  # per sample of the target gap, sliced W2^2
 FLOORS = 20  # pairs of fresh target samples
+PATHS = 2000  # of test points whose way is measured
+FLOW_POINTS = 4096  # per sample of the plug-in W2 of flows
 PLUGIN_POINTS = 1000  # per sample of the plug-in W2^2 of published tables; how many their authors took is not confirmed
 REFERENCE_POINTS = 65536  # for what is not known in closed form: the variance of a target, the optimal cost
 GRADIENT_POINTS = 4096
@@ -55,7 +59,7 @@ DRAWN_POINTS = 256
 COORDINATES = 2**27  # most coordinates of one sample: where a point is an image, fewer of them are drawn
 UNBOUNDED = -1e30  # of a c-transform that has no minimum: a number, so that the gaps are numbers
 WARM_TOLERANCE = 1e-6  # marginal error, in the l1 norm, to which iterations after a warm start are counted
-WARM_ITERATIONS = 500  # most of them
+WARM_ITERATIONS = 5000  # most of them
 OFF_SPACE = 1e-3  # how far from the space of the cost an image may lie
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
 
@@ -119,6 +123,7 @@ class MapScoring:
             **self._pushed_arrays(pushed, images),
             **self._target_arrays(images),
             **self._plugin_arrays(images),
+            **self._flow_arrays(transport, images),
             **self._branch_arrays(transport, images),
             **self._potential_arrays(transport),
         }
@@ -198,6 +203,17 @@ class MapScoring:
     def _plugin_arrays(self, images: Tensor) -> dict[str, Any]:
         target = self.known.get("plugin_target")
         return {} if target is None else {"plugin_pushed": images[: len(target)]}
+
+    def _flow_arrays(self, transport: Transport, images: Tensor) -> dict[str, Any]:
+        """Of a solver that integrates a velocity: the way of some points, and samples to compare the images with."""
+        if transport.path is None:
+            return {}
+        start = self.x[:PATHS]
+        path = transport.path(start.clone())
+        steps = len(path) - 1 if hasattr(path, "__len__") else 0
+        check_output("path", path, (max(steps, 1) + 1, len(start), *self.problem.target.shape), like=self.x)
+        target, fresh = self._two_samples(min(FLOW_POINTS, len(images)), self._stream(4))
+        return {"path": path.detach(), "flow_pushed": images[: len(target)], "flow_target": target, "flow_fresh": fresh}
 
     def _branch_arrays(self, transport: Transport, images: Tensor) -> dict[str, Any]:
         branches = self.problem.truth.branches
@@ -357,6 +373,7 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     held = metrics.entries(plan)
     if held.numel() and held.min() < -NEGATIVE * held.max():
         raise InvalidOutputError(f"plan has negative entries, down to {float(held.min()):.3g}: a coupling has none")
+    plan = metrics.without_negative(plan)
     arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
     if pair.truth.plan is None or pair.truth.cost is None:
         return arrays

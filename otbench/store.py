@@ -39,6 +39,7 @@ COLUMNS: Mapping[str, str] = {
     "solver_label": "solver with the parameters that differ from their defaults",
     "solver_params": "all parameters of the solver, as JSON",
     "trivial": "true for the rows that a real method must beat",
+    "learns": "true for solvers that learn from training pairs before they answer; absent from rows older than that",
     "seed": "the seed all random streams of the run are spawned from",
     "device": "cpu or cuda",
     "dtype": "floating point type of the problem's tensors",

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +26,7 @@ from otbench.clock import Clock, MemoryMeter, cuda_in_use
 from otbench.contract import findings
 from otbench.errors import DivergedError, InvalidOutputError, MissingError
 from otbench.metrics import rounded_images
-from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Run, Solver, Task, Transport
+from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Run, Solver, Task, Transport, Truth
 from otbench.registry import registry
 from otbench.scoring import MapScoring, score_plans
 from otbench.statuses import Status
@@ -235,13 +236,16 @@ class _Bench:
         """Fit, take the plan of every pair (in the amortized setting timed one by one), score."""
         pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test
         as_given = copy.deepcopy(pairs)  # scored on these: a solver may write into its own
+        if isinstance(problem, AmortizedProblem):  # and does not see the answers that it is to predict
+            pairs = [replace(pair, truth=Truth("none")) for pair in pairs]
+            problem = replace(problem, test=pairs)
         memory, run = MemoryMeter(), self._fresh_run()
         (transport, plan), self.fields["fit_cold_s"] = timed(partial(self._solve, problem, run))
         plans = [plan]
         if isinstance(problem, AmortizedProblem):
             solve = transport.plan
             assert solve is not None
-            _, first = timed(partial(solve, pairs[0]))
+            _, first = timed(partial(solve, pairs[-1]))  # not the next to be timed, which a cache would know
             plans, seconds = zip(*(timed(partial(solve, pair)) for pair in pairs), strict=True)
             self.fields |= {"infer_cold_ms": 1e3 * first, "infer_ms_per_pair": 1e3 * statistics.median(seconds)}
         self._note_memory(memory)

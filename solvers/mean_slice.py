@@ -2,7 +2,8 @@
 
     f(x_i) = d / L  sum_l f_l(x_i)
 
-The mean of <theta, x - y>^2 over directions theta is ||x - y||^2 / d, hence the factor.
+The mean of <theta, x - y>^2 over directions theta is ||x - y||^2 / d, hence the factor. On the sphere, where lines are those of the
+stereographic plane and the cost is an angle, it has no such reason.
 """
 
 from __future__ import annotations

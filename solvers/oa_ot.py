@@ -48,7 +48,7 @@ class OaOt(SlicedSolver):
     name: ClassVar[str] = "oa-ot"
     needs: ClassVar[tuple[str, ...]] = ("ot",)
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
-        "paper": {"potentials": "autograd", "side": "source", "objective": "two_sided", "optimizer": "adam", "steps": 5000},
+        "paper": {"potentials": "autograd", "objective": "two_sided", "optimizer": "adam", "steps": 5000},
     }
 
     objective: Literal["semidual", "two_sided"] = "semidual"
@@ -71,32 +71,29 @@ class OaOt(SlicedSolver):
         omega = torch.zeros(len(slices.directions), dtype=torch.float64, device=run.device, requires_grad=True)
         pairs = [(problem, slices.features(problem)) for problem in problems]
 
-        def loss(chosen: Sequence[tuple[Entropic, Tensor]]) -> Tensor:
-            total = omega.new_zeros(())
+        def ascend(chosen: Sequence[tuple[Entropic, Tensor]]) -> float:
+            """The mean of minus the duals; its gradient, pair by pair lest all graphs be held at once, is that of omega."""
+            value, omega.grad = 0.0, torch.zeros_like(omega)
             for problem, features in chosen:
-                total = total - self._dual(problem, features @ omega) / len(chosen)
-            return total
+                loss = -self._dual(problem, features @ omega) / len(chosen)
+                omega.grad += torch.autograd.grad(loss, omega)[0]
+                value += float(loss.detach())
+            return value
 
         if self.optimizer == "lbfgs":
             optimizer = torch.optim.LBFGS([omega], max_iter=self.steps, history_size=HISTORY, line_search_fn="strong_wolfe")
 
-            def closure() -> float:
-                value = loss(pairs)
-                (omega.grad,) = torch.autograd.grad(value, omega)
-                return float(value.detach())
-
-            optimizer.step(closure)
+            optimizer.step(lambda: ascend(pairs))
         else:
             optimizer = torch.optim.Adam([omega], lr=self.lr)
             for step in range(self.steps):
                 part = (1 + math.cos(math.pi * step / self.steps)) / 2
                 optimizer.param_groups[0]["lr"] = self.lr * (LAST_RATE + (1 - LAST_RATE) * part)
                 chosen = int(torch.randint(len(pairs), (), generator=run.generator, device=run.device))
-                (omega.grad,) = torch.autograd.grad(loss(pairs[chosen : chosen + 1]), omega)
+                ascend(pairs[chosen : chosen + 1])
                 torch.nn.utils.clip_grad_norm_([omega], 1.0)
                 optimizer.step()
-        omega = omega.detach()
-        return omega, {"dual_value": -float(loss(pairs).detach())}
+        return omega.detach(), {}
 
     def _dual(self, problem: Entropic, f: Tensor) -> Tensor:
         g = problem.target_potential(f)

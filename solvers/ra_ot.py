@@ -7,8 +7,8 @@ The potentials of the training pairs, found by Sinkhorn's algorithm, are regress
 potentials centred in each pair. A new pair costs L one-dimensional problems, and no iteration.
 
 In the authors' code (``preset=paper``) potentials along lines are derivatives of the one-dimensional cost, not valid at ties and at points
-without mass; all points count the same, those without mass too; and the potential that is predicted is that of the source. By default
-potentials are valid, points count by their mass, and the potential predicted is the target's, whose soft c-transform is smooth.
+without mass, and all points count the same, those without mass too (``preset=valid``: so, with valid potentials). By default potentials
+are valid, points count by their mass, and the ridge follows the units.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class RaOt(SlicedSolver):
     """Ridge regression of potentials on potentials along lines.
 
     Attributes:
-        ridge: penalty of the squared norm of omega, in cost units squared, beside a sum over all points of all training pairs.
+        ridge: penalty of the squared norm of omega, see ``ridge_rule``, beside a sum over all points of all training pairs.
+        ridge_rule: ``relative``: the ridge is a multiple of the mean square of a predictor, summed likewise; ``absolute``: it is in cost
+            units squared.
         weights: of the points: ``mass`` (w_i = n a_i), or ``uniform`` (1, points without mass included).
         tolerance: marginal error to which the training pairs are solved, in the l1 norm.
     """
@@ -43,11 +45,12 @@ class RaOt(SlicedSolver):
     name: ClassVar[str] = "ra-ot"
     needs: ClassVar[tuple[str, ...]] = ("ot",)
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
-        "paper": {"potentials": "autograd", "side": "source", "weights": "uniform", "ridge": 1e-3, "tolerance": 1e-9},
-        "valid": {"side": "source", "weights": "uniform", "ridge": 1e-3, "tolerance": 1e-9},
+        "paper": {"potentials": "autograd", "weights": "uniform", "ridge": 1e-3, "ridge_rule": "absolute", "tolerance": 1e-9},
+        "valid": {"weights": "uniform", "ridge": 1e-3, "ridge_rule": "absolute", "tolerance": 1e-9},
     }
 
-    ridge: float = 0.1
+    ridge: float = 0.01
+    ridge_rule: Literal["relative", "absolute"] = "relative"
     weights: Literal["mass", "uniform"] = "mass"
     tolerance: float = 1e-6
 
@@ -64,14 +67,18 @@ class RaOt(SlicedSolver):
 
         lines = len(slices.directions)
         gram = torch.zeros(lines + 1, lines + 1, dtype=torch.float64, device=run.device)
+        unsolved = 0
         for problem in problems:
             solution = problem.solve(tolerance=self.tolerance)
+            unsolved += solution.error > self.tolerance
             joined = self._rows(slices, solution)
             gram += joined.T @ joined
         features, response = gram[:-1, :-1], gram[:-1, -1]
-        omega = torch.linalg.solve(features + self.ridge * torch.eye(lines, dtype=gram.dtype, device=gram.device), response)
-        left = gram[-1, -1] - 2 * omega @ response + omega @ features @ omega
-        return omega, {"r2": 1 - float(left / gram[-1, -1])}
+        ridge = self.ridge * (float(features.diagonal().mean()) if self.ridge_rule == "relative" else 1.0)
+        ridge = max(ridge, 1e-30)  # of a lone point, whose predictors vanish
+        omega = torch.linalg.solve(features + ridge * torch.eye(lines, dtype=gram.dtype, device=gram.device), response)
+        left, total = gram[-1, -1] - 2 * omega @ response + omega @ features @ omega, float(gram[-1, -1])
+        return omega, {"unsolved": unsolved, **({"r2": 1 - float(left) / total} if total > 0 else {})}
 
     def _rows(self, slices: Slices, solution: Solution) -> Tensor:
         """``(n, L + 1)``: predictors and the response of one pair, weighted."""

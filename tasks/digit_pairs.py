@@ -106,8 +106,9 @@ class DigitPairs(Task):
         side = (self.test_side if part == "test" else 0) or self.side or images.shape[1]
         group = self.test_digits if part == "test" else self.train_digits
         kept = np.flatnonzero({"all": labels >= 0, "0-4": labels < 5, "5-9": labels >= 5}[group])
-        drawn = images[rng.choice(kept, number)].astype(np.float32)
-        turned = rng.choice([-1, 1], number) * self.rotation if part == "test" else np.zeros(number)
+        which, ways = rng.spawn(2)  # so that neither depends on how many of the other there are
+        drawn = images[which.choice(kept, number)].astype(np.float32)
+        turned = ways.choice([-1, 1], number) * self.rotation if part == "test" else np.zeros(number)
         resized = []
         for image, angle in zip(drawn, turned, strict=True):
             picture = Image.fromarray(image)

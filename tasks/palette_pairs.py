@@ -24,15 +24,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MissingError, Task, Truth
 from otbench.data import find
-from otbench.discrete import exact_truth
-from otbench.entropic import entropic_truth
+from otbench.discrete import solved
 
 
 if TYPE_CHECKING:
@@ -149,10 +148,9 @@ class PalettePairs(Task):
             (x, a, pixels), (y, b, target_pixels) = map(palette, names)
             return DiscreteProblem(x, a, y, b, SQEUCLIDEAN, Truth("none"), self.eps, pixels, target_pixels)
 
-        solve = entropic_truth if self.eps > 0 else exact_truth
         train, test = ([pair(names) for names in drawn] for drawn in self.draw_names(rng))
-        solved = [replace(held_out, truth=solve(held_out)) for held_out in test]
-        return AmortizedProblem(train, solved, SQEUCLIDEAN, Truth(solved[0].truth.certificate))
+        held_out = [solved(pair) for pair in test]
+        return AmortizedProblem(train, held_out, SQEUCLIDEAN, Truth(held_out[0].truth.certificate))
 
 
 def picture_and_labels(name: str, colours: int = COLOURS) -> tuple[np.ndarray, np.ndarray]:

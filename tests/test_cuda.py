@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from otbench import MapProblem, MissingError, Run
+from otbench.amortized.slices import line_potentials
 from otbench.registry import registry
 from otbench.run import find_device
 from otbench.scoring import MapScoring, score_plans
@@ -85,3 +86,27 @@ def test_neural_maps_train_on_the_gpu(text, on):
     scoring = MapScoring(problem, torch.Generator("cuda").manual_seed(1))
     scores = scoring.score(transport, transport.push(scoring.x))
     assert judge(scores) is Verdict.OK, scores
+
+
+def test_lines_give_the_same_potentials_on_the_gpu():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(20, n, generator=generator, dtype=torch.float64).sort(-1).values for n in (50, 40))
+    a, b = (torch.rand(20, n, generator=generator, dtype=torch.float64).clamp(min=0.3).sub(0.3) for n in (50, 40))
+    arrays = x, a / a.sum(-1, keepdim=True), y, b / b.sum(-1, keepdim=True)
+    for here, there in zip(line_potentials(*arrays), line_potentials(*(array.cuda() for array in arrays)), strict=True):
+        torch.testing.assert_close(there.cpu(), here)
+
+
+@pytest.mark.parametrize(
+    "text", ["ra-ot", "ra-ot[preset=paper]", "oa-ot", "mean-slice", "sinkhorn-steps", "independent", "meta-ot[steps=50]"]
+)
+def test_amortized_solvers_answer_on_the_gpu_as_on_the_cpu(text):
+    scores = {}
+    for device in ("cpu", "cuda"):
+        (task,), (solver,) = registry("task").select("digit-pairs[data=digits,train=20,test=5]"), registry("solver").select(text)
+        problem = task.build().problem(np.random.default_rng(0), device=device, dtype=torch.float64)
+        transport = solver.build().fit(problem, Run(device, torch.float64, 0, torch.Generator(device).manual_seed(2)))
+        plans = [transport.plan(pair) for pair in problem.test]
+        assert all(plan.device.type == device for plan in plans)
+        scores[device] = score_plans(problem.test, plans, transport)
+    assert scores["cuda"]["plan_rmse"] == pytest.approx(scores["cpu"]["plan_rmse"], rel=0.2)  # other lines, the same law

@@ -23,7 +23,7 @@ def make(n: int = 12, m: int = 9, eps: float = 0.3, zeros: int = 2, seed: int = 
 def test_the_plan_is_that_of_pot(eps):
     pair = make(eps=eps)
     problem = Entropic(pair)
-    solution = problem.solve()
+    solution = problem.solve(max_iters=100_000)
     costs = SQEUCLIDEAN.matrix(pair.x, pair.y)[2:, 2:]
     expected = ot.sinkhorn(pair.a[2:], pair.b[2:], costs, eps, method="sinkhorn_log", stopThr=1e-12, numItermax=100_000)
     whole = problem.whole(solution.plan)
@@ -34,7 +34,7 @@ def test_the_plan_is_that_of_pot(eps):
 
 def test_an_eps_a_thousand_times_less_than_the_costs_neither_overflows_nor_stops_early():
     pair = make(eps=1e-3)
-    solution = Entropic(pair).solve(tolerance=1e-3)
+    solution = Entropic(pair).solve(tolerance=1e-3, max_iters=100_000)
     assert solution.error <= 1e-3 and bool(torch.isfinite(solution.plan).all())
     exact = float(torch.as_tensor(ot.emd2(pair.a, pair.b, SQEUCLIDEAN.matrix(pair.x, pair.y))))
     assert solution.cost == pytest.approx(exact, rel=1e-2)
@@ -50,10 +50,22 @@ def test_an_iteration_is_a_soft_c_transform_there_and_back():
         solution = problem.solve(start, tolerance=0, max_iters=k)
         assert solution.iterations == k
         torch.testing.assert_close(solution.plan, problem.plan(f, g))
-    torch.testing.assert_close(problem.recovered(start).sum(0), problem.b)
-    torch.testing.assert_close(
-        problem.recovered(start), problem.plan(s := problem.source_potential(problem.target_potential(start)), problem.target_potential(s))
-    )
+    torch.testing.assert_close(problem.recovered(start), problem.solve(start, tolerance=0, max_iters=2).plan)
+
+
+@pytest.mark.parametrize("eps", [0.02, 0.001])
+def test_a_potential_that_is_far_off_is_updated_as_any_other(eps):
+    """Rows and columns of its plan underflow, where no scaling helps."""
+    problem = Entropic(make(eps=eps))
+    f = 30 * torch.randn(len(problem.a), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for k in (1, 2, 3):
+        plan = problem.solve(f, tolerance=0, max_iters=k).plan
+        g, updated = f, f
+        for _ in range(k):
+            g = problem.target_potential(updated)
+            updated = problem.source_potential(g)
+        torch.testing.assert_close(plan, problem.plan(updated, g), rtol=1e-6, atol=1e-12)
+        torch.testing.assert_close(plan.sum(1), problem.a)
 
 
 def test_from_the_solution_there_is_nothing_left_to_do():
@@ -108,6 +120,27 @@ def test_the_potential_of_points_without_mass_is_the_c_transform():
     torch.testing.assert_close(everywhere[2:], solution.f, rtol=0, atol=1e-7)
     costs = SQEUCLIDEAN.matrix(pair.x, pair.y[2:])
     torch.testing.assert_close(everywhere, -0.3 * (pair.b[2:] * ((solution.g - costs) / 0.3).exp()).sum(1).log())
+
+
+@pytest.mark.parametrize("eps", [0.03, 0.3])
+def test_the_method_of_newton_finds_what_sinkhorns_algorithm_does(eps):
+    problem = Entropic(make(eps=eps))
+    start = problem.solve(max_iters=10)
+    found, expected = problem.polished(start.f, max_iters=50), problem.solve(max_iters=100_000)
+    assert found.error <= TOLERANCE < start.error
+    torch.testing.assert_close(found.plan, expected.plan, rtol=0, atol=1e-8)
+
+
+def test_the_truth_of_a_batch_on_which_sinkhorns_algorithm_stalls():
+    """Two groups of equal weight far apart, of sizes that do not match: one point's mass has to be shared across."""
+    x = torch.tensor([[0.0], [0.1], [0.2], [9.0]], dtype=torch.float64)
+    y = torch.tensor([[0.0], [0.1], [9.0], [9.1]], dtype=torch.float64)
+    weights = x.new_full((4,), 0.25)
+    pair = DiscreteProblem(x, weights, y, weights, SQEUCLIDEAN, Truth("none"), 0.05)
+    assert Entropic(pair).solve().error > TOLERANCE
+    truth = entropic_truth(pair)
+    assert truth.plan is not None and float((truth.plan.sum(1) - weights).abs().sum()) <= TOLERANCE
+    assert float((truth.plan.sum(0) - weights).abs().sum()) <= TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

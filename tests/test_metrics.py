@@ -250,6 +250,16 @@ def test_a_sparse_plan_scores_as_the_dense_one(monkeypatch: pytest.MonkeyPatch) 
     assert score_plans([solved], [other])["plan_tv"] > 0.3
 
 
+@pytest.mark.parametrize(("way", "expected"), [((0.0, 0.5, 1.0), 0.0), ((0.0, 2.0, 1.0), 9.0)])
+def test_the_path_energy_is_least_on_straight_lines(way: tuple[float, ...], expected: float) -> None:
+    """Of a translation by v: the straight way has the energy |v|^2, the one out to 2 v and back 2 (|2 v|^2 + |v|^2)."""
+    x, v = normal(50, 2), torch.tensor([3.0, -1.0], dtype=torch.float64)
+    path = torch.stack([x + t * v for t in way])
+    assert metrics.npe(path) == pytest.approx(expected, abs=1e-9)
+    assert metrics.w2(path[-1], path[0]) == pytest.approx(10**0.5)
+    assert metrics.w2_floor(x, x) == pytest.approx(0, abs=1e-9)
+
+
 # Saddles
 
 

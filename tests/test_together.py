@@ -117,7 +117,22 @@ def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
 
 
 def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, plugin):
-    grid = ("-t", "gaussian", "-s", "batched[fault=until mended]", "--seeds", 3, "--together", 3, "--jobs", 2, "--plugins", plugin, "--results", "out")
+    grid = (
+        "-t",
+        "gaussian",
+        "-s",
+        "batched[fault=until mended]",
+        "--seeds",
+        3,
+        "--together",
+        3,
+        "--jobs",
+        2,
+        "--plugins",
+        plugin,
+        "--results",
+        "out",
+    )
     assert "1 diverged" in otbench("run", *grid).stdout
     (tmp_path / "batched.py.mended").touch()
     assert "2 already recorded under out, 1 to do" in otbench("run", *grid, "--rerun", "failed").stdout

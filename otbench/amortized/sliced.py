@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from otbench.amortized.slices import Slices
@@ -31,13 +32,10 @@ class SlicedSolver(AmortizedSolver):
     Attributes:
         slices: number of lines L, in directions uniform on the sphere.
         potentials: ``valid``, or ``autograd``: POT's derivative of the one-dimensional cost, no potential at ties and off the mass.
-        side: whose potential is predicted. Of the ``target``'s the source's is the soft c-transform: half an iteration more than with
-            ``source``, as the authors have it.
     """
 
     slices: int = 100
     potentials: Literal["valid", "autograd"] = "valid"
-    side: Literal["source", "target"] = "target"
 
     def __post_init__(self) -> None:
         """Refuse parameters that define no model."""
@@ -51,14 +49,5 @@ class SlicedSolver(AmortizedSolver):
     def learn(self, problems: Sequence[Entropic], run: Run) -> tuple[Predictor, Info]:
         """Draw the lines and weigh them."""
         slices = Slices.draw(self.slices, problems[0].pair, run.generator, self.potentials == "autograd")
-        omega, info = self.weigh(slices, [self.own(problem) for problem in problems], run)
-
-        def predict(problem: Entropic) -> Tensor:
-            predicted = slices.potential(self.own(problem), omega)
-            return predicted if self.side == "source" else problem.source_potential(predicted)
-
-        return predict, {**info, "omega_norm": float(omega.norm()), "omega_sum": float(omega.sum())}
-
-    def own(self, problem: Entropic) -> Entropic:
-        """The problem from the side whose potential is predicted."""
-        return problem if self.side == "source" else problem.transposed()
+        omega, info = self.weigh(slices, problems, run)
+        return partial(slices.potential, omega=omega), {**info, "omega_norm": float(omega.norm()), "omega_sum": float(omega.sum())}

@@ -142,10 +142,12 @@ def line_potentials(x: Tensor, a: Tensor, y: Tensor, b: Tensor) -> tuple[Tensor,
     """
     import torch
 
-    f, reached, supplied = line_potential(x, a, y, b), a.cumsum(-1), b[..., :-1].cumsum(-1)
+    f, reached, supplied = line_potential(x, a, y, b), a.cumsum(-1), b.cumsum(-1)
+    supplied, total = supplied[..., :-1], supplied[..., -1:]
     # the row at which the staircase goes right from column j: the first before there is any mass, the last after all of it
-    row = torch.searchsorted(reached.contiguous(), supplied.contiguous(), right=True).clamp(max=x.shape[-1] - 1)
-    g = _summed(y, x.gather(-1, row.masked_fill(supplied == 0, 0)))
+    row = torch.searchsorted(reached.contiguous(), supplied.contiguous(), right=True)
+    row = row.masked_fill(supplied == 0, 0).masked_fill(supplied >= total, x.shape[-1] - 1).clamp(max=x.shape[-1] - 1)
+    g = _summed(y, x.gather(-1, row))
     first = _first(b)
     return f, g + (x[..., :1] - y.gather(-1, first)).square() - g.gather(-1, first)
 

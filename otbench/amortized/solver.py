@@ -47,11 +47,7 @@ class Remembered(Generic[T]):
 
 @dataclass(frozen=True)
 class AmortizedSolver(Solver):
-    """Base of the solvers that predict potentials.
-
-    Class attributes:
-        learns: False where training pairs are of no consequence.
-    """
+    """Base of the solvers that predict potentials."""
 
     learns: ClassVar[bool] = True
 

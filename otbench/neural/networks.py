@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-Activation = Literal["silu", "leaky-relu"]
+Activation = Literal["silu", "selu", "leaky-relu"]
 Rates = Literal["fan-in", "equal"]
 
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # x -> scale x where positive, scale alpha (exp(x) - 1) elsewhere
 LEAK = 0.01  # slope of a leaky ReLU on the left, torch's default
 ROOTS, FINAL = 0.1, 0.3  # factors of the initial roots and last weights of a `DenseQuadratic`
 POLAR_ITERATIONS = 3  # from matrices that were orthonormal before one step of the optimiser
@@ -87,7 +88,7 @@ class MLP:
     Attributes:
         inputs, outputs: coordinates of a point and of its image.
         width, depth: units of a hidden layer, number of hidden layers.
-        activation: ``silu`` or ``leaky-relu``.
+        activation: ``silu``, ``selu`` or ``leaky-relu``.
         leak: slope of the leaky ReLU on the left; 0 makes it a ReLU.
     """
 
@@ -117,17 +118,19 @@ class MLP:
     def __call__(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """``(stack, n, inputs) -> (stack, n, outputs)``."""
         import torch
-        from torch.nn.functional import leaky_relu, silu
+        from torch.nn.functional import leaky_relu, selu, silu
 
+        activation = {"silu": silu, "selu": selu, "leaky-relu": lambda x: leaky_relu(x, self.leak)}[self.activation]
         for i in range(0, len(weights), 2):
             if i:
-                x = silu(x) if self.activation == "silu" else leaky_relu(x, self.leak)
+                x = activation(x)
             x = torch.baddbmm(weights[i + 1], x, weights[i])
         return x
 
     def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """Gradients ``(stack, n, inputs)`` of the one output: back-propagation written out, so that a penalty trains by first order."""
         import torch
+        from torch.nn.functional import selu
 
         slopes = []
         for i in range(0, len(weights) - 2, 2):
@@ -136,6 +139,9 @@ class MLP:
                 gate = x.sigmoid()
                 x = x * gate
                 slopes.append(gate + x * (1 - gate))
+            elif self.activation == "selu":
+                x = selu(x)
+                slopes.append(torch.where(x > 0, SELU_SCALE, x + SELU_SCALE * SELU_ALPHA))
             else:
                 slopes.append((x > 0).to(x.dtype).mul_(1 - self.leak).add_(self.leak))
                 x = x * slopes[-1]

@@ -4,7 +4,8 @@ A solver that takes ``train`` seconds before it answers and ``infer`` for each p
 
     N* = (train - train') / (infer' - infer)
 
-pairs, never where it is slower by the pair. Errors stand beside, for a solver that is faster and wrong has won nothing.
+pairs; where it is slower by the pair it is ahead until then, or never. Errors stand beside, for a solver that is faster and wrong has won
+nothing. What a compiler takes at the first pair counts as training.
 """
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -30,13 +31,20 @@ if TYPE_CHECKING:
 
     from otbench.store import Results
 
-ERRORS = ("plan_rmse", "marginal_l1", "iters_to_tol")  # shown beside the accuracy of the task, where measured
+ERRORS = (
+    "cost_gap",
+    "plan_rmse",
+    "plan_tv",
+    "marginal_l1",
+    "iters_to_tol",
+    "iters_from_zero",
+)  # shown beside the accuracy of the task, where measured
 
 NOTES = (
     "Errors: mean over the seeds ± half the width of its 95 % bootstrap interval. Times: medians over the seeds; training is the first "
-    "fit, or the median of repeats where it is short.",
+    "fit, or the median of repeats where it is short, and what the first pair takes longer than the others.",
     "N*: held-out pairs after which the solver of the row, its training included, has taken less time than that of the column; 0: from the "
-    "first pair on; never: it takes longer for each pair.",
+    "first pair on; until N: it is ahead up to there, for it is slower by the pair; never: it is slower in both.",
     "° trivial baseline.",
 )
 
@@ -47,7 +55,7 @@ def amortization(results: Results, tasks: Sequence[str] | None = None, against: 
     Args:
         results: as `otbench.load` gives them.
         tasks: names or labels of tasks; by default all.
-        against: labels of the solvers that break-even counts are against; by default those that are not trivial and learn nothing.
+        against: labels of the solvers that break-even counts are against; by default those that are not trivial and do not learn.
         format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex`` (booktabs).
 
     Raises:
@@ -89,8 +97,10 @@ def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.Da
     errors = list(dict.fromkeys(name for name in (accuracy, *ERRORS) if name and f"metric_{name}" in runs))
     records = []
     for solver, group in runs.groupby("solver_label", sort=False):
-        record = {"solver_label": solver, "trivial": bool(group.trivial.iloc[0]), "seeds": len(group)}
-        record |= {"train_s": float(group[FIT].median()), "infer_ms": float(group[INFER].median())}
+        learns = "learns" in group and group.learns.iloc[0] is True
+        record = {"solver_label": solver, "trivial": bool(group.trivial.iloc[0]), "learns": learns, "seeds": len(group)}
+        compiling = (group["infer_cold_ms"] - group[INFER]).clip(lower=0).fillna(0) / 1000 if "infer_cold_ms" in group else 0.0
+        record |= {"train_s": float((group[FIT] + compiling).median()), "infer_ms": float(group[INFER].median())}
         for name in errors:
             values = group[f"metric_{name}"].dropna().to_numpy(float)
             low, high = bootstrap_interval(values) or (np.nan, np.nan)
@@ -98,7 +108,7 @@ def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.Da
         records.append(record)
     summary = pd.DataFrame(records).sort_values("infer_ms", kind="stable")
     for other in summary.to_dict("records"):
-        chosen = other["solver_label"] in against if against else not other["trivial"] and not learns(other)
+        chosen = other["solver_label"] in against if against else not other["trivial"] and not other["learns"]
         if chosen:
             counts = [break_even(row, other) if row is not other else math.nan for row in summary.to_dict("records")]
             summary[f"break_even_{other['solver_label']}"] = counts
@@ -106,15 +116,12 @@ def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.Da
     return summary
 
 
-def learns(row: dict) -> bool:
-    """It takes longer before the first pair than for a pair."""
-    return row["train_s"] > row["infer_ms"] / 1000
-
-
 def break_even(row: dict, other: dict) -> float:
-    """N* of one row of `summarize` against another; infinite where it is slower by the pair."""
-    saved_s = (other["infer_ms"] - row["infer_ms"]) / 1000
-    return max(0.0, row["train_s"] - other["train_s"]) / saved_s if saved_s > 0 else math.inf
+    """N* of one row of `summarize` against another; infinite where it is never ahead, and -N where it is until N pairs."""
+    saved_s, earlier_s = (other["infer_ms"] - row["infer_ms"]) / 1000, other["train_s"] - row["train_s"]
+    if saved_s > 0:
+        return max(0.0, -earlier_s) / saved_s
+    return earlier_s / saved_s if saved_s < 0 < earlier_s else math.inf
 
 
 def _table(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> Table:
@@ -126,7 +133,7 @@ def _table(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> Table:
     rows = []
     for row in summary.to_dict("records"):
         solver = row["solver_label"] + (" °" if row["trivial"] else "")
-        cells = [number(row["train_s"]) if learns(row) else DASH, number(row["infer_ms"])]
+        cells = [number(row["train_s"]), number(row["infer_ms"])]
         for name in errors:
             half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
             cells.append("" if math.isnan(row[name]) else number(row[name], None if math.isnan(half) else half))
@@ -137,4 +144,6 @@ def _table(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> Table:
 def _count(value: float) -> str:
     if math.isnan(value):
         return DASH
-    return "never" if math.isinf(value) else f"{math.ceil(value):,}"
+    if math.isinf(value):
+        return "never"
+    return f"until {math.floor(-value):,}" if value < 0 else f"{math.ceil(value):,}"

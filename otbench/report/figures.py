@@ -194,7 +194,7 @@ def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
         for (task, summary), ax in zip(panels.items(), axes, strict=True):
             for row in summary.to_dict("records"):
                 look = style[str(row["solver_label"])]
-                line = "-" if amortization.learns(row) else "--"
+                line = "-" if row["learns"] else "--"
                 ax.plot(pairs, row["train_s"] + pairs * row["infer_ms"] / 1000, linestyle=line, **look, markersize=5, markevery=12)
             ax.set(title=task, xscale="log", yscale="log", xlabel="pairs solved", ylabel="training and inference (s)")
         shown = {str(name) for summary in panels.values() for name in summary.solver_label}

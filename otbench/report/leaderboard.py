@@ -52,7 +52,7 @@ def leaderboard(
     Args:
         results: as `otbench.load` gives them.
         metrics: metrics, or numeric columns of the rows (``fit_s`` is ``fit_warm_s`` where measured, else ``fit_cold_s``). By default the
-            first of ``l2_uvp``, ``cost_gap`` and ``target_gap`` that each task has, then ``infer_ms_per_pair`` and ``fit_s``.
+            first of `ACCURACY` that each task has, then ``infer_ms_per_pair`` and ``fit_s``.
         tasks: names or labels of tasks; by default all.
         format: ``md``, ``csv`` (long and tidy, one line per cell), ``html`` or ``latex`` (booktabs).
         published: add rows of published numbers, never ranked.
