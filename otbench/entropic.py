@@ -117,9 +117,7 @@ class Entropic:
                 mass = u @ plan
                 error = float((v * mass - self.b).abs().sum())
                 done = error <= tolerance or iterations >= max_iters
-                if done or float(u.log().abs().max()) > ABSORBED:
-                    break
-                if float(mass.min()) < FAINT:
+                if done or float(u.log().abs().max()) > ABSORBED or float(mass.min()) < FAINT:
                     break
                 v = self.b / mass
             f = f + self.eps * u.log()
@@ -167,7 +165,7 @@ class Solution:
         self.problem, self.f, self.g, self.plan, self.iterations, self.error = problem, f, g, plan, iterations, error
 
     def everywhere(self) -> Tensor:
-        """F on all points of the source, those without mass included: the soft c-transform of g."""
+        """The potential f on all points of the source, those without mass included: the soft c-transform of g."""
         problem = self.problem
         costs = problem.pair.cost.matrix(problem.pair.x.double(), problem.pair.y[problem.columns].double())
         return -problem.eps * ((self.g / problem.eps + problem._log_b) - costs / problem.eps).logsumexp(1)

@@ -278,7 +278,7 @@ def wait_for_rows(results: Path, count: int, process: subprocess.Popen[str]) -> 
         time.sleep(0.02)
 
 
-GRID = ("-t", "gaussian[dim=1]", "-s", "hostile[act=sleep_in_fit,seconds=0.2]", "--seeds", 6)
+GRID = ("-t", "gaussian[dim=1]", "-s", "hostile[act=sleep_in_fit,seconds=0.4]", "--seeds", 6)
 
 
 @pytest.mark.parametrize("rows_before", [1, 3])

@@ -99,14 +99,14 @@ ENDS = {
     "too few": (["error", "ok", "ok"], "shorter"),
     "die": (["crashed"] * 3, "exited with status 3"),
     "push dies": (["crashed", "crashed", "ok"], "exited with status 4"),
-    "sleep": (["timeout"] * 3, "killed after 12 s for 3 seeds together"),
+    "sleep": (["timeout"] * 3, "killed after 18 s for 3 seeds together"),
 }
 
 
 def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
     solvers = [f"batched[fault={fault}]" for fault in ENDS]
     grid = ("-t", "gaussian", "-s", *solvers, "--seeds", 3, "--together", 3, "--jobs", 2, "--plugins", plugin)
-    otbench("run", *grid, "--timeout", "4s", "--results", "out")
+    otbench("run", *grid, "--timeout", "6s", "--results", "out")
     recorded = rows(tmp_path / "out")
     for fault, (statuses, words) in ENDS.items():
         # runs are shuffled, so which seed is the second of the stack is not said

@@ -97,7 +97,7 @@ def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.Da
     errors = list(dict.fromkeys(name for name in (accuracy, *ERRORS) if name and f"metric_{name}" in runs))
     records = []
     for solver, group in runs.groupby("solver_label", sort=False):
-        learns = "learns" in group and group.learns.iloc[0] is True
+        learns = "learns" in group and group.learns.iloc[0] in (True,)  # absent from older rows
         record = {"solver_label": solver, "trivial": bool(group.trivial.iloc[0]), "learns": learns, "seeds": len(group)}
         compiling = (group["infer_cold_ms"] - group[INFER]).clip(lower=0).fillna(0) / 1000 if "infer_cold_ms" in group else 0.0
         record |= {"train_s": float((group[FIT] + compiling).median()), "infer_ms": float(group[INFER].median())}
