@@ -268,7 +268,12 @@ def test_imports_do_not_count_against_the_time_limit(otbench, tmp_path):
 
 def launch(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "otbench.cli", "run", "--plugins", HOSTILE, "--results", "out", *arguments]
-    return subprocess.Popen(list(map(str, command)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def hear_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a process in the background, as of xdist, ignores
+
+    return subprocess.Popen(list(map(str, command)), cwd=tmp_path, preexec_fn=hear_ctrl_c, **pipes)
 
 
 def wait_for_rows(results: Path, count: int, process: subprocess.Popen[str]) -> None:
