@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from otbench.metrics import rounded_images
 from otbench.problem import DiscreteProblem, MapProblem, Problem
 from otbench.report import couplings
-from otbench.report.drawing import directions, theme, ways, wheel
-from otbench.report.drawing import longitude_latitude as _longitude_latitude
+from otbench.report.drawing import directions, longitude_latitude, theme, ways, wheel
 
 
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ def _draw_clouds(scenes: Sequence[Scene], title: str, globe: bool) -> Figure:
     from matplotlib.figure import Figure
 
     d, columns = scenes[0].y.shape[1], len(scenes[0].titles)
-    flat = _longitude_latitude if globe else _plane
+    flat = longitude_latitude if globe else _plane
     shown = [flat(points) for scene in scenes for points in (scene.x, scene.y, scene.end, scene.spurious) if points is not None]
     low, high = (np.array([-180, -90]), np.array([180, 90])) if globe else _limits(np.concatenate(shown))
     width, height = PANEL * (high - low) / (high - low).prod() ** 0.5

@@ -23,11 +23,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import Problem, Run
-from otbench.amortized.solver import AmortizedSolver, Info, Predictor, Remembered
+from otbench.amortized.solver import AmortizedSolver, Info, Predictor, draw_pairs, posing
 from otbench.entropic import Entropic
 from otbench.errors import DivergedError
 from otbench.neural.networks import MLP, Weights
@@ -113,20 +113,10 @@ class MetaOt(AmortizedSolver):
         unit = sum(float(problem.a @ problem.matrix @ problem.b) for problem in problems) / len(problems)
         network = self._network([problem.pair for problem in problems], run)
         weights = Weights.draw(network, [run.generator], run.dtype)
-        costs = Remembered(lambda x, y: problems[0].pair.cost.matrix(x.double(), y.double()))
-
-        def posed(pair: DiscreteProblem) -> Entropic:
-            return Entropic(pair, matrix=lambda: costs(pair.x, pair.y))
-
-        def drawn() -> list[Entropic]:
-            indices = torch.randint(len(problems), (2, self.batch), generator=run.generator, device=run.device).tolist()
-            if self.pairs == "given":
-                return [problems[index] for index in indices[0]]
-            crossed = zip(*([problems[index].pair for index in side] for side in indices), strict=True)
-            return [posed(replace(source, y=target.y, b=target.b)) for source, target in crossed]
+        given, posed = [problem.pair for problem in problems], posing(problems[0].pair.cost)
 
         def loss(done: float) -> Tensor:
-            chosen = drawn()
+            chosen = [posed(pair) for pair in draw_pairs(given, self.batch, self.pairs == "crossed", run.generator)]
             values = network(weights.tensors, [problem.pair for problem in chosen])
             potentials = [value[problem.rows].double() for problem, value in zip(chosen, values, strict=True)]
             ascent = [_semidual_gradient(problem, unit * f.detach()) @ f for problem, f in zip(chosen, potentials, strict=True)]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import GEODESIC, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, Problem, Run, Solver, Transport, Truth
 from otbench.amortized.slices import coordinates, line_potential
-from otbench.amortized.solver import Remembered
+from otbench.amortized.solver import draw_pairs, posing
 from otbench.entropic import Entropic
 from otbench.errors import DivergedError
 from otbench.neural.networks import MLP, Weights
@@ -102,25 +102,15 @@ class MinStp(Solver):
         import torch
 
         assert isinstance(problem, AmortizedProblem)
-        costs = Remembered(lambda x, y: problem.cost.matrix(x.double(), y.double()))
-
-        def posed(pair: DiscreteProblem) -> Entropic:
-            return Entropic(pair, matrix=lambda: costs(pair.x, pair.y))
-
+        posed = posing(problem.cost)
         problems = [posed(pair) for pair in problem.train]
         unit = sum(float(pair.a @ pair.matrix @ pair.b) for pair in problems) / len(problems)
         scores = _Scores.of(self, problems, run)
         weights = Weights.draw(scores, [run.generator], run.dtype)
 
-        def drawn() -> list[Entropic]:
-            indices = torch.randint(len(problems), (2, self.batch), generator=run.generator, device=run.device).tolist()
-            if self.pairs == "given":
-                return [problems[index] for index in indices[0]]
-            crossed = zip(*([problem.train[index] for index in side] for side in indices), strict=True)
-            return [posed(replace(source, y=target.y, b=target.b)) for source, target in crossed]
-
         def loss(done: float) -> Tensor:
-            soft_costs = [self.soft_cost(chosen, *scores(weights.tensors, chosen)) for chosen in drawn()]
+            chosen = [posed(pair) for pair in draw_pairs(problem.train, self.batch, self.pairs == "crossed", run.generator)]
+            soft_costs = [self.soft_cost(pair, *scores(weights.tensors, pair)) for pair in chosen]
             return torch.stack(soft_costs).mean()[None] / unit
 
         player = Player(weights, loss, self.lr, clip=CLIP)

@@ -21,7 +21,6 @@ them.
 
 from __future__ import annotations
 
-import gzip
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, Task, Truth
 from otbench.data import find
+from otbench.images import read_idx
 
 
 if TYPE_CHECKING:
@@ -129,14 +129,8 @@ def _digits(files: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def _mnist(files: Sequence[str]) -> Iterator[np.ndarray]:
-    """Images of the IDX format: a header of four big-endian integers, magic, count, rows and columns, then the bytes."""
-    import numpy as np
-
     for file in files:
-        with gzip.open(find(file)) as stream:
-            content = stream.read()
-        rows, columns = np.frombuffer(content, ">i4", 2, offset=8)
-        yield from np.frombuffer(content, np.uint8, offset=16).reshape(-1, 1, rows, columns)
+        yield from read_idx(file)[:, None]
 
 
 def _celeba(files: Sequence[str]) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from PIL import Image
 from otbench import data, gallery, pictures
 from otbench.cli import main
 from otbench.registry import absent, registry
+from otbench.report.drawing import longitude_latitude
 from tests import synthetic
 
 
@@ -233,7 +234,7 @@ def test_a_task_of_many_dimensions_is_drawn_in_the_fewest_it_allows(task, drawn)
 def test_great_circles_are_cut_at_the_date_line(longitude, is_cut):
     ax = Figure().subplots()
     start, end = (np.array([[np.cos(angle), np.sin(angle), 0.0]]) for angle in (longitude, longitude + 0.6))
-    pictures._lines(ax, pictures._longitude_latitude, start, end, np.zeros((1, 4)))
+    pictures._lines(ax, longitude_latitude, start, end, np.zeros((1, 4)))
     (path,) = ax.collections[0].get_paths()
     longitudes = np.asarray(path.vertices)[:, 0]
     assert np.nanmax(np.abs(np.diff(longitudes))) < 3 and np.isnan(longitudes).any() == is_cut

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from otbench.entropic import Entropic
-from otbench.problem import AmortizedProblem, DiscreteProblem, Problem, Run, Solver, Transport
+from otbench.problem import AmortizedProblem, Cost, DiscreteProblem, Problem, Run, Solver, Transport
 
 
 if TYPE_CHECKING:
@@ -45,6 +45,21 @@ class Remembered(Generic[T]):
         return self.value
 
 
+def posing(cost: Cost) -> Callable[[DiscreteProblem], Entropic]:
+    """Takes pairs to their entropic problems, in float64; on points that pairs share costs are computed once."""
+    costs = Remembered(lambda x, y: cost.matrix(x.double(), y.double()))
+    return lambda pair: Entropic(pair, matrix=lambda: costs(pair.x, pair.y))
+
+
+def draw_pairs(pairs: Sequence[DiscreteProblem], number: int, crossed: bool, generator: torch.Generator) -> list[DiscreteProblem]:
+    """``number`` pairs with replacement; ``crossed``: any source with any target, as Amos et al. (2023) draw any two images."""
+    import torch
+
+    indices = torch.randint(len(pairs), (2, number), generator=generator, device=generator.device).tolist()
+    sources, targets = ([pairs[index] for index in side] for side in indices)
+    return [replace(source, y=target.y, b=target.b) for source, target in zip(sources, targets, strict=True)] if crossed else sources
+
+
 @dataclass(frozen=True)
 class AmortizedSolver(Solver):
     """Base of the solvers that predict potentials."""
@@ -66,11 +81,7 @@ class AmortizedSolver(Solver):
     def fit(self, problem: Problem, run: Run) -> Transport:
         """Learn, and make plans of predictions."""
         assert isinstance(problem, AmortizedProblem)
-        costs = Remembered(lambda x, y: problem.cost.matrix(x.double(), y.double()))
-
-        def posed(pair: DiscreteProblem) -> Entropic:
-            return Entropic(pair, matrix=lambda: costs(pair.x, pair.y))
-
+        posed = posing(problem.cost)
         predict, info = self.learn([posed(pair) for pair in problem.train or problem.test[:1]], run)
 
         def plan(pair: DiscreteProblem) -> Tensor:
