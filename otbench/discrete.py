@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from otbench.entropic import entropic_truth
+from otbench.entropic import Entropic, entropic_truth
 from otbench.metrics import marginal, marginal_l1
 from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Solver, Transport, Truth
 
@@ -123,6 +123,11 @@ class SinkhornSolver(DiscreteSolver):
         if pair.eps > 0:
             return pair.eps
         return self.eps * mean_cost if self.eps_rule == "relative" else self.eps
+
+    def posed(self, pair: DiscreteProblem) -> Entropic:
+        """The entropic problem of the pair, among its points with mass."""
+        mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b) if pair.eps == 0 else 0.0
+        return Entropic(pair, self.in_cost_units(pair, mean_cost))
 
     def report(self, pair: DiscreteProblem, plan: Tensor, eps: float, mean_cost: float, iterations: int) -> Info:
         """The columns of a Sinkhorn run, the same for every library: both eps, and the marginal error of the plan as it is."""

@@ -82,7 +82,6 @@ class OaOt(SlicedSolver):
 
         if self.optimizer == "lbfgs":
             optimizer = torch.optim.LBFGS([omega], max_iter=self.steps, history_size=HISTORY, line_search_fn="strong_wolfe")
-
             optimizer.step(lambda: ascend(pairs))
         else:
             optimizer = torch.optim.Adam([omega], lr=self.lr)

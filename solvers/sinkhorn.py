@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from otbench import DiscreteProblem, Run
 from otbench.discrete import Coupling, SinkhornSolver
-from otbench.entropic import Entropic
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,8 @@ class Sinkhorn(SinkhornSolver):
 
     def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
         """Iterate until the marginals are met."""
-        mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b) if pair.eps == 0 else 0.0
-        eps = self.in_cost_units(pair, mean_cost)
-        problem = Entropic(pair, eps)
+        problem = self.posed(pair)
+        eps = problem.eps
         found = problem.solve(tolerance=self.tolerance, max_iters=self.max_iters)
         g = found.g.new_zeros(len(pair.b)).index_copy_(0, problem.columns, found.g)
         info = {"eps": eps, "iterations": found.iterations, "marginal_error": found.error, "converged": found.error <= self.tolerance}

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from otbench import DiscreteProblem, MapProblem, Problem, Run
 from otbench.discrete import Coupling, SinkhornSolver
-from otbench.entropic import Entropic
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,5 @@ class SinkhornSteps(SinkhornSolver):
 
     def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
         """Iterate."""
-        mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b) if pair.eps == 0 else float("nan")
-        problem = Entropic(pair, self.in_cost_units(pair, mean_cost))
+        problem = self.posed(pair)
         return Coupling(problem.whole(problem.solve(tolerance=self.tolerance, max_iters=self.max_iters).plan))

@@ -288,4 +288,5 @@ def test_parameters_that_define_nothing_are_refused(solver, parameters):
 @pytest.mark.parametrize("solver", [MetaOt, MinStp])
 def test_presets_are_settings(solver):
     for preset in solver.presets.values():
-        solver(**preset)
+        built = solver(**preset)
+        assert {name: getattr(built, name) for name in preset} == dict(preset)

@@ -85,7 +85,6 @@ class Slices:
         pair = problem.pair
         x, points, a = self._weighted(self.source(pair.x), pair.a.double(), everywhere)
         y, _, b = self._weighted(self.target(pair.y), pair.b.double(), everywhere)
-        a, b = a / a.sum(1, keepdim=True), b / b.sum(1, keepdim=True)
         if self.autograd:
             return _quantile_derivative(x, a, y, b), points
         return line_potential(x, a, y, b), points
@@ -93,6 +92,7 @@ class Slices:
     def _weighted(self, line: tuple[Tensor, Tensor], weights: Tensor, everywhere: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Sorted places ``(L, n)``, their points, and their masses, of all points or of those with mass."""
         places, points = line
+        weights = weights / weights.sum()
         if everywhere:
             return places, points, weights[points]
         positive = weights > 0
