@@ -270,10 +270,12 @@ def launch(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "otbench.cli", "run", "--plugins", HOSTILE, "--results", "out", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
-    def hear_ctrl_c() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a process in the background, as of xdist, ignores
-
-    return subprocess.Popen(list(map(str, command)), cwd=tmp_path, preexec_fn=hear_ctrl_c, **pipes)
+    # A process in the background, as of xdist, ignores Ctrl-C, and so would its children: a handler is not inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(list(map(str, command)), cwd=tmp_path, **pipes)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for_rows(results: Path, count: int, process: subprocess.Popen[str]) -> None:
