@@ -1,4 +1,4 @@
-"""Commands: `otbench run | list | leaderboard | verdicts | amortization | compare | plot | show | gallery | export | check | new`."""
+"""`otbench run | list | data | leaderboard | verdicts | amortization | compare | plot | show | gallery | export | check | new`."""
 
 from __future__ import annotations
 
@@ -78,11 +78,29 @@ def parser() -> argparse.ArgumentParser:
         "also what failed (failed), everything (all)",
     )
     sub.add_argument("--keep", action="store_true", help="keep raw outputs and logs of every run")
+    sub.add_argument(
+        "--save-fits",
+        type=_seconds,
+        metavar="TIME",
+        help="save long fits this often, such as 5m, so that the same command goes on with those that were interrupted (default: never)",
+    )
     _add_plugins(sub)
 
     sub = command("list", _list, "Describe tasks, solvers, suites or metrics.")
     sub.add_argument("what", nargs="?", choices=("tasks", "solvers", "suites", "metrics"), help="default: all of them")
     _add_plugins(sub)
+
+    sub = command("data", _data, "The real data that tasks read: the terms of use, where it is here, downloads, and whether it is whole.")
+    actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")
+    for action, number, text in (
+        ("list", "*", "Show data sets, where they are here, and their terms of use."),
+        ("fetch", "+", "Download data sets, or go on where a download stopped, once their terms are accepted."),
+        ("verify", "*", "Read and check every file that is here; exit status 1 where one is damaged."),
+    ):
+        sub = actions.add_parser(action, help=text, description=text)
+        sub.add_argument("names", nargs=number, metavar="NAME", help="data set" + (" (default: all of them)" if number == "*" else ""))
+        if action == "fetch":
+            sub.add_argument("--accept-terms", action="store_true", help="do not ask whether the terms are accepted")
 
     sub = command("leaderboard", _leaderboard, "Print a leaderboard from recorded results.")
     _add_results(sub)
@@ -182,6 +200,7 @@ def _run(options: argparse.Namespace) -> int:
         results=options.results,
         rerun=options.rerun,
         keep=options.keep,
+        save_fits_s=options.save_fits,
         plugins=tuple(options.plugins),
     )
     return run(chosen, Console(highlight=False))
@@ -230,6 +249,26 @@ def _list(options: argparse.Namespace) -> int:
 def _item(head: str, text: str, note: str = "") -> None:
     print(head + (f"  ({note})" if note else ""))
     print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    "))
+
+
+def _data(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from otbench import datasets
+
+    names = datasets.chosen(options.names)
+    if options.action == "list":
+        Console(highlight=False).print(datasets.listed(names))
+        return 0
+    if options.action == "fetch":
+        from otbench.fetch import fetch
+
+        return 0 if fetch(names, options.accept_terms) else 1
+    wrong = 0
+    for state, path, reason in datasets.verify(names):
+        wrong += state not in ("ok", "absent")
+        print(f"{state:14} {path}" + (f": {reason}" if reason else ""), flush=True)
+    return 1 if wrong else 0
 
 
 def _leaderboard(options: argparse.Namespace) -> int:

@@ -54,10 +54,10 @@ def present(relatives: Iterable[str]) -> list[Path]:
     return [folder / relative for relative in relatives for folder in folders() if (folder / relative).is_file()]
 
 
-def checksum(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def checksum(path: str | Path, algorithm: str = "sha256") -> str:
+    """SHA-256 of a file, or another hash, in hexadecimal."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def read_samples(source: str, target: str, cost: str) -> tuple[np.ndarray, np.ndarray]:

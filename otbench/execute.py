@@ -73,13 +73,14 @@ class _Worker:
     log: bytes = b""
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     curves: defaultdict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    resumed: dict[str, int] = field(default_factory=dict)
     killed: tuple[Status, str] | None = None
 
     def ended(self, status: Status, message: str) -> list[Finished]:
         """The results of its runs; of those that sent none, how the job ended."""
         end, log = {"status": status, "message": message}, self.log.decode(errors="replace")
         members = range(self.members)
-        return [Finished(self.id, i, {**self.results.get(i, end), "curve": self.curves[i]}, log) for i in members]
+        return [Finished(self.id, i, {**self.results.get(i, end), **self.resumed, "curve": self.curves[i]}, log) for i in members]
 
 
 class ServerDiedError(Exception):
@@ -277,6 +278,8 @@ class Server:
             worker.deadline = time.monotonic() + worker.members * self.limits.seconds
         elif kind == "checkpoint":
             worker.curves[event.pop("member", 0)].append(event)
+        elif kind == "resumed":
+            worker.resumed = event
         elif kind == "result":
             worker.results[event.pop("member", 0)] = event
 

@@ -21,6 +21,7 @@ from otbench.problem import DiscreteProblem, MapProblem, Problem
 from otbench.registry import Entry, Registry, Selection, absent, nearest, registry
 from otbench.report import number
 from otbench.report.figures import slug
+from otbench.report.images import UNPUBLISHED
 
 
 if TYPE_CHECKING:
@@ -32,24 +33,25 @@ CERTIFICATES: Mapping[str, str] = {
     "dual_certificate": "explicit potentials f(x) + g(y) <= c(x, y) with equality on the plan: no plan costs less",
     "lp": "the exact linear program on the given points",
     "entropic": "the entropic problem, solved to high precision: its plan is the blurred one, by definition",
+    "none": "the optimal map is not known; solvers are scored against the hidden partner of each test image, where there is one",
 }
-UNPUBLISHED = ("celeba/",)  # data whose terms forbid showing it: drawn on request, never on the page
 CONTROLS = ("oracle",)  # shown on the page beside the trivial solvers
 SCORES = ("l2_uvp", "cost_ratio", "target_gap", "target_noise")
 MARKUP = re.compile(r"[\\*]|(?<![A-Za-z0-9])_|<(?=[A-Za-z/!?])")  # what Markdown would not show as it stands
 SETTINGS: Mapping[str, str] = {"map": "Maps", "discrete": "Plans between clouds", "amortized": "Many pairs"}
 INTRODUCTION = """# Tasks
 
-A task is a family of transport problems whose answer is known. Problems of the setting *map* ask for a map T that pushes the source to
-the target at the least cost E c(x, T(x)), given samples of both; *discrete* ones for a plan between two weighted clouds; *amortized* ones
-for the plans of many pairs, fast, after training on others.
+A task is a family of transport problems, most of which have a known answer. Problems of the setting *map* ask for a map T that pushes the
+source to the target at the least cost E c(x, T(x)), given samples of both; *discrete* ones for a plan between two weighted clouds;
+*amortized* ones for the plans of many pairs, fast, after training on others.
 
 Every picture shows the problem of seed 0 at default parameters, except that tasks of more than three dimensions are drawn in the fewest
 that they allow; its title says so. `otbench show 'NAME[param=value]'` draws any other. Dots are sized by weight; they have the colour of
-the direction in which they start, or of the atom to which they go, and keep it on the way. Lines lead from where they start. Images are
-shown on their way, palettes as the pictures they are of.
+the direction in which they start, or of the atom to which they go, and keep it on the way. Lines lead from where they start. Pairs of
+images are shown on their way, palettes as the pictures they are of. Of measures on images some images are shown: of the source, what those
+were made from where that is known, and of the target.
 
-The certificate of a task says why its answer is known to be optimal, and a test proves it again on samples:
+The certificate of a task says why its answer is known to be optimal, which a test proves again on samples, or that none is known:
 
 {certificates}
 
@@ -136,7 +138,7 @@ def _drawn(found: Registry, entry: Entry, path: Path) -> tuple[Mapping[str, str]
     """Draw a task for the page; the facts of its default problem, and why there is no picture."""
     try:
         facts = _facts(_build(found.select(entry.name)[0], 0))
-        if any(file.startswith(UNPUBLISHED) for file in entry.cls().files):
+        if any(file.partition("/")[0] in UNPUBLISHED for file in entry.cls().files):
             return facts, "the terms of its data forbid showing it"
         selection = _clearest(found, entry)
         figure = draw(_build(selection, 0), selection.label)
@@ -168,7 +170,7 @@ def _facts(problem: Problem) -> dict[str, str]:
         error = f" ± {truth.cost_error:.2g} (standard error)" if truth.cost_error else ""
         facts["optimal cost"] = f"{truth.cost:.6g}{error}, {problem.cost.convention}"
     if isinstance(problem, MapProblem):
-        facts["optimal map"] = truth.no_map or "known and unique"
+        facts["optimal map"] = truth.no_map or ("is not known" if truth.certificate == "none" and truth.map is None else "known and unique")
         if truth.spurious is not None:
             facts["spurious map"] = "known: optimal against the true potential, wrong target"
     elif isinstance(problem, DiscreteProblem):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otbench.metrics import rounded_images
-from otbench.problem import DiscreteProblem, MapProblem, Problem
+from otbench.problem import DiscreteProblem, MapProblem, Problem, Truth
 from otbench.report import couplings
 from otbench.report.drawing import directions, longitude_latitude, theme, ways, wheel
+from otbench.report.images import pixels
 
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def draw(problem: Problem, title: str, seed: int = 0) -> Figure:
     """One row of panels for each pair of measures; ``seed`` draws the points of a map problem."""
     title = f"{title}: {problem.cost.convention}"
     if isinstance(problem, MapProblem):
+        if problem.target.image:
+            return _draw_images(_image_rows(problem, problem.target.image, seed), title)
         scenes = [_sampled(problem, seed)]
     else:
         pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test[:PAIRS]
@@ -76,9 +79,9 @@ def draw(problem: Problem, title: str, seed: int = 0) -> Figure:
         if couplings.are_images(grid, scenes[0].y) and len(scenes[0].i):
             return couplings.interpolation(title, [("", scene.x[scene.i], scene.end, scene.mass) for scene in scenes], grid)
     shape = scenes[0].y.shape[1:]
+    if len(shape) == 3:
+        return _draw_images(_moved_rows(scenes[0]), title)
     with theme():
-        if len(shape) == 3:
-            return _draw_images(scenes[0], title)
         if shape == (1,):
             scenes = [_lifted(scene) for scene in scenes]
         figure = _draw_clouds(scenes, title, globe=problem.cost.name == "geodesic" and shape == (3,))
@@ -107,9 +110,9 @@ def _sampled(problem: MapProblem, seed: int) -> Scene:
     y = problem.target.sample(POINTS, generator)
     known = problem.sample_pairs(POINTS, generator)
     x, end = known or (problem.source.sample(POINTS, generator), y[:0])
-    titles = ["source" if problem.source.shape == problem.target.shape else "source, embedded by Q", "target"]
+    titles = [_source_title(problem), "target"]
     if known:
-        titles.append("the optimal map" if truth.map else f"an optimal plan (map {truth.no_map.partition(':')[0]})")
+        titles.append(_plan_title(truth))
     if truth.spurious:
         titles.append("a spurious solution: optimal against\nthe true potential, wrong target")
     weights = np.full(POINTS, 1 / POINTS)
@@ -162,22 +165,57 @@ def _lifted(scene: Scene) -> Scene:
     return replace(scene, x=np.insert(scene.x, 1, height, axis=1), **rest)
 
 
-def _draw_images(scene: Scene, title: str) -> Figure:
-    """Some images ``(n, channels, height, width)`` of the source and of the target, and where those of the source go."""
+def _image_rows(problem: MapProblem, image: Sequence[int], seed: int) -> dict[str, Array]:
+    """Images of the source, samples of the target and, where known, what those of the source were made from and where they go."""
+    import torch
+
+    truth, generator = problem.truth, torch.Generator().manual_seed(seed)
+    made_from = end = None
+    if truth.partners:
+        x, made_from = truth.partners(IMAGES, generator)
+    elif truth.pairs:
+        x, end = truth.pairs(IMAGES, generator)
+    else:
+        x = problem.source.sample_test(IMAGES, generator)
+    if truth.map:
+        end = truth.map(x)
+    rows = {_source_title(problem): problem.cost.embed(x), "made from": made_from, "target": problem.target.sample(IMAGES, generator)}
+    rows[_plan_title(truth)] = end
+    return {name: pixels(_array(row), image) for name, row in rows.items() if row is not None}
+
+
+def _moved_rows(scene: Scene) -> dict[str, Array]:
+    """Images ``(n, channels, height, width)`` of the source and of the target, and where most of each of the source goes."""
+    import numpy as np
+
+    _, first = np.unique(scene.i, return_index=True)
+    rows = {name: row[:IMAGES] for name, row in zip(scene.titles, (scene.x, scene.y, scene.end[first]), strict=False)}
+    low, high = min(row.min() for row in rows.values()), max(row.max() for row in rows.values())
+    return {name: pixels(2 * (row - low) / (high - low or 1) - 1, row.shape[1:]) for name, row in rows.items()}
+
+
+def _source_title(problem: MapProblem) -> str:
+    return "source" if problem.source.shape == problem.target.shape else "source, embedded by Q"
+
+
+def _plan_title(truth: Truth) -> str:
+    return "the optimal map" if truth.map else f"an optimal plan (map {truth.no_map.partition(':')[0]})"
+
+
+def _draw_images(rows: Mapping[str, Array], title: str) -> Figure:
+    """Some images ``(n, height, width, 3)`` of each name, side by side."""
     import numpy as np
     from matplotlib.figure import Figure
 
-    _, first = np.unique(scene.i, return_index=True)  # where most of each source goes
-    rows = {name: row[:IMAGES] for name, row in zip(scene.titles, (scene.x, scene.y, scene.end[first]), strict=False)}
-    low, high = min(row.min() for row in rows.values()), max(row.max() for row in rows.values())
-    figure = Figure(figsize=(3 * PANEL, 0.9 * len(rows) + 0.6), layout="constrained")
-    for ax, (name, row) in zip(figure.subplots(len(rows)), rows.items(), strict=True):
-        framed = np.pad((row - low) / (high - low or 1), ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1)
-        strip = np.concatenate(list(framed), 2)
-        ax.imshow(np.broadcast_to(np.moveaxis(strip, 0, 2), (*strip.shape[1:], 3)))
-        ax.set_ylabel(name.replace("optimal ", "optimal\n"), rotation=0, ha="right", va="center")
-        ax.set(xticks=[], yticks=[], frame_on=False)
-    figure.suptitle(title)
+    most = max(map(len, rows.values()))
+    with theme():
+        figure = Figure(figsize=(3 * PANEL, 0.9 * len(rows) + 0.6), layout="constrained")
+        for ax, (name, row) in zip(figure.subplots(len(rows)), rows.items(), strict=True):
+            framed = np.pad(row, ((0, most - len(row)), (0, 0), (0, 1), (0, 0)), constant_values=255)
+            ax.imshow(np.concatenate(list(framed), 1))
+            ax.set_ylabel(name.replace(", ", ",\n").replace("optimal ", "optimal\n"), rotation=0, ha="right", va="center")
+            ax.set(xticks=[], yticks=[], frame_on=False)
+        figure.suptitle(title)
     return figure
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -21,6 +21,8 @@ from otbench.statuses import Status
 
 
 Rerun = Literal["missing", "failed", "changed", "all"]
+
+CUT_SHORT = (Status.TIMEOUT, Status.OOM, Status.CRASHED)  # ends with which a saved fit may go on
 
 
 @dataclass(frozen=True)
@@ -102,19 +104,44 @@ class RunSpec:
         }
 
 
-def job(runs: Sequence[RunSpec], keep: Callable[[str], Path] | None = None, shared: str | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Saving:
+    """How fits are saved.
+
+    Attributes:
+        path: file of a key.
+        every_s: least seconds between two saves.
+        where: columns of the row that say where the run is made; a fit may go on elsewhere.
+    """
+
+    path: Callable[[str], Path]
+    every_s: float
+    where: Mapping[str, Any]
+
+    def of(self, run: RunSpec) -> dict[str, Any]:
+        """What the worker is told; ``made_by`` must be the same for a saved fit to go on."""
+        identity = run.identity()
+        made_by = {name: identity[name] for name in ("task_hash", "solver_hash", "device", "dtype")}
+        return {"path": str(self.path(run.key)), "every_s": self.every_s, "made_by": made_by, "where": dict(self.where)}
+
+
+def job(
+    runs: Sequence[RunSpec], keep: Callable[[str], Path] | None = None, shared: str | None = None, saving: Saving | None = None
+) -> dict[str, Any]:
     """What a worker is told: one run, or several that differ in their seeds alone.
 
     Args:
         runs: to be done.
         keep: file to keep the raw output of a key in.
         shared: folder for what the runs on one problem share.
+        saving: of the fit, where it is not that of several seeds as one.
     """
     members = [
         {
             "seed": run.seed,
             "output": str(keep(run.key)) if keep else None,
             "floors": f"{shared}/{run.problem_key}.json" if shared else None,
+            "saving": saving.of(run) if saving and len(runs) == 1 else None,
         }
         for run in runs
     ]
@@ -199,7 +226,7 @@ def grouped(runs: Iterable[RunSpec], together: int) -> list[list[RunSpec]]:
     return groups
 
 
-def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], rerun: Rerun) -> list[RunSpec]:
+def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], rerun: Rerun, saved: Container[str] = ()) -> list[RunSpec]:
     """The runs still to be done. One that ended ``missing`` is always tried again, its remedy may have been applied.
 
     Args:
@@ -207,11 +234,14 @@ def pending(runs: Iterable[RunSpec], recorded: Mapping[str, Mapping[str, Any]], 
         recorded: the last row of each key.
         rerun: ``missing`` does what was never recorded; ``changed`` (the default of the command) also what was recorded with other source
             code of the task or the solver, or other data of the user's own; ``failed`` also what failed; ``all`` everything.
+        saved: keys whose fits were saved: those of them that were cut short always go on.
     """
 
     def wanted(run: RunSpec) -> bool:
         row = recorded.get(run.key)
         if rerun == "all" or row is None or row["status"] == Status.MISSING:
+            return True
+        if run.key in saved and row["status"] in CUT_SHORT:
             return True
         if rerun == "failed" and Status(row["status"]).failed:
             return True

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from otbench.errors import DivergedError
 
@@ -114,6 +114,8 @@ class Measure:
         variance: total variance E||y - E y||^2 where known (exactly, or as an official reference value).
         held_out: ``held_out(n, generator)`` gives points kept for scoring, where the measure is known by a finite sample only: at most
             ``n`` of them, without repetition, in random order.
+        image: ``(channels, height, width)`` where the points are images laid out as vectors, ``x.unflatten(1, image)``; pixels are from -1
+            (black) to 1.
     """
 
     shape: tuple[int, ...]
@@ -122,6 +124,7 @@ class Measure:
     cov: Tensor | None = field(default=None, repr=False)
     variance: float | None = None
     held_out: Callable[[int, torch.Generator], Tensor] | None = field(default=None, repr=False)
+    image: tuple[int, int, int] | None = None
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``(n, *shape)`` independent points, on the generator's device."""
@@ -159,7 +162,8 @@ class Truth:
 
     Attributes:
         certificate: ``closed_form`` (a formula), ``brenier`` (the gradient of an explicit convex potential), ``dual_certificate``
-            (plan cost = dual cost), ``lp`` (exact on the given points) or ``entropic`` (the problem has an eps, and is solved to 1e-9).
+            (plan cost = dual cost), ``lp`` (exact on the given points), ``entropic`` (the problem has an eps, and is solved to 1e-9) or
+            ``none`` (the optimal map is not known).
         cost: optimal transport cost in cost units; of an entropic problem <C, P> of its plan.
         cost_error: standard error of ``cost``, where it is an estimate.
         map: the optimal map, ``(n, *source shape) -> (n, *target shape)``; absent where there is none or it is not unique.
@@ -172,6 +176,11 @@ class Truth:
         smoothed_cost: ``smoothed_cost(sigma)`` is the optimal cost from the source convolved with N(0, sigma^2 I).
         atoms: ``(k, *target shape)``, where the target is a discrete measure.
         branches: ``branches(x)`` is ``(2, n, *target shape)``, where the optimal plan sends x to either image with probability one half.
+        circle: ``circle(x, y)``, ``(n, 2)``: where the optimal plan sends each x to a whole circle of images, uniformly, the place of an
+            image y of x in the plane of the unit circle.
+        partners: ``partners(n, generator)`` draws test points of the source, at most ``n``, with what each was made from: the answer of a
+            restoration, hidden from solvers, which need not be the optimal map. The earlier half of them is independent of the target's
+            held-out points.
         spurious: a map that is optimal against the true ``target_potential`` and yet does not push the source to the target.
         plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse COO where a dense one would be too large.
     """
@@ -187,6 +196,8 @@ class Truth:
     smoothed_cost: Callable[[float], float] | None = field(default=None, repr=False)
     atoms: Tensor | None = field(default=None, repr=False)
     branches: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    circle: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
+    partners: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     spurious: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     plan: Tensor | None = field(default=None, repr=False)
 
@@ -293,6 +304,7 @@ class Run:
         device, dtype: where tensors must live.
         seed: integer seed of the algorithm's own randomness (for JAX and numpy).
         generator: torch generator on the device for the algorithm's randomness, a stream apart from those of ``seed`` and of torch itself.
+        on_checkpoint, on_save, on_restore: the runner's ends of the methods.
     """
 
     device: str
@@ -300,11 +312,32 @@ class Run:
     seed: int
     generator: torch.Generator
     on_checkpoint: Callable[[int, Transport], None] | None = field(default=None, repr=False)
+    on_save: Callable[[Callable[[], Any]], None] | None = field(default=None, repr=False)
+    on_restore: Callable[[], Any] | None = field(default=None, repr=False)
 
     def checkpoint(self, step: int, transport: Transport) -> None:
         """Offer the state after ``step`` steps for scoring. The clock stands still meanwhile."""
         if self.on_checkpoint is not None:
             self.on_checkpoint(step, transport)
+
+    def save(self, state: Callable[[], Any]) -> None:
+        """Offer the state of a long fit, as often as one likes: it is asked for and written where saving is due. The clock stands still.
+
+        A state is made of tensors, plain numbers and strings in dicts, lists and tuples; that of ``generator`` is saved beside it. Does
+        nothing unless saving was asked for (``otbench run --save-fits``), or where seeds are solved as one.
+        """
+        if self.on_save is not None:
+            self.on_save(lambda: {"generator": self.generator.get_state(), "solver": state()})
+
+    def restored(self) -> Any:
+        """What this very fit saved last before it was interrupted, tensors on their devices, ``generator`` as it was then; else None.
+
+        To be asked once, after all that the state replaces has been set up.
+        """
+        if self.on_restore is None or (state := self.on_restore()) is None:
+            return None
+        self.generator.set_state(state["generator"])
+        return state["solver"]
 
 
 class Task(ABC):

@@ -46,6 +46,7 @@ class Options:
     results: Path = Path("results/runs")
     rerun: plan.Rerun = "changed"
     keep: bool = False
+    save_fits_s: float | None = None
     plugins: tuple[str, ...] = ()
 
 
@@ -64,12 +65,16 @@ def run(options: Options, console: Console) -> int:
     for path in store.repair(options.results):
         console.print(f"repaired {path}: its last line was torn", soft_wrap=True)
     recorded = store.latest_rows(options.results) if options.results.is_dir() else {}
-    todo = plan.pending(runs, recorded, options.rerun)
+    saved = store.SavedFits(options.results).keys() if options.save_fits_s else set()
+    todo = plan.pending(runs, recorded, options.rerun, saved)
     console.print(
         f"{len(runs)} runs: {len(tasks)} tasks x {len(solvers)} solvers x {options.seeds or suite.seeds} seeds on {device}", soft_wrap=True
     )
     if len(todo) < len(runs):
         console.print(f"{len(runs) - len(todo)} already recorded under {options.results}, {len(todo)} to do", soft_wrap=True)
+
+    if begun := sum(run.key in saved for run in todo):
+        console.print(f"{begun} of them begun before, their fits saved", soft_wrap=True)
 
     interrupted = False
     if todo:
@@ -96,6 +101,7 @@ def run(options: Options, console: Console) -> int:
 def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, together: int, options: Options, console: Console) -> bool:
     """Run and record; whether it was interrupted."""
     ready: list[plan.RunSpec] = []
+    fits = store.SavedFits(options.results)
     where = {"threads": len(execute.core_sets(options.jobs)[0]), "machine": provenance.machine()}
     with Progress(len(todo), options.jobs, console) as progress:
 
@@ -103,6 +109,8 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, together: in
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             row = {**spec.identity(), **where, **fields, "batch": folder.path.name, "when": now}
             folder.append(row)
+            if row["status"] not in (*plan.CUT_SHORT, Status.MISSING):
+                fits.forget(spec.key)
             progress.finished(id, spec.label, row)
 
         shared = tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True)
@@ -114,7 +122,8 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, together: in
                 record(-1, spec, {"status": Status.MISSING, "message": lacking})
 
         groups = plan.grouped(ready, together)
-        jobs = [plan.job(group, folder.output_path if options.keep else None, shared.name) for group in groups]
+        saving = plan.Saving(fits.path, options.save_fits_s, where) if options.save_fits_s else None
+        jobs = [plan.job(group, folder.output_path if options.keep else None, shared.name, saving) for group in groups]
         needs = {name for spec in ready for name in spec.needs}
         preload = preloaded(needs, any(spec.task.entry.cls.setting == "map" for spec in ready))
         limits = execute.Limits(options.timeout_s, options.memory_bytes)

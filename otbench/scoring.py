@@ -11,11 +11,15 @@ Arrays of a map run, where they are known:
 * ``cost_power``, and where it is 2, of equal size: ``plugin_pushed``, ``plugin_target`` and ``plugin_fresh``, another target sample;
 * ``branch_position`` of the images on the line that joins the branches (at -1 and 1), ``branch_rest`` their squared distance from it,
   ``branch_draws`` positions of several images of one x;
+* ``circle_places`` of the images in the plane of the circle of each x, ``circle_draws`` those of several images of one x;
 * ``gradient``, ``optimal_gradient`` of the potentials on the source side, ``source_values`` f(x) and ``target_side_values`` g(y) of those
   found, where the cost is ||x - y||: a potential f alone makes the pair of f and g = -f then;
 * ``inner_values`` c(x, T(x)) - g(T(x)), ``target_values`` g(y), ``c_transform`` g^c(x), ``saddle_cost``, ``earlier_saddle_value``.
 
-* ``path`` of the first points of a flow, and ``flow_pushed``, ``flow_target`` and ``flow_fresh`` of equal size.
+* ``path`` of the first points of a flow, and ``flow_pushed``, ``flow_target`` and ``flow_fresh`` of equal size;
+* ``partner`` what each test point was made from. Then images that are compared with the target are of the earlier half of the test points.
+
+Those of images are listed in `otbench.image_scoring`.
 
 Arrays of one discrete pair: ``plan``, ``optimal_plan``, ``a``, ``b``; ``rounded_cost`` and ``rounded_images`` of the plan rounded to its
 marginals, with ``ot_cost``, ``optimal_images``, ``target_variance``; of an entropic one ``rounded_objective``, ``optimal_objective``, and
@@ -29,11 +33,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otbench import metrics
+from otbench.c_transform import c_transform
 from otbench.entropic import Entropic
 from otbench.errors import DivergedError, InvalidOutputError
+from otbench.image_scoring import FRECHET_IMAGES, REFERENCE_IMAGES, ImageScoring
 from otbench.problem import EUCLIDEAN, DiscreteProblem, MapProblem, Transport
 
 
@@ -42,7 +48,29 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-TEST_POINTS = 16384  # pushed and scored against the true map, as many as the official W2 benchmark takes
+
+class Sizes(NamedTuple):
+    """Of how many points the scores are, at most.
+
+    Attributes:
+        test: points that are pushed and scored against the true map.
+        checkpoint: of them, at a checkpoint.
+        gradient: of them, where gradients of potentials are taken.
+        saddle: of them, where the saddle's residuals are measured.
+        pool: target points among which the c-transform is sought first.
+        drawn: points of which several images are drawn.
+    """
+
+    test: int
+    checkpoint: int
+    gradient: int
+    saddle: int
+    pool: int
+    drawn: int
+
+
+VECTORS = Sizes(test=16384, checkpoint=16384, gradient=4096, saddle=2048, pool=4096, drawn=256)  # tests as the official W2 benchmark does
+IMAGES = Sizes(test=4096, checkpoint=512, gradient=512, saddle=512, pool=1024, drawn=64)  # a push is that of a convolutional network
 GAP_POINTS = 1024  # per sample of the target gap, exact W2^2
 SLICED_GAP_POINTS = 4096  # per sample of the target gap, sliced W2^2
 FLOORS = 20  # pairs of fresh target samples
@@ -50,18 +78,13 @@ PATHS = 2000  # of test points whose way is measured
 FLOW_POINTS = 4096  # per sample of the plug-in W2 of flows
 PLUGIN_POINTS = 1000  # per sample of the plug-in W2^2 of published tables; how many their authors took is not confirmed
 REFERENCE_POINTS = 65536  # for what is not known in closed form: the variance of a target, the optimal cost
-GRADIENT_POINTS = 4096
-SADDLE_POINTS = 2048
-POOL = 4096  # target points among which the c-transform is sought first
-DESCENT_STEPS = 50
 DRAWS = 64  # images of one x of a stochastic plan
-DRAWN_POINTS = 256
-COORDINATES = 2**27  # most coordinates of one sample: where a point is an image, fewer of them are drawn
-UNBOUNDED = -1e30  # of a c-transform that has no minimum: a number, so that the gaps are numbers
+COORDINATES = 2**27  # most coordinates of one sample: where a point is long, fewer of them are drawn
 WARM_TOLERANCE = 1e-6  # marginal error, in the l1 norm, to which iterations after a warm start are counted
 WARM_ITERATIONS = 5000  # most of them
 OFF_SPACE = 1e-3  # how far from the space of the cost an image may lie
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
+OF_POINTS = ("start", "ray_start", "optimal", "cost_optimal", "partner")  # what is known of each test point
 
 
 class MapScoring:
@@ -71,13 +94,28 @@ class MapScoring:
         problem: what is solved.
         generator: the test stream.
         floors: file that the floors of this very problem and stream are shared through; they are the same for every solver.
+
+    Attributes:
+        x: the test points.
+        known: the arrays that do not depend on the solver.
+        notes: why a metric could not be taken, by its name.
     """
 
     def __init__(self, problem: MapProblem, generator: torch.Generator, floors: Path | None = None) -> None:
         truth, target, cost = problem.truth, problem.target, problem.cost
         self.problem, self.generator = problem, generator
-        self.x = problem.source.sample_test(_at_most(TEST_POINTS, problem), generator)
-        self.known: dict[str, Any] = {"start": cost.embed(self.x), "cost_error": truth.cost_error, "cost_power": cost.power}
+        self.sizes = VECTORS if target.image is None else IMAGES
+        tests = _at_most(self.sizes.test, problem)
+        self.known: dict[str, Any] = {"cost_error": truth.cost_error, "cost_power": cost.power}
+        if truth.partners is None:
+            self.x = problem.source.sample_test(tests, generator)
+            self.apart = len(self.x)
+        else:
+            self.x, self.known["partner"] = truth.partners(tests, generator)
+            self.apart = len(self.x) // 2  # the first, independent of the target's held-out points
+        self.known["start"] = cost.embed(self.x)
+        self.images = None if target.image is None else ImageScoring(target.image, self.known["start"], self.known.get("partner"))
+        self.notes: dict[str, str] = {} if self.images is None else self.images.notes
         if cost == EUCLIDEAN:
             self.known["ray_start"] = self.x
         variance = target.variance
@@ -97,9 +135,9 @@ class MapScoring:
         if truth.atoms is not None:
             self.known["atoms"] = truth.atoms
         points = GAP_POINTS if target.dim <= metrics.EXACT_DIM else _at_most(SLICED_GAP_POINTS, problem)
-        self.known["target_sample"], _ = self._two_samples(min(points, len(self.x) // 2), generator)
+        self.known["target_sample"], _ = self._two_samples(min(points, self.apart // 2), generator)
         self.floors = floors
-        self.pool = target.sample_test(_at_most(POOL, problem), generator)
+        self.pool = target.sample_test(_at_most(self.sizes.pool, problem), generator)
 
     def score(self, transport: Transport, pushed: Tensor, earlier: float | None = None) -> dict[str, float]:
         """Every metric that applies.
@@ -113,20 +151,26 @@ class MapScoring:
             InvalidOutputError: an output of the wrong type, shape, dtype or device.
             DivergedError: values that are not finite.
         """
-        images = self._images(transport, self._checked(pushed, len(self.x)))
+        images = self._images(transport, self.x, self._checked(pushed, len(self.x)))
         if "target_floors" not in self.known:  # not before the solver has run: what this frees would hide in its memory
             self.known["target_floors"] = self._target_floors()
             self.known["target_scale"] = self._target_scale()
             self.known["cost_scale"] = self.problem.cost.scale(self.known["target_scale"])
             self.known |= self._plugin_samples()
+            if self.images is not None:
+                samples = self._two_samples(min(FRECHET_IMAGES, self.apart), self._stream(5))
+                reference = self.problem.target.sample(REFERENCE_IMAGES, self._stream(6))
+                self.known |= self.images.known(*samples, reference)
         arrays = {
-            **self._pushed_arrays(pushed, images),
+            **self._pushed_arrays(self.x, pushed, images),
             **self._target_arrays(images),
             **self._plugin_arrays(images),
             **self._flow_arrays(transport, images),
-            **self._branch_arrays(transport, images),
+            **self._one_to_many_arrays(transport, images),
             **self._potential_arrays(transport),
         }
+        if self.images is not None:
+            arrays |= self.images.arrays(images, arrays["cost_pushed"])
         if transport.target_potential is not None and "cost_optimal" in self.known:
             x, y = self._saddle(transport, images)
             arrays |= {**self._saddle_values(transport, x, y), **self._saddle_optimum(transport, x, y)}
@@ -136,12 +180,16 @@ class MapScoring:
 
     def score_checkpoint(self, transport: Transport) -> dict[str, float]:
         """The metrics that are cheap enough to be curves."""
-        pushed = self._push(transport, self.x)
-        images = self._images(transport, pushed)
-        arrays = {**self._pushed_arrays(pushed, images), **self._potential_arrays(transport)}
+        x = self.x[: self.sizes.checkpoint]
+        pushed = self._push(transport, x)
+        images = self._images(transport, x, pushed)
+        arrays = {**self._pushed_arrays(x, pushed, images), **self._potential_arrays(transport)}
+        if self.images is not None:
+            arrays |= self.images.curve_arrays(images, arrays["cost_pushed"])
         if transport.target_potential is not None:
             arrays |= self._saddle_values(transport, *self._saddle(transport, images))
-        return metrics.score({**self.known, **arrays}, curve_only=True)
+        known = {name: value[: len(x)] if name in OF_POINTS and value.ndim else value for name, value in self.known.items()}
+        return metrics.score({**known, **arrays}, curve_only=True)
 
     def _checked(self, pushed: Tensor, n: int, what: str = "push") -> Tensor:
         check_output(what, pushed, (n, *self.problem.target.shape), like=self.x)
@@ -151,13 +199,13 @@ class MapScoring:
             raise InvalidOutputError(f"{what} returned points off the space of the {self.problem.cost.name} cost, by up to {off:.3g}")
         return pushed
 
-    def _images(self, transport: Transport, pushed: Tensor) -> Tensor:
-        """One draw from the solver's plan for every test point; of a map, its push."""
+    def _images(self, transport: Transport, x: Tensor, pushed: Tensor) -> Tensor:
+        """One draw from the solver's plan for every x; of a map, its push."""
         if transport.sample is not None:
-            return self._draws(transport.sample, self.x, 1)[:, 0]
+            return self._draws(transport.sample, x, 1)[:, 0]
         if transport.sigma > 0:
             assert transport.push is not None
-            return self._push(transport, self._smoothed(self.x, transport.sigma))
+            return self._push(transport, self._smoothed(x, transport.sigma))
         return pushed
 
     def _push(self, transport: Transport, x: Tensor) -> Tensor:
@@ -181,8 +229,8 @@ class MapScoring:
 
         return torch.Generator(self.generator.device).manual_seed(self.generator.initial_seed() + number)
 
-    def _pushed_arrays(self, pushed: Tensor, images: Tensor) -> dict[str, Any]:
-        return {"pushed": pushed.detach(), "cost_pushed": self.problem.cost.pairwise(self.x.double(), images.double())}
+    def _pushed_arrays(self, x: Tensor, pushed: Tensor, images: Tensor) -> dict[str, Any]:
+        return {"pushed": pushed.detach(), "cost_pushed": self.problem.cost.pairwise(x.double(), images.double())}
 
     def _target_arrays(self, images: Tensor) -> dict[str, Any]:
         sample = self.known["target_sample"]
@@ -197,7 +245,7 @@ class MapScoring:
         """Two target samples; nothing unless the cost is a squared distance."""
         if self.problem.cost.power != 2:
             return {}
-        target, fresh = self._two_samples(min(PLUGIN_POINTS, len(self.x)), self._stream(3))
+        target, fresh = self._two_samples(min(PLUGIN_POINTS, self.apart), self._stream(3))
         return {"plugin_target": target, "plugin_fresh": fresh}
 
     def _plugin_arrays(self, images: Tensor) -> dict[str, Any]:
@@ -208,26 +256,33 @@ class MapScoring:
         """Of a solver that integrates a velocity: the way of some points, and samples to compare the images with."""
         if transport.path is None:
             return {}
-        start = self.x[:PATHS]
+        start = self.x[: min(PATHS, self.sizes.checkpoint)]
         path = transport.path(start.clone())
         steps = len(path) - 1 if hasattr(path, "__len__") else 0
         check_output("path", path, (max(steps, 1) + 1, len(start), *self.problem.target.shape), like=self.x)
-        target, fresh = self._two_samples(min(FLOW_POINTS, len(images)), self._stream(4))
+        target, fresh = self._two_samples(min(FLOW_POINTS, self.apart), self._stream(4))
         return {"path": path.detach(), "flow_pushed": images[: len(target)], "flow_target": target, "flow_fresh": fresh}
 
-    def _branch_arrays(self, transport: Transport, images: Tensor) -> dict[str, Any]:
-        branches = self.problem.truth.branches
-        if branches is None:
-            return {}
-        position, rest = _on_branches(branches(self.x), images)
-        arrays = {"branch_position": position, "branch_rest": rest, "branch_draws": position[:, None]}
-        if transport.sample is not None or transport.sigma > 0:
-            x = self.x[:DRAWN_POINTS].repeat_interleave(DRAWS, 0)
+    def _one_to_many_arrays(self, transport: Transport, images: Tensor) -> dict[str, Any]:
+        """Where the images lie of a plan that sends each x to two images, or to a circle of them; of a map, one image of each x."""
+        arrays, branches, circle = {}, self.problem.truth.branches, self.problem.truth.circle
+        if branches is not None:
+            position, rest = _on_branches(branches(self.x), images)
+            arrays |= {"branch_position": position, "branch_rest": rest, "branch_draws": position[:, None]}
+        if circle is not None:
+            places = circle(self.x, images)
+            arrays |= {"circle_places": places, "circle_draws": places[:, None]}
+        if arrays and (transport.sample is not None or transport.sigma > 0):
+            few = self.x[: self.sizes.drawn]
+            x = few.repeat_interleave(DRAWS, 0)
             if transport.sample is not None:
-                drawn = self._draws(transport.sample, self.x[:DRAWN_POINTS], DRAWS).flatten(0, 1)
+                drawn = self._draws(transport.sample, few, DRAWS).flatten(0, 1)
             else:
                 drawn = self._push(transport, self._smoothed(x, transport.sigma))
-            arrays["branch_draws"] = _on_branches(branches(x), drawn)[0].reshape(-1, DRAWS)
+            if branches is not None:
+                arrays["branch_draws"] = _on_branches(branches(x), drawn)[0].reshape(-1, DRAWS)
+            if circle is not None:
+                arrays["circle_draws"] = circle(x, drawn).reshape(-1, DRAWS, 2)
         return arrays
 
     def _potential_arrays(self, transport: Transport) -> dict[str, Any]:
@@ -237,7 +292,7 @@ class MapScoring:
         f, g, true = transport.potential, transport.target_potential, self.problem.truth.potential
         if f is None or self.problem.cost != EUCLIDEAN:
             return {}
-        x = self.x[:GRADIENT_POINTS]
+        x = self.x[: self.sizes.gradient]
         with torch.no_grad():
             of_x, of_y = f(x.clone()), -f(self.pool.clone()) if g is None else g(self.pool.clone())
         check_output("potential", of_x, (len(x),), like=x)
@@ -250,7 +305,7 @@ class MapScoring:
 
     def _saddle(self, transport: Transport, images: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the source that the solver's potential is for, smoothed where it says so, and their images."""
-        x = self.x[:SADDLE_POINTS]
+        x = self.x[: self.sizes.saddle]
         if transport.sigma == 0:
             return x, images[: len(x)]
         x = self._smoothed(x, transport.sigma)
@@ -311,48 +366,6 @@ class MapScoring:
                 part.write_text(json.dumps(floors))
                 os.replace(part, shared)
         return torch.tensor(floors, dtype=torch.float64)
-
-
-def c_transform(cost: Any, g: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, pool: Tensor) -> Tensor:
-    """``(n,)`` upper bounds of min_y c(x, y) - g(y) that gradient descent makes tight (the pool alone is biased upwards).
-
-    Args:
-        cost: the problem's cost; the descent stays in the space it is defined on.
-        g: potential on the target side.
-        x: ``(n, *source shape)``.
-        start: ``(n, *target shape)``, a candidate for each x.
-        pool: ``(m, *target shape)``, candidates for all.
-    """
-    import torch
-
-    with torch.no_grad():
-        rows = max(1, 2**24 // len(pool))
-        best = torch.cat([(cost.matrix(part, pool) - g(pool)).argmin(1) for part in x.split(rows)])
-        candidates = torch.stack([start, pool[best]])
-
-    def objective(y: Tensor) -> Tensor:
-        return cost.pairwise(x, y) - g(y)
-
-    with torch.no_grad():
-        stay = cost.embed(x)
-        least = cost.pairwise(x, stay) - g(stay)  # where a 1-Lipschitz potential of the cost ||x - y|| has its minimum, a kink
-        least = least.nan_to_num(nan=torch.inf)
-    for candidate in candidates:
-        y = candidate.detach().clone()
-        step = y.new_full((len(y), *(1,) * (y.ndim - 1)), 0.5)
-        value = objective(y).detach()
-        for _ in range(DESCENT_STEPS):
-            y.requires_grad_()
-            (slope,) = torch.autograd.grad(objective(y).sum(), y)
-            with torch.no_grad():
-                moved = cost.project(y - step * slope)
-                trial = objective(moved)
-                better = (trial < value).reshape(step.shape)
-                y = torch.where(better, moved, y.detach())
-                value = torch.where(better.flatten(), trial, value)
-                step *= torch.where(better, 1.2, 0.5)
-        least = torch.minimum(least, value)
-    return least.clamp(min=UNBOUNDED)
 
 
 def score_plans(pairs: Sequence[DiscreteProblem], plans: Sequence[Tensor], transport: Transport | None = None) -> dict[str, float]:
@@ -436,7 +449,9 @@ def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor)
 
 
 def _at_most(points: int, problem: MapProblem) -> int:
-    """Fewer points where one of them is an image."""
+    """Fewer points where one of them is an image, or long."""
+    if problem.target.image is not None:
+        points = min(points, IMAGES.test)
     return max(1, min(points, COORDINATES // max(problem.source.dim, problem.target.dim)))
 
 

@@ -5,6 +5,7 @@
         rows.jsonl          one line per run, `COLUMNS` below
         logs/<key>.txt      what a failed run printed (with --keep: every run)
         outputs/<key>.npz   with --keep: test points, T(x), T*(x), a target sample, paths; of plans the heaviest entries
+    <results>/fits/<key>.pt with --save-fits: the state of a fit that has not ended, for whichever invocation goes on with it
 
 A line is written by one ``write`` and fsynced before the next run is reported. The writer holds a lock on its rows for as long as it
 lives, so another process can tell a torn last line (writer dead) from a line being written.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,6 +56,8 @@ COLUMNS: Mapping[str, str] = {
     "problem_s": "seconds building the problem and drawing its test points",
     "fit_cold_s": "seconds of the first fit (discrete setting: until the plan is there), compilation included, scoring excluded",
     "fit_warm_s": "median seconds of up to three more fits, where the first took under five seconds; else empty",
+    "resumed": "how often the fit was interrupted and went on from where it was saved (`otbench run --save-fits`); "
+    "the seconds before that count, peak memory is that of the last attempt",
     "together": "how many seeds were solved as one with this one, where that was asked for (`otbench run --together`)",
     "fit_together_s": "seconds in which all of these seeds together were solved, scoring excluded; none of them has a fit time of its own",
     "push_cold_s": "seconds of the first push of the test points",
@@ -68,7 +72,7 @@ COLUMNS: Mapping[str, str] = {
     "batch": "the invocation's folder name",
     "when": "end of the run, ISO 8601 UTC",
     "metric_*": "metrics, see `otbench list metrics`",
-    "info_*": "what the solver reports of itself, units in the names",
+    "info_*": "what the solver reports of itself, units in the names; and by the name of a metric why it could not be taken",
     "curve": "checkpoints: a list of {step, seconds, <metric>: value}; seconds of solver time (in frames: the table `curves`)",
 }
 
@@ -117,6 +121,73 @@ class RunFolder:
     def close(self) -> None:
         """Let go of the lock."""
         os.close(self._fd)
+
+
+class DamagedError(Exception):
+    """The file of a saved fit cannot be read."""
+
+
+class SavedFits:
+    """The states of fits that have not ended, a file for each key."""
+
+    def __init__(self, results: Path) -> None:
+        self.folder = (results / "fits").absolute()
+
+    def path(self, key: str) -> Path:
+        """Of one state."""
+        return self.folder / f"{key}.pt"
+
+    def keys(self) -> set[str]:
+        """Of all that are there."""
+        return {path.stem for path in self.folder.glob("*.pt")}
+
+    def forget(self, key: str) -> None:
+        """Remove a state, and what a killed worker left of a later one."""
+        for path in self.folder.glob(f"{key}.*"):
+            path.unlink(missing_ok=True)
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of a fit, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import torch
+
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except RuntimeError as error:  # torch raises its own where the system's says what is wrong
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """The state of a fit as it was written, each tensor on its device; None where there is none.
+
+    Raises:
+        DamagedError: it cannot be read, or is not what was written.
+    """
+    import torch
+
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # checksums, which torch does not look at
+        state = None if damaged else torch.load(path, weights_only=True)
+    except Exception as error:  # of many kinds, as the damage has it
+        raise DamagedError from error
+    if state is None:
+        raise DamagedError
+    return state
 
 
 @dataclass(frozen=True)

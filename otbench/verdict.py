@@ -14,7 +14,8 @@ told from a run that has not converged by the residuals of the saddle:
 The numbers are metrics of the row (see `otbench.metrics`), so that a verdict can be passed again at any threshold. A defect counts if it
 is above the threshold and above what sampling alone may show. Defects and residuals are shares of the target's variance, or of the gap of
 the task's own spurious map where that is less: in high dimension a failure of one coordinate is a small part of the variance. Slices do
-not see every push-forward in high dimension; the cost then does. Verdicts are about maps; plans of discrete problems have none.
+not see every push-forward in high dimension; the cost then does, and of images their scattering features. Verdicts are about maps; plans
+of discrete problems have none.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def judge(scores: Mapping[str, float | None], tau: float = TAU, saddle_tau: floa
     """
     if scores.get("target_defect") is None:
         return None
-    if not any(_defect(scores, what, limit) for what, limit in (("target", tau), ("branch", tau), ("cost", cost_tau))):
+    limits = {"target": tau, "branch": tau, "circle": tau, "scattering": tau, "cost": cost_tau}
+    if not any(_defect(scores, what, limit) for what, limit in limits.items()):
         return Verdict.OK
     if (scores.get("saddle_excess") or 0) > DIVERGED:
         return Verdict.DIVERGED

@@ -1,8 +1,8 @@
 """The child process: build the problem, fit, push, score, and send one result.
 
 Between coordinator and worker there is only data: a job (a JSON object, see `otbench.plan.RunSpec.job`) goes in; events, one JSON object
-per line, come out: ``{"event": "started"}`` once imports are done, ``{"event": "checkpoint", ...}`` as they are scored, and
-``{"event": "result", ...}``. The process may be killed at any time.
+per line, come out: ``{"event": "started"}`` once imports are done, ``{"event": "resumed", ...}`` where a saved fit goes on,
+``{"event": "checkpoint", ...}`` as they are scored, and ``{"event": "result", ...}``. The process may be killed at any time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from otbench.clock import Clock, MemoryMeter, cuda_in_use
 from otbench.contract import findings
@@ -30,6 +30,7 @@ from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Probl
 from otbench.registry import registry
 from otbench.scoring import MapScoring, score_plans
 from otbench.statuses import Status
+from otbench.store import DamagedError, read_state, write_state
 from otbench.verdict import Verdict, judge
 
 
@@ -52,6 +53,7 @@ KEPT_PAIRS = 2  # of the plans, those of the first pairs
 KEPT_ENTRIES = 2**16  # of a plan, the heaviest
 KEPT_PATHS = 200  # of the test points, the first
 KEPT_TIMES = 21  # of a path, at most
+KEPT_IMAGES = 64  # of the points, the first, where they are images
 
 
 def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
@@ -146,6 +148,7 @@ class _Bench:
         self.dtype: torch.dtype = getattr(torch, job["dtype"])
         self.device: str = job["device"]
         self.problem_stream, self.algorithm_stream, self.test_stream = np.random.SeedSequence(self.own["seed"]).spawn(3)
+        self.curve: list[dict[str, Any]] = []
 
     def result(self) -> dict[str, Any]:
         """Fields of the row."""
@@ -183,7 +186,6 @@ class _Bench:
         with self._booked("problem_s"):
             generator = torch.Generator(self.device).manual_seed(int(self.test_stream.generate_state(1)[0]))
             self.scoring = MapScoring(problem, generator, Path(self.own["floors"]) if self.own["floors"] else None)
-        self.saddle_values: dict[int, float] = {}
         self.diverged: DivergedError | None = None
 
         def on_checkpoint(step: int, transport: Transport) -> None:
@@ -191,17 +193,14 @@ class _Bench:
                 memory.pause()
                 try:
                     if transport.push is not None and self.diverged is None:
-                        scores = self.scoring.score_checkpoint(transport)
-                        if "saddle_value" in scores:
-                            self.saddle_values[step] = scores["saddle_value"]
-                        self.send({"event": "checkpoint", "member": self.member, "step": step, "seconds": seconds, **scores})
+                        self._note_point({"step": step, "seconds": seconds, **self.scoring.score_checkpoint(transport)})
                 except DivergedError as error:
                     if len(self.job["members"]) == 1:
                         raise
                     self.diverged = error  # the end of this run, but not of those that it is solved with
                 memory.resume()
 
-        run = self._fresh_run()
+        run = self._saved_run(clock, memory)
         run.on_checkpoint = on_checkpoint
         return run
 
@@ -213,7 +212,8 @@ class _Bench:
         if memory is not None:
             self._note_memory(memory)
         with self._booked("score_s"):
-            metrics = self.scoring.score(transport, pushed, _late(self.saddle_values))
+            values = {point["step"]: point["saddle_value"] for point in self.curve if "saddle_value" in point}
+            metrics = self.scoring.score(transport, pushed, _late(values))
             self.fields |= {"verdict": judge(metrics), "no_map": self.scoring.problem.truth.no_map}
             if self.own["output"]:
                 self._keep(Path(self.own["output"]), _map_arrays(self.scoring, transport, pushed))
@@ -230,7 +230,8 @@ class _Bench:
         clock.start()
         transport, _ = self._solve(problem, run)
         self.fields["fit_cold_s"] = clock.stop()
-        return transport.info, self.score(transport, memory)
+        metrics = self.score(transport, memory)
+        return {**transport.info, **self.scoring.notes}, metrics
 
     def _plan_run(self, problem: DiscreteProblem | AmortizedProblem) -> tuple[Info, dict[str, float]]:
         """Fit, take the plan of every pair (in the amortized setting timed one by one), score."""
@@ -239,9 +240,11 @@ class _Bench:
         if isinstance(problem, AmortizedProblem):  # and does not see the answers that it is to predict
             pairs = [replace(pair, truth=Truth("none")) for pair in pairs]
             problem = replace(problem, test=pairs)
-        memory, run = MemoryMeter(), self._fresh_run()
-        (transport, plan), self.fields["fit_cold_s"] = timed(partial(self._solve, problem, run))
-        plans = [plan]
+        memory, clock = MemoryMeter(), Clock()
+        run = self._saved_run(clock, memory)
+        clock.start()
+        transport, plan = self._solve(problem, run)
+        self.fields["fit_cold_s"], plans = clock.stop(), [plan]
         if isinstance(problem, AmortizedProblem):
             solve = transport.plan
             assert solve is not None
@@ -297,6 +300,74 @@ class _Bench:
             torch.manual_seed(of_torch)
         return Run(self.device, self.dtype, seed, torch.Generator(self.device).manual_seed(of_generator))
 
+    def _saved_run(self, clock: Clock, memory: MemoryMeter) -> Run:
+        """A fresh run; where that was asked for it is saved as it goes, and goes on from where it was saved before."""
+        run, saving = self._fresh_run(), self.own["saving"]
+        if saving is None:
+            return run
+        path, due = Path(saving["path"]), time.monotonic() + saving["every_s"]
+        context = {"made_by": saving["made_by"], "where": saving["where"], "resumed": 0}
+
+        def save(state: Callable[[], Any]) -> None:
+            nonlocal due
+            if time.monotonic() < due:
+                return
+            with clock.paused() as seconds:
+                memory.pause()
+                message = self.fields.get("message", "")
+                kept = {**context, "seconds": seconds, "message": message, "curve": self.curve, "state": state()}
+                check_plain(kept)
+                try:
+                    write_state(path, kept)
+                except OSError as error:
+                    self._remark(f"fit not saved: {error.strerror}")
+                memory.resume()
+            due = time.monotonic() + saving["every_s"]
+
+        def restore() -> Any:
+            with clock.paused():
+                memory.pause()
+                kept = self._read_fit(path, saving["made_by"])
+                memory.resume()
+            if kept is None:
+                return None
+            self._remark(kept["message"])
+            if kept["where"] != saving["where"]:
+                self._remark("begun elsewhere or with other threads: the seconds are of both")
+            clock.seconds += kept["seconds"]
+            context["resumed"] = kept["resumed"] + 1
+            self.send({"event": "resumed", "resumed": context["resumed"]})
+            for point in kept["curve"]:
+                self._note_point(point)
+            return kept["state"]
+
+        run.on_save, run.on_restore = save, restore
+        return run
+
+    def _read_fit(self, path: Path, made_by: Mapping[str, str]) -> dict[str, Any] | None:
+        """What was saved of this fit; None where that is nothing, or nothing to go on with."""
+        try:
+            kept = read_state(path)
+        except DamagedError:
+            self._remark(f"begun anew: the saved fit {path.name} is damaged")
+            return None
+        if kept is not None and kept["made_by"] != made_by:
+            other = ", ".join(name for name, value in made_by.items() if kept["made_by"].get(name) != value)
+            print(f"begun anew: the saved fit {path.name} is of another {other}", flush=True)
+            return None
+        return kept
+
+    def _note_point(self, point: dict[str, Any]) -> None:
+        """One point of the curve."""
+        self.curve.append(point)
+        self.send({"event": "checkpoint", "member": self.member, **point})
+
+    def _remark(self, text: str) -> None:
+        """What the message of the row says beside a success."""
+        said = self.fields.get("message", "")
+        if text not in said:
+            self.fields["message"] = f"{said}; {text}" if said else text
+
     def _keep(self, path: Path, arrays: dict[str, Any]) -> None:
         """Raw arrays, whole or not at all, so that a new metric can score an old run."""
         import numpy as np
@@ -309,23 +380,28 @@ class _Bench:
             os.replace(unfinished, path)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
-            self.fields["message"] = f"raw output not kept: {error.strerror}"
+            self._remark(f"raw output not kept: {error.strerror}")
 
 
 def _map_arrays(scoring: MapScoring, transport: Transport, pushed: torch.Tensor) -> Arrays:
     """Of a map: test points ``x``, their images ``pushed`` and ``optimal``, a ``target`` sample, and of the first points the ``path``.
 
-    The path is ``(times, points, *shape)``, from time 0 to time 1.
+    The path is ``(times, points, *shape)``, from time 0 to time 1. Where points are images, there are few of them, with what each was made
+    from (``partner``), and ``image`` is ``(channels, height, width)``.
     """
+    import numpy as np
     import torch
 
+    image = scoring.problem.target.image
+    rows = None if image is None else KEPT_IMAGES
     kept = {"x": scoring.x, "pushed": pushed.detach(), "target": scoring.known["target_sample"]}
-    if "optimal" in scoring.known:
-        kept["optimal"] = scoring.known["optimal"]
+    kept |= {name: scoring.known[name] for name in ("optimal", "partner") if name in scoring.known}
+    kept = {name: values[:rows] for name, values in kept.items()}
     if transport.path is not None:
-        path = transport.path(scoring.x[:KEPT_PATHS].clone()).detach()
+        path = transport.path(scoring.x[:KEPT_PATHS][:rows].clone()).detach()
         kept["path"] = path[torch.linspace(0, len(path) - 1, min(KEPT_TIMES, len(path))).round().long().to(path.device)]
-    return {name: values.cpu().numpy() for name, values in kept.items()}
+    arrays = {name: values.cpu().numpy() for name, values in kept.items()}
+    return arrays if image is None else {**arrays, "image": np.array(image)}
 
 
 def _pair_arrays(pair: DiscreteProblem, plan: torch.Tensor) -> Arrays:
@@ -379,7 +455,8 @@ def _together(benches: Sequence[_Bench]) -> Iterator[dict[str, Any]]:
             if failure := bench.diverged or (outcome if isinstance(outcome, DivergedError) else None):
                 raise failure
             transport = _checked(outcome, problem)
-            row = bench.row(transport.info, bench.score(transport))
+            metrics = bench.score(transport)
+            row = bench.row({**transport.info, **bench.scoring.notes}, metrics)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             row = {**bench.fields, **_failure(error, bench.job)}
@@ -431,6 +508,21 @@ def _plain(name: str, value: object) -> float | int | str | bool:
     if isinstance(value, (bool, int, float, str)):
         return value
     raise InvalidOutputError(f"info[{name!r}] is {type(value).__name__}, expected a plain number, string or boolean")
+
+
+def check_plain(state: object) -> None:
+    """Raise unless a state can be read back without running code that it names."""
+    import torch
+
+    if type(state) is dict:
+        state = [*state, *state.values()]
+    if type(state) in (list, tuple):
+        for part in cast(Sequence[object], state):
+            check_plain(part)
+    elif not isinstance(state, torch.Tensor) and type(state) not in (bool, int, float, str, type(None)):
+        raise InvalidOutputError(
+            f"run.save was given {type(state).__name__}: make the state of tensors, plain numbers and strings in dicts, lists and tuples"
+        )
 
 
 def _use_threads(threads: int, cpus: Sequence[int] | None) -> None:

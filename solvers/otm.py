@@ -12,8 +12,12 @@ Presets:
   core.
 * ``paper`` is as the official code trains on points of the plane: plain MLPs, the potential in units of means over coordinates, 16 map
   steps for each of the potential's, gradient optimality of weight 1 (in its corrected form; it fits clusters at a distance of 10, and is
-  far too strong for data of unit size), constant learning rates, 10,001 rounds, some minutes. Its networks for images have batch
+  far too strong for data of unit size), constant learning rates, 10,001 rounds, some minutes.
+* ``paper-restoration`` and ``paper-generation`` are as it trains on images, for a GPU: convolutions of 256 channels, batches of 64. How
+  many rounds an epoch has is not confirmed; there are as many as make 300 epochs of 90,000 images here. Its networks have batch
   normalisation and a tanh: neither is here, a map acts point by point and its range has no bounds.
+* ``cpu-8x8`` and ``cpu-28`` are for images of these sizes on one core, MLPs and convolutions; ``cpu-28-dense`` is for degradations that
+  are not local, as a missing half: convolutions of few channels carry too little across the image.
 * ``slow-potential`` has the settings of ``otp``, for comparisons in which nothing but the smoothing differs.
 """
 
@@ -25,6 +29,24 @@ from typing import ClassVar
 
 from otbench.neural.maxmin import SLOW_POTENTIAL, MaxMinSolver
 from otbench.neural.training import Decay
+
+
+PAPER_IMAGES: Mapping[str, float | str] = {
+    "steps": 421_875,
+    "batch": 64,
+    "map_updates": 5,
+    "lr": 1e-4,
+    "lr_potential": 1e-4,
+    "beta1": 0.0,
+    "beta2": 0.9,
+    "decay": "none",
+    "form": "plain",
+    "network": "convolutions",
+    "width": 256,
+    "depth": 4,
+    "mixed": True,
+    "ema": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,29 @@ class Otm(MaxMinSolver):
             "activation": "leaky-relu",
             "ema": 0.0,
             "go": 1.0,
+        },
+        "paper-restoration": PAPER_IMAGES,
+        "paper-generation": {**PAPER_IMAGES, "map_updates": 2, "lr": 2e-4, "lr_potential": 2e-4, "go": 10.0},
+        "cpu-8x8": {"batch": 128, "lr_potential": 2e-3},
+        "cpu-28": {
+            "steps": 300,
+            "batch": 16,
+            "map_updates": 4,
+            "lr": 5e-4,
+            "lr_potential": 5e-4,
+            "network": "convolutions",
+            "width": 16,
+            "depth": 2,
+        },
+        "cpu-28-dense": {
+            "steps": 3000,
+            "batch": 64,
+            "map_updates": 3,
+            "lr": 1e-3,
+            "lr_potential": 3e-3,
+            "width": 512,
+            "depth": 2,
+            "activation": "leaky-relu",
         },
         "slow-potential": SLOW_POTENTIAL,
     }

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from otbench import MapProblem
 from otbench.neural.critics import BenchmarkCritic, PotentialNetwork
 from otbench.neural.networks import SpectralMLP
 
@@ -32,6 +33,7 @@ class SnGan(BenchmarkCritic):
     steps: int = 2000
     penalty: float = 0.0
 
-    def network(self, dim: int) -> PotentialNetwork:
+    def critic(self, problem: MapProblem) -> PotentialNetwork:
         """An MLP that is normalised."""
+        dim = problem.source.dim
         return SpectralMLP(dim, 1, self.units(dim), self.depth, "leaky-relu", self.leak)

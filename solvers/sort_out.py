@@ -53,6 +53,7 @@ class SortOut(BenchmarkCritic):
             return f"group={self.group} does not divide the width of {self.units(problem.source.dim)}"
         return reason
 
-    def network(self, dim: int) -> PotentialNetwork:
+    def critic(self, problem: MapProblem) -> PotentialNetwork:
         """Orthonormal matrices, sorted units."""
+        dim = problem.source.dim
         return SortingNetwork(dim, self.units(dim), self.depth, self.group or self.units(dim))

@@ -16,6 +16,9 @@ Presets:
 * ``cpu``, the defaults: penalty 100, MLPs with leaky ReLUs, 15 critics of 500 steps at a higher learning rate. About 15 s on one core.
 * ``paper`` has lambda 1000 and Adam at 1e-4, batches of 128 and 1,000 steps as the code has by default, and 20 critics, as many as its
   scripts train for restoration. Its networks are for images; here they are MLPs.
+* ``paper-images`` is as its scripts restore images, for a GPU: convolutions, 20 critics of 2,500 steps, batches of 32. Their numbers of
+  channels differ from experiment to experiment; here they begin at 32.
+* ``cpu-8x8`` and ``cpu-28`` are for images of these sizes on one core, MLPs and convolutions.
 * ``2021`` is the first version of the algorithm, with its settings for generation: the step is estimated on the last training batches.
 """
 
@@ -24,12 +27,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from otbench import DivergedError, MapProblem, Problem, Run, Transport
+from otbench.neural.convolutions import ResidualCritic
 from otbench.neural.critics import CHUNK, CriticSolver, CriticTraining, Potential, PotentialNetwork
 from otbench.neural.sampling import Stream
-from otbench.neural.solver import as_maps
+from otbench.neural.solver import Architecture, as_maps
 from otbench.neural.training import CHECKPOINTS, Decay
 
 
@@ -52,12 +57,38 @@ class Ttc(CriticSolver):
         estimate: what the step length is estimated on, ``fresh`` points, or the last ``training`` batches as in 2021.
         tolerance: training ends where a step is no longer than this part of the first.
         pool: source points that are moved along for training, and as many for estimates.
+        network: ``mlp``, or ``convolutions``, for images: residual critics of ``width`` channels that halve the image ``depth`` times.
+        mixed: convolutions compute in bfloat16 on a GPU.
     """
 
     name: ClassVar[str] = "ttc"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         "cpu": {},
         "paper": {"critics": 20, "steps": 1000, "batch": 128, "lr": 1e-4, "penalty": 1000.0, "pool": 32768},
+        "paper-images": {
+            "critics": 20,
+            "steps": 2500,
+            "batch": 32,
+            "lr": 1e-4,
+            "penalty": 1000.0,
+            "pool": 8192,
+            "network": "convolutions",
+            "width": 32,
+            "depth": 4,
+            "mixed": True,
+        },
+        "cpu-8x8": {"critics": 14, "steps": 350, "batch": 128, "lr": 5e-4, "theta": 0.5, "pool": 16384, "width": 128},
+        "cpu-28": {
+            "critics": 12,
+            "steps": 150,
+            "batch": 16,
+            "lr": 1e-3,
+            "theta": 0.6,
+            "pool": 2048,
+            "network": "convolutions",
+            "width": 8,
+            "depth": 3,
+        },
         "2021": {
             "critics": 20,
             "steps": 5000,
@@ -80,6 +111,8 @@ class Ttc(CriticSolver):
     lr: float = 2e-3
     decay: Decay = "none"
     ema: float = 0.0
+    network: Architecture = "mlp"
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that define no steps."""
@@ -88,10 +121,23 @@ class Ttc(CriticSolver):
         if self.estimate == "training" and self.moves > 1:
             raise ValueError(f"moves must be 1 with estimate=training, got {self.moves}: training batches know the first step only")
 
+    def supports(self, problem: Problem) -> str | None:
+        """As the base; convolutions take images."""
+        if self.network == "convolutions" and isinstance(problem, MapProblem) and problem.source.image is None:
+            return "network=convolutions takes images only"
+        return super().supports(problem)
+
+    def critic(self, problem: MapProblem) -> PotentialNetwork:
+        """An MLP, or convolutions."""
+        if self.network == "mlp":
+            return super().critic(problem)
+        assert problem.source.image is not None, "refused by supports"
+        return ResidualCritic(problem.source.image, self.width, self.depth, self.mixed)
+
     def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
         """Move one pool for each problem, as one stack."""
         maps = as_maps(problems)
-        return Descent(self, self.network(maps[0].source.dim), maps, runs).solve()
+        return Descent(self, self.critic(maps[0]), maps, runs).solve()
 
 
 class Descent(CriticTraining[Ttc]):
@@ -123,9 +169,12 @@ class Descent(CriticTraining[Ttc]):
         """Train a critic, step, and so on; a member offers checkpoints until it has ended."""
         import torch
 
-        checkpoints = {round(part * self.settings.critics) for part in CHECKPOINTS}
-        finite = torch.ones(len(self.runs), dtype=torch.bool)
-        for done in range(1, self.settings.critics + 1):
+        run, checkpoints = self.runs[0], {round(part * self.settings.critics) for part in CHECKPOINTS}
+        first, finite = 1, torch.ones(len(self.runs), dtype=torch.bool)
+        if (state := run.restored()) is not None:
+            first, finite = state["done"] + 1, state["finite"]
+            self.load(state)
+        for done in range(first, self.settings.critics + 1):
             before = self.ended
             self.x = Stream([_drawn_from(pool) for pool in self.pools[0]], self.generators, self.settings.batch)
             self.losses.clear()
@@ -135,7 +184,28 @@ class Descent(CriticTraining[Ttc]):
             self.offer(done * self.settings.steps, finite & ~before & (self.ended if done not in checkpoints else finite))
             if (self.ended | ~finite).all():
                 break
+            run.save(partial(self.state, done, finite))
         return self.outcomes(finite)
+
+    def state(self, done: int, finite: Tensor) -> dict[str, Any]:
+        """After so many critics: all that the next ones depend on."""
+        return {
+            "done": done,
+            "finite": finite,
+            "weights": self.weights.flat,
+            "pools": self.pools,
+            "ended": self.ended,
+            "history": [([potential.weights for potential in potentials], eta) for potentials, eta in self.history],
+            "batches": [stream.state() for stream in (self.y, self.between)],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Be as the descent of this state was."""
+        self.weights.flat.copy_(state["weights"])
+        self.pools, self.ended = state["pools"], state["ended"]
+        self.history = [([Potential(self.network, weights) for weights in of_members], eta) for of_members, eta in state["history"]]
+        for stream, batches in zip((self.y, self.between), state["batches"], strict=True):
+            stream.load(batches)
 
     def loss(self, done: float) -> Tensor:
         """``(stack,)``: of the next batches; kept."""

@@ -61,7 +61,7 @@ class SemidualTraining(Training[TtcSemidual]):
     """A stack of semi-dual problems."""
 
     def __init__(self, settings: TtcSemidual, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
-        super().__init__(settings, settings.network(problems[0].source.dim), problems, runs)
+        super().__init__(settings, settings.critic(problems[0]), problems, runs)
         self.y = Stream([problem.target.sample for problem in problems], self.generators, settings.candidates)
         self.pools = [problem.target.sample(settings.pool, run.generator) for problem, run in zip(problems, runs, strict=True)]
 

@@ -15,21 +15,18 @@ A wider blur is harder. The blur nearest to an image is its own for 97 % of the 
 its own for half of them. The rest is to be won by matching all at once.
 
 ``digits`` comes with scikit-learn: 1,797 of 8 x 8 pixels. ``mnist`` is read from the official files, training images first: 70,000 of
-28 x 28. ``celeba`` is the first 10,000 aligned faces at half size, cropped to 70 x 70 and resized to 3 x 32 x 32. `otbench.data` finds
-them.
+28 x 28. ``celeba`` is the first 10,000 aligned faces, cropped and resized to 3 x 32 x 32; where several archives of them are here,
+`otbench.images` says which is read.
 """
 
 from __future__ import annotations
 
 import math
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from otbench import SQEUCLIDEAN, DiscreteProblem, Task, Truth
-from otbench.data import find
-from otbench.images import read_idx
+from otbench import SQEUCLIDEAN, DiscreteProblem, Task, Truth, images
 
 
 if TYPE_CHECKING:
@@ -41,8 +38,7 @@ if TYPE_CHECKING:
 SIZES: Mapping[str, int] = {"digits": 1797, "mnist": 70_000, "celeba": 10_000}
 WHITE: Mapping[str, int] = {"digits": 16, "mnist": 255, "celeba": 255}  # the greatest pixel value, which becomes 1; 0 becomes -1
 MNIST = (("mnist/train-images-idx3-ubyte.gz", 60_000), ("mnist/t10k-images-idx3-ubyte.gz", 10_000))
-CELEBA = "celeba/celeba_half_89x109_first10000.zip"
-CROP, SIDE = (9, 19, 79, 89), 32  # of a face: left, upper, right, lower; pixels after resizing
+FACE_SIDE = 32
 DENSE = 4096  # largest n whose plan is a dense matrix
 CHUNK = 4096  # images blurred at a time
 
@@ -76,10 +72,8 @@ class BlurPermutation(Task):
     @property
     def files(self) -> tuple[str, ...]:
         """The archives of images that are read."""
-        if self.data == "digits":
-            return ()
-        if self.data == "celeba":
-            return (CELEBA,)
+        if self.data != "mnist":
+            return images.files(self.data)
         return tuple(path for i, (path, _) in enumerate(MNIST) if self.n > sum(size for _, size in MNIST[:i]))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> DiscreteProblem:
@@ -91,10 +85,10 @@ class BlurPermutation(Task):
         """
         import torch
 
-        images = self._images()
-        x = torch.as_tensor(images).to(device, dtype).mul_(2 / WHITE[self.data]).sub_(1)
+        stored = self._distinct()
+        x = torch.as_tensor(stored).to(device, dtype).mul_(2 / WHITE[self.data]).sub_(1)
         order = torch.as_tensor(rng.permutation(self.n), device=device)
-        kernel = _kernel(images.shape[-1], self.sigma).to(device)
+        kernel = _kernel(stored.shape[-1], self.sigma).to(device)
 
         def blur(part: Tensor) -> Tensor:
             return (kernel @ part.double() @ kernel).to(dtype)
@@ -108,40 +102,24 @@ class BlurPermutation(Task):
         truth = Truth("brenier", moved / self.n, plan=plan if self.n > DENSE else plan.to_dense())
         return DiscreteProblem(x, weights, y, weights, SQEUCLIDEAN, truth)
 
-    def _images(self) -> np.ndarray:
+    def _distinct(self) -> np.ndarray:
         """The first ``n`` distinct images as they are stored, ``(n, channels, side, side)`` of bytes."""
         import numpy as np
 
-        stream = {"digits": _digits, "mnist": _mnist, "celeba": _celeba}[self.data](self.files)
         distinct: dict[bytes, np.ndarray] = {}
-        for image in stream:
+        for image in self._images():
             distinct.setdefault(image.tobytes(), image)
             if len(distinct) == self.n:
                 return np.stack(list(distinct.values()))
         raise ValueError(f"n must be at most {len(distinct)}, the number of distinct images of {self.data}, got {self.n}")
 
-
-def _digits(files: Sequence[str]) -> Iterator[np.ndarray]:
-    import numpy as np
-    from sklearn.datasets import load_digits
-
-    yield from load_digits().images.astype(np.uint8)[:, None]  # type: ignore[union-attr]
-
-
-def _mnist(files: Sequence[str]) -> Iterator[np.ndarray]:
-    for file in files:
-        yield from read_idx(file)[:, None]
-
-
-def _celeba(files: Sequence[str]) -> Iterator[np.ndarray]:
-    import numpy as np
-    from PIL import Image
-
-    for file in files:
-        with zipfile.ZipFile(find(file)) as archive:
-            for name in sorted(name for name in archive.namelist() if name.endswith(".jpg")):
-                with archive.open(name) as stream, Image.open(stream) as face:
-                    yield np.asarray(face.convert("RGB").crop(CROP).resize((SIDE, SIDE), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    def _images(self) -> Iterator[np.ndarray]:
+        """All of them, ``(channels, side, side)``, of MNIST those in the files that ``n`` needs."""
+        if self.data == "mnist":
+            for file in self.files:
+                yield from images.read_idx(file)[:, None]
+        else:
+            yield from images.load(self.data, FACE_SIDE if self.data == "celeba" else 0).pixels
 
 
 def _kernel(side: int, sigma: float) -> Tensor:

@@ -57,7 +57,7 @@ def test_list_describes_everything_and_stays_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.strip().endswith("[]"), done.stdout[-500:]
-    for name in ("gaussian[dim=2", "mix3tomix10", "pot-emd[n=1024", "identity  (trivial)", "smoke 5", "l2_uvp (%, lower is better)"):
+    for name in ("gaussian[dim=2", "mix3tomix10", "pot-emd[n=1024", "identity  (trivial)", "smoke 6", "l2_uvp (%, lower is better)"):
         assert name in done.stdout
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     subprocess.run([sys.executable, "-c", "import torch"])
@@ -90,7 +90,7 @@ def test_the_smoke_suite_end_to_end(otbench, tmp_path):
     assert done.returncode == 0, done.stderr
     recorded = rows(tmp_path / "out")
     assert {row["status"] for row in recorded} == {"ok", "skipped"}, [r["message"] for r in recorded]
-    assert len(recorded) == 80
+    assert len(recorded) == 90
     assert not (tmp_path / "out" / "figures").exists()
     for table in (otbench("leaderboard", "out"), otbench("leaderboard", "out", "--format", "csv", "--metric", "l2_uvp")):
         assert table.returncode == 0 and "pot-emd" in table.stdout

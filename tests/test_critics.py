@@ -229,7 +229,7 @@ def test_a_step_shorter_than_all_rays_lowers_w1_by_its_length(eta):
 
 def falling(text: str, task: str = "sphere-denoising[dim=3]", seed: int = 0) -> Descent:
     posed, settings = problem(task, seed, torch.float64), solver(text)
-    return Descent(settings, settings.network(posed.source.dim), [posed], [run(seed, torch.float64)])
+    return Descent(settings, settings.critic(posed), [posed], [run(seed, torch.float64)])
 
 
 @pytest.mark.parametrize("text", ["ttc[critics=3,steps=50,pool=500]", "ttc[critics=2,steps=50,moves=2,pool=500,theta=0.5]"])
@@ -344,7 +344,7 @@ def test_other_costs_and_images_are_refused_with_the_reason(name):
 
 
 def test_networks_of_the_benchmark_are_as_wide_as_it_has_them():
-    widths = {dim: solver("wgan-gp").network(dim).width for dim in (2, 64, 65, 128)}
+    widths = {dim: solver("wgan-gp").units(dim) for dim in (2, 64, 65, 128)}
     assert widths == {2: 128, 64: 128, 65: 130, 128: 256}
     assert solver("sort-out[group=4]").supports(problem("sphere-denoising[dim=65]")) == "group=4 does not divide the width of 130"
 

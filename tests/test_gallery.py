@@ -139,7 +139,8 @@ def test_the_page_has_every_task_with_its_picture_and_certificate(whole):
             assert "*No picture: " in section
         else:
             assert is_drawn(whole / pictured[name])
-            assert re.search(r"^- certificate: (closed\\?_form|brenier|dual_certificate|lp|entropic) \(", section, re.MULTILINE), section
+            certificates = r"^- certificate: (closed\\?_form|brenier|dual_certificate|lp|entropic|none) \("
+            assert re.search(certificates, section, re.MULTILINE), section
             assert "optimal map" in section or entry.cls.setting != "map"
     assert "/work" not in page and str(Path.home()) not in page
 

@@ -49,7 +49,7 @@ def test_exact_w2_squared_of_atoms_and_translations() -> None:
 def test_exact_w2_squared_of_many_points_is_the_mean_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = normal(50, 2), normal(50, 2, seed=1)
     blocks = [metrics.exact_w2_squared(x[i : i + 16], y[i : i + 16]) for i in (0, 16, 32)]
-    monkeypatch.setattr(metrics, "EXACT_POINTS", 16)
+    monkeypatch.setattr("otbench.metrics.distances.EXACT_POINTS", 16)
     assert metrics.exact_w2_squared(x, y) == pytest.approx(sum(blocks) / 3)
 
 
@@ -241,7 +241,7 @@ def test_a_sparse_plan_scores_as_the_dense_one(monkeypatch: pytest.MonkeyPatch) 
     other = torch.outer(pair.a, pair.b)
     solved = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, truth)
     sparse_truth = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, Truth("lp", truth.cost, plan=truth.plan.to_sparse_coo()))
-    monkeypatch.setattr(metrics, "BLOCK", 5)
+    monkeypatch.setattr("otbench.metrics.plans.BLOCK", 5)
     for plan in (other, truth.plan):
         dense = score_plans([solved], [plan])
         assert dense.keys() == {"cost_gap", "marginal_l1", "plan_rmse", "plan_tv", "barycentric_uvp"}

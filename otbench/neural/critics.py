@@ -118,7 +118,8 @@ class PotentialSolver(NeuralSolver):
 
     Attributes:
         steps: of the optimiser, Adam.
-        batch: points of each measure per step, fresh ones.
+        batch: points of each measure per micro-batch, fresh ones.
+        accumulate: micro-batches per step, whose gradients are averaged.
         lr: learning rate.
         beta1, beta2: of Adam.
         decay: of the learning rate.
@@ -130,6 +131,7 @@ class PotentialSolver(NeuralSolver):
 
     steps: int = 4000
     batch: int = 256
+    accumulate: int = 1
     lr: float = 3e-3
     beta1: float = 0.5
     beta2: float = 0.999
@@ -140,7 +142,7 @@ class PotentialSolver(NeuralSolver):
 
     def __post_init__(self) -> None:
         """Refuse settings that define no training."""
-        self.require(positive=("steps", "batch", "lr", "depth"), not_negative=("width",), fractions=("beta1", "beta2", "ema"))
+        self.require(positive=("steps", "batch", "accumulate", "lr", "depth"), not_negative=("width",), fractions=("beta1", "beta2", "ema"))
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between vectors, of the Euclidean cost."""
@@ -150,8 +152,9 @@ class PotentialSolver(NeuralSolver):
             return f"trains for the euclidean cost, not {problem.cost.name}"
         return None if len(problem.source.shape) == 1 else f"takes vectors, not shape {problem.source.shape}"
 
-    def network(self, dim: int) -> PotentialNetwork:
-        """What is trained, for points of this dimension."""
+    def critic(self, problem: MapProblem) -> PotentialNetwork:
+        """What is trained."""
+        dim = problem.source.dim
         return MLP(dim, 1, self.units(dim), self.depth, "leaky-relu", self.leak)
 
     def units(self, dim: int) -> int:
@@ -186,13 +189,18 @@ class Training(ABC, Generic[Settings]):
     def transport(self, member: int) -> Transport:
         """What one member has learned."""
 
-    def train(self, offer: Callable[[int, Tensor], None]) -> Tensor:
-        """Descend with a fresh optimiser; ``offer`` and what is returned are those of `otbench.neural.training.train`."""
+    @property
+    def streams(self) -> list[Stream]:
+        """What the loss draws from."""
+        return [self.x, self.y]
+
+    def train(self, offer: Callable[[int, Tensor], None], run: Run | None = None) -> Tensor:
+        """Descend with a fresh optimiser; the arguments and what is returned are those of `otbench.neural.training.train`."""
         s = self.settings
         project = getattr(self.network, "project", None)
-        player = Player(self.weights, self.loss, s.lr, betas=(s.beta1, s.beta2), ema=s.ema, project=project)
+        player = Player(self.weights, self.loss, s.lr, accumulate=s.accumulate, betas=(s.beta1, s.beta2), ema=s.ema, project=project)
         self.averaged = player.averaged
-        return train([player], s.steps, offer, s.decay)
+        return train([player], s.steps, offer, s.decay, run, self.streams)
 
     def offer(self, done: int, which: Tensor) -> None:
         """Checkpoints of some of the members, ``(stack,)``."""
@@ -201,8 +209,8 @@ class Training(ABC, Generic[Settings]):
                 run.checkpoint(done, self.transport(member))
 
     def solve(self) -> list[Transport | DivergedError]:
-        """Train, offering checkpoints."""
-        return self.outcomes(self.train(self.offer))
+        """Train, offering checkpoints; saved where this is no stack of several."""
+        return self.outcomes(self.train(self.offer, self.runs[0]))
 
     def outcomes(self, finite: Tensor) -> list[Transport | DivergedError]:
         """Of the members, by where their weights are finite."""
@@ -244,6 +252,11 @@ class CriticTraining(Training[CriticSettings]):
     def __init__(self, settings: CriticSettings, network: PotentialNetwork, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
         super().__init__(settings, network, problems, runs)
         self.between = Stream([self.mixture] * len(runs), self.generators, settings.batch)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """What the loss draws from."""
+        return [*super().streams, self.between]
 
     def mixture(self, n: int, generator: torch.Generator) -> Tensor:
         """``(n, 1)`` positions between source and target."""
@@ -294,7 +307,7 @@ class RayTraining(CriticTraining[RaySolver]):
     """A stack of critics in training, whose maps follow their rays."""
 
     def __init__(self, settings: RaySolver, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
-        super().__init__(settings, settings.network(problems[0].source.dim), problems, runs)
+        super().__init__(settings, settings.critic(problems[0]), problems, runs)
         self.ends = [
             [measure.sample(BOUND_POINTS, run.generator) for measure in (problem.source, problem.target)]
             for problem, run in zip(problems, runs, strict=True)

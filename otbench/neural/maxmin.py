@@ -11,13 +11,16 @@ The forms that G and psi may have, u and N being dense quadratic networks:
 
 | form | map G(x) | potential psi(y) |
 |---|---|---|
-| ``plain`` | MLP(x) | d MLP(y) |
-| ``residual`` | Q(x) + MLP(x) | \|y\|^2 / 2 + MLP(y), which bounds the inner supremum |
+| ``plain`` | network(x) | d network(y) |
+| ``residual`` | Q(x) + network(x) | \|y\|^2 / 2 + network(y), which bounds the inner supremum |
 | ``gradient`` | Q(x) + grad u(Q(x)) | \|y\|^2 / 2 + N(y) |
 | ``convex`` | grad u(Q(x)), u convex | N(y), N convex |
 
+The networks of the first two are MLPs, or for images a UNet of Q(x) and a residual critic (`otbench.neural.convolutions`).
+
 With ``start = "linear"`` all but ``plain`` begin near the linear map between Gaussians of the same moments instead of near Q, in the better
-conditioned coordinates of `otbench.neural.frames.Balanced`; in high dimension training then goes many times faster.
+conditioned coordinates of `otbench.neural.frames.Balanced`; in high dimension training then goes many times faster. Convolutions
+need pixels and begin near Q.
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import DivergedError
+from otbench.neural.convolutions import ResidualCritic, UNet
 from otbench.neural.frames import Balanced, Frame, Given, moments
 from otbench.neural.networks import MLP, Activation, DenseQuadratic, Rates, Weights
 from otbench.neural.sampling import Stream
-from otbench.neural.solver import NeuralSolver, as_maps
+from otbench.neural.solver import Architecture, NeuralSolver, as_maps
 from otbench.neural.training import Decay, Player, train
 from otbench.problem import SQEUCLIDEAN, MapProblem, Problem, Run, Transport
 
@@ -71,14 +75,18 @@ class MaxMinSolver(NeuralSolver):
 
     Attributes:
         steps: rounds of ``map_updates`` steps of the map and one of the potential.
-        batch: points of each measure per step, fresh ones.
+        batch: points of each measure per micro-batch, fresh ones.
+        accumulate: micro-batches per step, whose gradients are averaged.
         map_updates: steps of the map for each step of the potential.
         lr, lr_potential: learning rates of the map and of the potential, Adam.
         beta1, beta2: of Adam.
         decay: of the learning rates.
         form: of the networks, see the module's docstring.
         start: what the map begins near.
-        width, depth, activation: of the MLPs.
+        network: ``mlp``, or ``convolutions``, for images.
+        width, depth, activation: of the MLPs; of convolutions the width is the number of channels, and the depth how many times an
+            image is halved.
+        mixed: convolutions compute in bfloat16 on a GPU.
         rates: of the layers of dense quadratic networks, ``fan-in`` (lower where a layer has many inputs) or ``equal``.
         clip: largest norm of a gradient in the weights; 0 does not clip.
         pull: largest size, as a root mean square over coordinates, of the inner objective's gradient in an image; 0 does not limit it.
@@ -91,6 +99,7 @@ class MaxMinSolver(NeuralSolver):
 
     steps: int = 2500
     batch: int = 256
+    accumulate: int = 1
     map_updates: int = 8
     lr: float = 1e-3
     lr_potential: float = 1e-4
@@ -99,9 +108,11 @@ class MaxMinSolver(NeuralSolver):
     decay: Decay = "none"
     form: Form = "residual"
     start: Start = "identity"
+    network: Architecture = "mlp"
     width: int = 64
     depth: int = 3
     activation: Activation = "silu"
+    mixed: bool = False
     rates: Rates = "fan-in"
     clip: float = 0.0
     pull: float = 0.0
@@ -112,12 +123,16 @@ class MaxMinSolver(NeuralSolver):
     def __post_init__(self) -> None:
         """Refuse settings that define no training."""
         self.require(
-            positive=("steps", "batch", "map_updates", "width", "depth", "lr", "lr_potential"),
+            positive=("steps", "batch", "accumulate", "map_updates", "width", "depth", "lr", "lr_potential"),
             not_negative=("clip", "pull", "r1", "go"),
             fractions=("beta1", "beta2", "ema"),
         )
         if self.start == "linear" and self.form == "plain":
             raise ValueError("form=plain has no start: choose start=identity, or another form")
+        if self.network == "convolutions" and self.form in ("gradient", "convex"):
+            raise ValueError(f"network=convolutions has no form={self.form}: choose plain or residual")
+        if self.network == "convolutions" and self.start == "linear":
+            raise ValueError("network=convolutions has no start=linear, whose coordinates are no pixels: choose start=identity")
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between vectors, of squared Euclidean cost, embedded or not."""
@@ -127,6 +142,8 @@ class MaxMinSolver(NeuralSolver):
             return f"trains for the sqeuclidean cost, not {problem.cost.name}"
         if len(problem.source.shape) != 1 or len(problem.target.shape) != 1:
             return f"takes vectors, not shapes {problem.source.shape} and {problem.target.shape}"
+        if self.network == "convolutions" and problem.target.image is None:
+            return "network=convolutions takes images only"
         if self.start == "linear" and problem.cost != SQEUCLIDEAN:
             return "start=linear needs source and target in one space"
         return None
@@ -172,7 +189,7 @@ class _MaxMin:
                 ]
             if settings.start == "linear":
                 self.frame = Balanced.of(known, dtype)
-        self.networks = _Networks(settings, self.source_dim + self.random_inputs, dim)
+        self.networks = _Networks(settings, problems[0], self.random_inputs)
 
         def normal(n: int, generator: torch.Generator) -> Tensor:
             return torch.randn(n, self.source_dim + self.random_inputs, generator=generator, device=device, dtype=dtype)
@@ -181,7 +198,13 @@ class _MaxMin:
         self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
         self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
         self.normal = Stream([normal] * len(runs), generators, settings.batch)
-        shared = {"betas": (settings.beta1, settings.beta2), "clip": settings.clip, "ema": settings.ema, "project": self.networks.project}
+        shared = {
+            "accumulate": settings.accumulate,
+            "betas": (settings.beta1, settings.beta2),
+            "clip": settings.clip,
+            "ema": settings.ema,
+            "project": self.networks.project,
+        }
         self.map = Player(weights[0], self.map_loss, settings.lr, settings.map_updates, **shared)
         self.potential = Player(weights[1], self.potential_loss, settings.lr_potential, **shared)
 
@@ -194,7 +217,8 @@ class _MaxMin:
                 if finite[member]:
                     run.checkpoint(done, self.transport(member, done / rounds))
 
-        finite = train([self.map, self.potential], rounds, offer, self.settings.decay)
+        streams = [self.x, self.y, self.normal]
+        finite = train([self.map, self.potential], rounds, offer, self.settings.decay, self.runs[0], streams)
         return [
             self.transport(member, 1.0) if fine else DivergedError("the weights are not finite: lower lr, or clip the gradients")
             for member, fine in enumerate(finite.tolist())
@@ -289,18 +313,27 @@ def _spread(cov: Tensor) -> float:
 class _Networks:
     """Map and potential in one of the forms of the module's docstring, on points ``(stack, n, d)``; ``scale`` is that of the frame."""
 
-    def __init__(self, settings: MaxMinSolver, inputs: int, dim: int) -> None:
-        self.form = settings.form
-        if settings.form in ("plain", "residual"):
+    def __init__(self, settings: MaxMinSolver, problem: MapProblem, random_inputs: int) -> None:
+        self.form, dim, image = settings.form, problem.target.dim, problem.target.image
+        if settings.network == "convolutions":
+            assert image is not None, "refused by supports"
+            hidden = settings.width, settings.depth
+            self.map = UNet(image, image[0], *hidden, random_inputs, settings.mixed)
+            self.potential = ResidualCritic(image, *hidden, settings.mixed)
+        elif settings.form in ("plain", "residual"):
             hidden = settings.width, settings.depth, settings.activation
-            self.map, self.potential = MLP(inputs, dim, *hidden), MLP(dim, 1, *hidden)
+            self.map, self.potential = MLP(problem.source.dim + random_inputs, dim, *hidden), MLP(dim, 1, *hidden)
         else:
             widths = (max(2 * dim, 64), max(2 * dim, 64), max(dim, 32))
             self.map = self.potential = DenseQuadratic(dim, widths, settings.form == "convex", settings.rates)
 
     def push(self, weights: Sequence[Tensor], x: Tensor, q: Tensor, scale: Tensor | float) -> Tensor:
         """Images of inputs ``x`` embedded at ``q``."""
-        if isinstance(self.map, MLP):
+        import torch
+
+        if isinstance(self.map, UNet):
+            x = torch.cat([q, x[..., x.shape[-1] - self.map.random :]], -1)
+        if isinstance(self.map, (MLP, UNet)):
             return self.map(weights, x) if self.form == "plain" else q + self.map(weights, x)
         return self.map.gradient(weights, q) if self.form == "convex" else q + scale * self.map.gradient(weights, scale * q)
 
@@ -316,7 +349,7 @@ class _Networks:
         """``(stack, n, d)``: the gradient of psi in y."""
         import torch
 
-        if isinstance(self.potential, MLP):
+        if not isinstance(self.potential, DenseQuadratic):
             y.requires_grad_()
             return torch.autograd.grad(self.psi(weights, y, scale).sum(), y)[0]
         with torch.no_grad():

@@ -36,6 +36,14 @@ class Stream:
             self.batches = self._refill()
         return self.batches.pop()
 
+    def state(self) -> list[Tensor]:
+        """The batches that are drawn already; the generators are not the stream's own."""
+        return self.batches
+
+    def load(self, state: list[Tensor]) -> None:
+        """Go on with the batches of this state."""
+        self.batches = state
+
     def _refill(self) -> list[Tensor]:
         import torch
 

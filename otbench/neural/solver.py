@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from otbench.errors import DivergedError
 from otbench.problem import MapProblem, Problem, Run, Solver, Transport
+
+
+Architecture = Literal["mlp", "convolutions"]
 
 
 class NeuralSolver(Solver):

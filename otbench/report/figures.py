@@ -1,5 +1,6 @@
 """Pictures of the rows: error against time with its Pareto front, accuracy against time while fitting, the rate of spurious solutions,
-published distances to the target beside their floor, the maps of 2-D tasks, and the couplings of `otbench.report.couplings`.
+published distances to the target beside their floor, the maps of 2-D tasks, the couplings of `otbench.report.couplings`, and the images of
+`otbench.report.images`.
 
 Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
 """
@@ -15,13 +16,14 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import UserError
 from otbench.metrics import EXACT_DIM, METRICS
-from otbench.report import FIT, INFER, accuracy_of, amortization, by_setup, couplings, published, quantity, select
+from otbench.report import FIT, INFER, accuracy_of, amortization, by_setup, couplings, images, number, published, quantity, select
 from otbench.report.drawing import panels as _panels
 from otbench.report.drawing import theme
 from otbench.report.drawing import wrapped as _wrapped
@@ -50,12 +52,13 @@ RATE_LINES = {
 TAUS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 RATE_PANELS = 12
 PAIRS = 1e5  # to which the lines of `total_time` go
+IMAGE_SCORES = {"psnr_db": "{} dB", "transport_cost": "cost {}"}  # of which the first that is known stands beside a row of images
 
 Style = Mapping[str, dict[str, Any]]
 
 
 def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, tasks: Sequence[str] | None = None) -> list[Path]:
-    """Draw whatever the rows allow; the PNG files written.
+    """Draw whatever the rows allow; the PNG files written. Of those that show data which may not be published, a line on stderr says so.
 
     Args:
         results: as `otbench.load` gives them.
@@ -80,10 +83,15 @@ def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, ta
         suffix = f"-{slug(setup)}" if len(setups) > 1 else ""
         figures[f"spurious-rate{suffix}"] = spurious_rate(group, style, setup)
         figures[f"floor{suffix}"] = floor(group, style, setup)
+    private: list[str] = []
     for task, group in runs.groupby("task_label", sort=False):
         figures[f"maps-{slug(str(task))}"] = maps(str(task), dict(kept_maps(group, dirs)))
         coupled = dict(itertools.islice(kept_couplings(group, dirs), couplings.SOLVERS))
         figures |= {f"{kind}-{slug(str(task))}": figure for kind, figure in couplings.draw(str(task), coupled).items()}
+        name = f"images-{slug(str(task))}"
+        figures[name] = images.draw(str(task), dict(kept_images(group, dirs)))
+        if figures[name] is not None and shows_unpublished(group):
+            private.append(f"{name}.png")
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if not drawn:
         raise UserError("nothing to draw: no run here succeeded with a metric; `otbench leaderboard` shows how they ended")
@@ -93,6 +101,8 @@ def plot(results: Results, dirs: Sequence[str | os.PathLike[str]], out: Path, ta
             figure.savefig(out / f"{name}.png", dpi=150)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}; name another folder") from error
+    if private:
+        print(f"not for publication, by the terms of the data: {', '.join(private)}", file=sys.stderr)
     return [out / f"{name}.png" for name in drawn]
 
 
@@ -297,6 +307,33 @@ def kept_maps(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Ite
 
 def kept_couplings(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Solver label and what `couplings.draw` takes of its kept successful run of the least seed, the most accurate solver first."""
+    for run, file in _kept_of_one_seed(runs, dirs):
+        if "path" in file or "0_x" in file:
+            yield run.solver_label, dict(file)
+
+
+def kept_images(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Solver label with its score and what `images.draw` takes, of the runs and in the order of `kept_couplings`."""
+    for run, file in _kept_of_one_seed(runs, dirs):
+        if "image" in file:
+            scores = (form.format(number(value)) for name, form in IMAGE_SCORES.items() if (value := _metric(run, name)) is not None)
+            yield "\n".join([run.solver_label, *itertools.islice(scores, 1)]), dict(file)
+
+
+def shows_unpublished(runs: pd.DataFrame) -> bool:
+    """Whether images of these runs may not be published: a task names the data it takes in its name or among its parameters."""
+    named = " ".join({*runs.task, *runs.task_params}).lower()
+    return any(data in named for data in images.UNPUBLISHED)
+
+
+def _metric(run: Any, name: str) -> float | None:
+    """A metric of a row of the runs, None where it has none."""
+    value = getattr(run, f"metric_{name}", math.nan)
+    return None if math.isnan(value) else value
+
+
+def _kept_of_one_seed(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[Any, Mapping[str, np.ndarray]]]:
+    """One row for each solver, of its kept successful run of the least seed, with its open file; the most accurate first."""
     import numpy as np
 
     runs = _kept(runs, dirs)
@@ -304,8 +341,7 @@ def kept_couplings(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -
         runs = runs.sort_values(f"metric_{metric}", key=lambda values: values.map(METRICS[metric].loss), kind="stable")
     for run in runs[runs.seed == runs.seed.min()].drop_duplicates("solver_label").itertuples():
         with np.load(run.output) as file:
-            if "path" in file or "0_x" in file:
-                yield run.solver_label, dict(file)
+            yield run, file
 
 
 def _kept(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
