@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from otbench.data import checksum, folders, present
 from otbench.errors import MissingError, UserError
 from otbench.images import ATTRIBUTES, FACES, PARTITION, decoded, each, entries, faces, is_picture
+from otbench.metrics.networks import INCEPTION, VGG
 from otbench.registry import nearest
 
 
@@ -189,6 +190,13 @@ DATASETS: Mapping[str, Dataset] = {
             },
         ),
         "the repository says where its funnels, the folder nd, are",
+    ),
+    "weights": Dataset(
+        "Weights of the networks that the metrics fid and lpips look at images with: torch-fidelity's Inception, torchvision's VGG16.",
+        "Apache 2.0 (torch-fidelity, after TensorFlow's) and BSD (torchvision).",
+        "https://github.com/toshas/torch-fidelity",
+        (File(INCEPTION), File(VGG)),
+        "torch-fidelity and torchvision download them into torch's hub folder at first use: copy them from there",
     ),
 }
 
