@@ -82,7 +82,8 @@ def parser() -> argparse.ArgumentParser:
         "--save-fits",
         type=_seconds,
         metavar="TIME",
-        help="save long fits this often, such as 5m, so that the same command goes on with those that were interrupted (default: never)",
+        help="save long fits this often, such as 5m, so that the same command goes on with those that were interrupted (default: never; "
+        "not of seeds that are solved together)",
     )
     _add_plugins(sub)
 

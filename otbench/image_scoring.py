@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from otbench.errors import MissingError
@@ -64,7 +63,7 @@ class ImageScoring:
         try:
             arrays["inception_target"], arrays["inception_fresh"] = inception_features(torch.cat([target, fresh])).chunk(2)
         except MissingError as error:
-            self.notes["fid"] = _first(error)
+            self.notes["fid"] = str(error)
         return arrays
 
     def arrays(self, images: Tensor, costs: Tensor) -> dict[str, Any]:
@@ -77,7 +76,7 @@ class ImageScoring:
             compared = slice(PERCEPTUAL_IMAGES)
             arrays["perceptual_distance"] = perceptual_distance(self._pictures(self.start[compared]), pictures[compared])
         except MissingError as error:
-            self.notes["lpips"] = _first(error)
+            self.notes["lpips"] = str(error)
         return arrays
 
     def curve_arrays(self, images: Tensor, costs: Tensor) -> dict[str, Any]:
@@ -89,8 +88,3 @@ class ImageScoring:
 
     def _pictures(self, points: Tensor) -> Tensor:
         return points.unflatten(1, self.shape)
-
-
-def _first(error: MissingError) -> str:
-    """What is missing, without the folders that were searched: rows are published."""
-    return re.split(" in /|: ", str(error))[0]

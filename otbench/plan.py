@@ -198,16 +198,18 @@ def expand(
 
 
 def task_hash(task: Selection) -> str:
-    """SHA-256 prefix of what a task is made from: its source code and, where it reads files of the user's own, their content.
+    """SHA-256 prefix of what a task is made from: its source code, the names of its files and, of the user's own, their content.
+
+    Of some data there are several archives, of more or of fewer images: which one was found is in the names.
 
     Raises:
         UserError: such a file cannot be read.
     """
-    own = [path for path in task.build().files if os.path.isabs(path)]
-    if not own:
+    files = task.build().files
+    if not files:
         return task.entry.source_hash
     try:
-        parts = [task.entry.source_hash, *map(checksum, own)]
+        parts = [task.entry.source_hash, *(checksum(path) if os.path.isabs(path) else path for path in files)]
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}: make it readable, or name another file") from None
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

@@ -10,10 +10,12 @@ Images stay bytes where they lie, in memory-mapped files for most data; what is 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from otbench.errors import MissingError
 from otbench.images import Data, load
 from otbench.problem import Measure
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
     Degrade = Callable[[Tensor, torch.Generator], Tensor]
+
+
+LEAST, LEAST_OF_CLASS = 16, 8  # images to learn from or to score on, and those of a class among them
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,10 @@ class Pool:
         """Images ``(n, d)`` at these places of the pool, pixels from -1 to 1."""
         import torch
 
-        bytes_ = torch.as_tensor(self.pixels[self.rows[places.cpu().numpy()]])
-        return bytes_.to(self.device).to(self.dtype).mul_(2 / self.white).sub_(1).flatten(1)
+        drawn = torch.as_tensor(self.pixels[self.rows[places.cpu().numpy()]])
+        if isinstance(self.pixels.base, mmap.mmap):  # what was read would count as the memory of the solver
+            self.pixels.base.madvise(mmap.MADV_DONTNEED)
+        return drawn.to(self.device).to(self.dtype).mul_(2 / self.white).sub_(1).flatten(1)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` images, with replacement."""
@@ -78,8 +85,15 @@ class Pool:
         return replace(self, rows=self.rows[:half]), replace(self, rows=self.rows[half:])
 
     def of(self, kept: np.ndarray) -> Pool:
-        """The images for which ``kept``, one for each of all images, is true."""
-        return replace(self, rows=self.rows[kept[self.rows]])
+        """The images for which ``kept``, one for each of all images, is true.
+
+        Raises:
+            MissingError: there are hardly any.
+        """
+        rows = self.rows[kept[self.rows]]
+        if len(rows) < LEAST_OF_CLASS:
+            raise MissingError(f"{len(rows)} images of a class in a part of {len(self)}: {LEAST_OF_CLASS} are needed; get more images")
+        return replace(self, rows=rows)
 
 
 def split(data: Data, side: int, test: int, rng: np.random.Generator, device: str, dtype: torch.dtype) -> tuple[Pool, Pool, Pool]:
@@ -99,8 +113,11 @@ def split(data: Data, side: int, test: int, rng: np.random.Generator, device: st
     import numpy as np
 
     images = load(data, side)
+    held_out = len(images.pixels) - images.learnt
+    if min(images.learnt, held_out) < LEAST:
+        raise MissingError(f"{data} has {images.learnt} images to learn from and {held_out} to score on here: {LEAST} of each are needed")
     learnt = Pool(images.pixels, images.white, rng.permutation(images.learnt), device, dtype)
-    kept = images.learnt + rng.permutation(len(images.pixels) - images.learnt)[:test]
+    kept = images.learnt + rng.permutation(held_out)[:test]
     return *learnt.halves(), replace(learnt, rows=np.asarray(kept))
 
 

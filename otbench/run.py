@@ -109,7 +109,7 @@ def _execute(todo: Sequence[plan.RunSpec], folder: store.RunFolder, together: in
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             row = {**spec.identity(), **where, **fields, "batch": folder.path.name, "when": now}
             folder.append(row)
-            if row["status"] not in (*plan.CUT_SHORT, Status.MISSING):
+            if row["status"] in (Status.OK, Status.DIVERGED, Status.SKIPPED):  # after any other the same fit may be gone on with
                 fits.forget(spec.key)
             progress.finished(id, spec.label, row)
 

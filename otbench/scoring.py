@@ -151,7 +151,7 @@ class MapScoring:
             InvalidOutputError: an output of the wrong type, shape, dtype or device.
             DivergedError: values that are not finite.
         """
-        images = self._images(transport, self.x, self._checked(pushed, len(self.x)))
+        images = self.outputs(transport, self.x, self._checked(pushed, len(self.x)))
         if "target_floors" not in self.known:  # not before the solver has run: what this frees would hide in its memory
             self.known["target_floors"] = self._target_floors()
             self.known["target_scale"] = self._target_scale()
@@ -182,7 +182,7 @@ class MapScoring:
         """The metrics that are cheap enough to be curves."""
         x = self.x[: self.sizes.checkpoint]
         pushed = self._push(transport, x)
-        images = self._images(transport, x, pushed)
+        images = self.outputs(transport, x, pushed)
         arrays = {**self._pushed_arrays(x, pushed, images), **self._potential_arrays(transport)}
         if self.images is not None:
             arrays |= self.images.curve_arrays(images, arrays["cost_pushed"])
@@ -199,7 +199,7 @@ class MapScoring:
             raise InvalidOutputError(f"{what} returned points off the space of the {self.problem.cost.name} cost, by up to {off:.3g}")
         return pushed
 
-    def _images(self, transport: Transport, x: Tensor, pushed: Tensor) -> Tensor:
+    def outputs(self, transport: Transport, x: Tensor, pushed: Tensor) -> Tensor:
         """One draw from the solver's plan for every x; of a map, its push."""
         if transport.sample is not None:
             return self._draws(transport.sample, x, 1)[:, 0]

@@ -144,7 +144,8 @@ class SavedFits:
     def forget(self, key: str) -> None:
         """Remove a state, and what a killed worker left of a later one."""
         for path in self.folder.glob(f"{key}.*"):
-            path.unlink(missing_ok=True)
+            if path.suffix != ".old":  # of other code, or damaged: not this fit's to remove
+                path.unlink(missing_ok=True)
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -183,6 +184,8 @@ def read_state(path: Path) -> dict[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # checksums, which torch does not look at
         state = None if damaged else torch.load(path, weights_only=True)
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise  # says nothing of the file
     except Exception as error:  # of many kinds, as the damage has it
         raise DamagedError from error
     if state is None:

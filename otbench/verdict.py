@@ -51,7 +51,7 @@ class Verdict(StrEnum):
 
 
 def judge(scores: Mapping[str, float | None], tau: float = TAU, saddle_tau: float = TAU, cost_tau: float = TAU) -> Verdict | None:
-    """The verdict that the metrics of a run amount to; None where nothing of the map was measured.
+    """The verdict that the metrics of a run amount to; None where nothing of the map was measured, or the optimal cost is unknown.
 
     Args:
         scores: metrics by name; one that is not defined for the run is absent or None.
@@ -59,7 +59,7 @@ def judge(scores: Mapping[str, float | None], tau: float = TAU, saddle_tau: floa
         saddle_tau: threshold of the saddle residuals.
         cost_tau: threshold of the cost defect.
     """
-    if scores.get("target_defect") is None:
+    if scores.get("target_defect") is None or scores.get("cost_defect") is None:
         return None
     limits = {"target": tau, "branch": tau, "circle": tau, "scattering": tau, "cost": cost_tau}
     if not any(_defect(scores, what, limit) for what, limit in limits.items()):

@@ -349,11 +349,13 @@ class _Bench:
         try:
             kept = read_state(path)
         except DamagedError:
-            self._remark(f"begun anew: the saved fit {path.name} is damaged")
+            self._remark(f"begun anew: the saved fit {path.name}, kept as .old, is damaged")
+            os.replace(path, path.with_suffix(".old"))
             return None
         if kept is not None and kept["made_by"] != made_by:
             other = ", ".join(name for name, value in made_by.items() if kept["made_by"].get(name) != value)
-            print(f"begun anew: the saved fit {path.name} is of another {other}", flush=True)
+            self._remark(f"begun anew: the saved fit {path.name}, kept as .old, is of another {other}")
+            os.replace(path, path.with_suffix(".old"))
             return None
         return kept
 
@@ -369,7 +371,7 @@ class _Bench:
             self.fields["message"] = f"{said}; {text}" if said else text
 
     def _keep(self, path: Path, arrays: dict[str, Any]) -> None:
-        """Raw arrays, whole or not at all, so that a new metric can score an old run."""
+        """Raw arrays, whole or not at all: a new metric can score an old run on them, pictures show them."""
         import numpy as np
 
         unfinished = path.with_suffix(".part")
@@ -387,13 +389,15 @@ def _map_arrays(scoring: MapScoring, transport: Transport, pushed: torch.Tensor)
     """Of a map: test points ``x``, their images ``pushed`` and ``optimal``, a ``target`` sample, and of the first points the ``path``.
 
     The path is ``(times, points, *shape)``, from time 0 to time 1. Where points are images, there are few of them, with what each was made
-    from (``partner``), and ``image`` is ``(channels, height, width)``.
+    from (``partner``), ``pushed`` are draws of a stochastic plan, and ``image`` is ``(channels, height, width)``.
     """
     import numpy as np
     import torch
 
     image = scoring.problem.target.image
     rows = None if image is None else KEPT_IMAGES
+    if image is not None:
+        pushed = scoring.outputs(transport, scoring.x, pushed)
     kept = {"x": scoring.x, "pushed": pushed.detach(), "target": scoring.known["target_sample"]}
     kept |= {name: scoring.known[name] for name in ("optimal", "partner") if name in scoring.known}
     kept = {name: values[:rows] for name, values in kept.items()}

@@ -6,8 +6,9 @@ orthogonal to grey, so that a coloured image projects on its own grey one, and n
 
     f(x) = 0 and g(y) = the squared distance of y to grey images = ||y||^2 - 3 ||mean of its channels||^2
 
-prove that to keep the digit and draw the hue at random is optimal, W2^2 = r^2 E||g||^2, and the only optimal plan: x is the projection of
-y. No map exists, the images of x lie on a circle. Pixels are from -1 to 1 here, which makes the cost four-fold.
+(f minus infinity off the grey images, where there is no source) prove that to keep the digit and draw the hue at random is optimal,
+W2^2 = r^2 E||g||^2, and the only optimal plan: x is the projection of y. No map exists, the images of x lie on a circle. Pixels are from
+-1 to 1 here, which makes the cost four-fold.
 
 The source lies in a subspace of a third of the dimension. Against g every map to one hue looks optimal: the spurious solution of max-min
 solvers without noise (Choi, Choi & Kwon 2025, who colour images so), on real data. Scored is the law of the hues of all outputs and given
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 CHUNK = 4096  # images whose cost is computed at a time
+GREY = 1e-5  # by which the channels of a grey image may differ, rounded
 VALUE, CHROMA = 0.6, 0.45  # v and r: all channels stay between 0 and 1
 AXES = ((2 / 6**0.5, -1 / 6**0.5, -1 / 6**0.5), (0.0, 1 / 2**0.5, -1 / 2**0.5))  # e1 and e2
 
@@ -112,6 +114,11 @@ class HueColorization(Task):
             along = torch.einsum("ac,ncp,np->na", axes, y.unflatten(1, (3, -1)), g)
             return along / (CHROMA * g.square().sum(1, keepdim=True))
 
+        def source_potential(x: Tensor) -> Tensor:
+            channels = x.unflatten(1, (3, -1))
+            off = (channels - channels.mean(1, keepdim=True)).abs().amax((1, 2))
+            return torch.zeros_like(off).masked_fill(off > GREY, -torch.inf)
+
         def target_potential(y: Tensor) -> Tensor:
             z = (y + 1).unflatten(1, (3, -1))
             return z.square().sum((1, 2)) - 3 * z.mean(1).square().sum(1)
@@ -124,7 +131,7 @@ class HueColorization(Task):
             cost_error=float(costs.std()) / len(a) ** 0.5,
             no_map="does not exist: each image has a circle of images",
             pairs=fork,
-            potential=lambda x: torch.zeros_like(x[:, 0]),
+            potential=source_potential,
             target_potential=target_potential,
             circle=chroma,
             spurious=lambda x: colour(x, torch.zeros_like(x[:, 0])),

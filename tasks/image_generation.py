@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 
+LARGEST = 4096  # dimension whose covariance is written out
+
+
 @dataclass(frozen=True)
 class ImageGeneration(Task):
     """Noise and images.
@@ -83,7 +86,8 @@ class ImageGeneration(Task):
         def enlarge(z: Tensor) -> Tensor:
             return torch.nn.functional.interpolate(z.unflatten(1, noise), (side, side), mode="bicubic").flatten(1)
 
-        mean, cov = torch.zeros(dim, device=device, dtype=dtype), torch.eye(dim, device=device, dtype=dtype)
+        mean = torch.zeros(dim, device=device, dtype=dtype)
+        cov = torch.eye(dim, device=device, dtype=dtype) if dim <= LARGEST else None
         source = Measure((dim,), draw, mean, cov, float(dim), image=noise)
         cost = COSTS[self.cost].embedded(enlarge) if self.latent else COSTS[self.cost]
         return MapProblem(source, clean(learnt, c), cost, Truth("none", no_map="is not known"))

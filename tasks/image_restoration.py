@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
     Image = tuple[int, int, int]
 
+SIGMA = 0.3
 LUMA = 0.299, 0.587, 0.114
 BLUR, RADIUS = 2.0, 2  # standard deviation in pixels, and where the kernel of 5 x 5 ends
 
@@ -60,15 +61,17 @@ class ImageRestoration(Task):
     needs: ClassVar[tuple[str, ...]] = ("sklearn", "PIL")
     data: Data = "digits"
     degradation: Literal["denoise", "colorize", "inpaint", "deblur"] = "denoise"
-    sigma: float = 0.3
+    sigma: float = SIGMA
     side: int = 0
     test: int = 2000
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
 
     def __post_init__(self) -> None:
         """Refuse what degrades nothing."""
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        if not 0 < self.sigma <= 10:
+            raise ValueError(f"sigma must be positive and at most 10, got {self.sigma}")
+        if self.degradation != "denoise" and self.sigma != SIGMA:
+            raise ValueError(f"sigma must be left at {SIGMA} with degradation={self.degradation}, which has no noise, got {self.sigma}")
         if self.side != 0 and not 8 <= self.side <= 256:
             raise ValueError(f"side must be from 8 to 256, or 0, got {self.side}")
         if not self.test >= 16:

@@ -138,6 +138,7 @@ def test_the_law_of_hues_is_proved():
     assert torch.allclose(place.norm(dim=1), torch.ones(4000, dtype=torch.float64))
     assert float(place.mean(0).norm()) < 4 / math.sqrt(4000) and y.min() >= -1 and y.max() <= 1
     assert problem.truth.circle(x, x).abs().max() < 1e-12  # grey is at the centre
+    assert problem.truth.potential is not None and (problem.truth.potential(y) < 0).all()  # no bound is broken off the source either
     one_hue = problem.truth.spurious(x)
     assert problem.truth.circle(x, one_hue).std(0).max() < 1e-6
     assert torch.allclose(problem.cost.pairwise(x, one_hue), problem.cost.pairwise(x, y))  # as cheap as the plan

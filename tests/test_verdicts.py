@@ -84,8 +84,9 @@ def test_wilson_interval_rises_with_successes_and_shrinks_with_trials(successes_
         (RIGHT | {"branch_defect": 2.0, "branch_visible": 0.05} | SADDLE, "spurious"),
         (RIGHT | {"branch_defect": 0.2, "branch_visible": 0.3}, "ok"),
         (RIGHT | {"branch_defect": 0.09, "branch_visible": 0.05}, "ok"),
-        ({"target_defect": 0.02}, "ok"),  # the optimal cost is unknown
-        (RIGHT | {"cost_defect": None, "branch_defect": None, "dual_gap": None, "inner_gap": None}, "ok"),
+        ({"target_defect": 0.02}, None),  # the optimal cost is unknown: any map on to the target would be right
+        (WRONG | {"cost_defect": None}, None),
+        (RIGHT | {"branch_defect": None, "dual_gap": None, "inner_gap": None}, "ok"),
         ({"l2_uvp": 3.0, "target_defect": None}, None),
         ({}, None),
     ],

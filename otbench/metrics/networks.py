@@ -76,10 +76,14 @@ def _rgb(images: Tensor) -> Tensor:
 
 def _weights(relative: str) -> Path:
     """The file, whose name ends in the beginning of its checksum."""
-    path = find(relative)
+    remedy = "`otbench data list weights` says where it comes from"  # no folders: what is said here is published with the rows
+    try:
+        path = find(relative)
+    except MissingError:
+        raise MissingError(f"no data file {relative}: {remedy}") from None
     expected = path.stem.rpartition("-")[2]
     if not checksum(path).startswith(expected):
-        raise MissingError(f"{path} is not the file expected (its SHA-256 does not begin with {expected}): put the original there")
+        raise MissingError(f"{relative} is not the file expected (its SHA-256 does not begin with {expected}): {remedy}")
     return path
 
 

@@ -31,7 +31,7 @@ class Stream:
         self.batches: list[Tensor] = []
 
     def next(self) -> Tensor:
-        """``(stack, batch, *shape)`` points never seen before."""
+        """``(stack, batch, *shape)`` points drawn anew."""
         if not self.batches:
             self.batches = self._refill()
         return self.batches.pop()

@@ -82,7 +82,7 @@ def judged(runs: pd.DataFrame, tau: float = TAU) -> pd.DataFrame:
     scores = [_scores(run) for run in runs[names].to_dict("records")]
     # A run that diverged has nothing to be judged by.
     passed = [judge(s, tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None) for s, was in zip(scores, runs.verdict, strict=True)]
-    alarm = [v == Verdict.SPURIOUS and judge({**s, "cost_defect": None}, tau) == Verdict.OK for v, s in zip(passed, scores, strict=True)]
+    alarm = [v == Verdict.SPURIOUS and judge({**s, "cost_defect": 0.0}, tau) == Verdict.OK for v, s in zip(passed, scores, strict=True)]
     columns = {"verdict": passed, "converged": [converged(s) for s in scores], "alarm": alarm}
     runs = runs.assign(**{name: pd.Series(values, runs.index, dtype=object) for name, values in columns.items()})
     of_maps = runs.verdict.notna().groupby(runs.task_label).transform("any")
