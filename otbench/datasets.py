@@ -217,9 +217,9 @@ def chosen(names: Iterable[str]) -> list[str]:
 def listed(names: Iterable[str]) -> Table:
     """The data sets, where they are here, and their terms."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "what", "where", "terms", box=box.SIMPLE)
+    table = Table("name", "what", Column("where", overflow="fold"), "terms", box=box.SIMPLE)
     for name in names:
         dataset = DATASETS[name]
         table.add_row(name, dataset.what, _where(dataset), dataset.terms)

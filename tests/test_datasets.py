@@ -275,7 +275,7 @@ def test_the_table_is_whole_and_says_what_the_tasks_say() -> None:
 
 
 def test_list_tells_what_is_here(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "600")
     write_idx(folder, "mnist", 3, 2)
     assert main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
