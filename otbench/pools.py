@@ -96,6 +96,18 @@ class Pool:
         return replace(self, rows=rows)
 
 
+def check_sizes(side: int, test: int, widest: int, least: int) -> None:
+    """Refuse sizes that `split` makes nothing of: a side of other than 8 to ``widest`` pixels, or 0, and fewer than ``least`` test images.
+
+    Raises:
+        ValueError: one of them is such.
+    """
+    if side != 0 and not 8 <= side <= widest:
+        raise ValueError(f"side must be from 8 to {widest}, or 0, got {side}")
+    if not test >= least:
+        raise ValueError(f"test must be at least {least}, got {test}")
+
+
 def split(data: Data, side: int, test: int, rng: np.random.Generator, device: str, dtype: torch.dtype) -> tuple[Pool, Pool, Pool]:
     """Parts A, B and C of a set of images, in an order that ``rng`` decides.
 
@@ -110,15 +122,13 @@ def split(data: Data, side: int, test: int, rng: np.random.Generator, device: st
     Raises:
         MissingError: a file is absent or damaged.
     """
-    import numpy as np
-
     images = load(data, side)
     held_out = len(images.pixels) - images.learnt
     if min(images.learnt, held_out) < LEAST:
         raise MissingError(f"{data} has {images.learnt} images to learn from and {held_out} to score on here: {LEAST} of each are needed")
     learnt = Pool(images.pixels, images.white, rng.permutation(images.learnt), device, dtype)
     kept = images.learnt + rng.permutation(held_out)[:test]
-    return *learnt.halves(), replace(learnt, rows=np.asarray(kept))
+    return *learnt.halves(), replace(learnt, rows=kept)
 
 
 def degraded(pool: Pool, degrade: Degrade, shape: tuple[int, ...]) -> Measure:

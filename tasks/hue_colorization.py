@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
 from otbench.images import files
-from otbench.pools import Pool, split
+from otbench.pools import Pool, check_sizes, split
 
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ class HueColorization(Task):
 
     def __post_init__(self) -> None:
         """Refuse sizes that are none."""
-        if self.side != 0 and not 8 <= self.side <= 64:
-            raise ValueError(f"side must be from 8 to 64, or 0, got {self.side}")
-        if not self.test >= 200:
-            raise ValueError(f"test must be at least 200, got {self.test}")
+        check_sizes(self.side, self.test, widest=64, least=200)
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, MapProblem, Measure, Task, Truth
 from otbench.images import Data, files
-from otbench.pools import clean, split
+from otbench.pools import check_sizes, clean, split
 
 
 if TYPE_CHECKING:
@@ -51,14 +51,11 @@ class ImageGeneration(Task):
 
     def __post_init__(self) -> None:
         """Refuse sizes that are none."""
-        if self.side != 0 and not 8 <= self.side <= 256:
-            raise ValueError(f"side must be from 8 to 256, or 0, got {self.side}")
+        check_sizes(self.side, self.test, widest=256, least=16)
         if self.latent != 0 and not 2 <= self.latent <= 64:
             raise ValueError(f"latent must be from 2 to 64, or 0, got {self.latent}")
         if self.latent and self.cost != "sqeuclidean":
             raise ValueError(f"cost must be sqeuclidean where the noise is enlarged, got {self.cost!r}: or give latent=0")
-        if not self.test >= 16:
-            raise ValueError(f"test must be at least 16, got {self.test}")
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, MapProblem, Task, Truth
 from otbench.images import Data, files
-from otbench.pools import clean, degraded, partners, split
+from otbench.pools import check_sizes, clean, degraded, partners, split
 
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ class ImageRestoration(Task):
             raise ValueError(f"sigma must be positive and at most 10, got {self.sigma}")
         if self.degradation != "denoise" and self.sigma != SIGMA:
             raise ValueError(f"sigma must be left at {SIGMA} with degradation={self.degradation}, which has no noise, got {self.sigma}")
-        if self.side != 0 and not 8 <= self.side <= 256:
-            raise ValueError(f"side must be from 8 to 256, or 0, got {self.side}")
-        if not self.test >= 16:
-            raise ValueError(f"test must be at least 16, got {self.test}")
+        check_sizes(self.side, self.test, widest=256, least=16)
         if self.degradation == "colorize" and self.data != "celeba":
             raise ValueError(f"degradation must not be colorize for {self.data}, whose images are grey")
 

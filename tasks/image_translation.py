@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, MapProblem, Task, Truth
 from otbench.images import ATTRIBUTES, Data, face_attribute, files, load
-from otbench.pools import Pool, clean, split
+from otbench.pools import Pool, check_sizes, clean, split
 
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ class ImageTranslation(Task):
                 raise ValueError(f"{field} must be one of {', '.join(classes)} for {self.data}, got {getattr(self, field)!r}")
         if self.source == self.target:
             raise ValueError(f"target must be another class than source, got {self.target!r} for both")
-        if self.side != 0 and not 8 <= self.side <= 256:
-            raise ValueError(f"side must be from 8 to 256, or 0, got {self.side}")
-        if not self.test >= 200:
-            raise ValueError(f"test must be at least 200, got {self.test}")
+        check_sizes(self.side, self.test, widest=256, least=200)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -71,7 +68,7 @@ class ImageTranslation(Task):
             MissingError: a data file is absent or damaged.
         """
         a, b, c = split(self.data, self.side, self.test, rng, device, dtype)
-        source, target = (self._class(name) for name in (self.source, self.target))
+        source, target = self._classes()
 
         def law(half: Pool, kept: np.ndarray):
             return clean(half.of(kept), c.of(kept))
@@ -79,10 +76,11 @@ class ImageTranslation(Task):
         truth = Truth("none", no_map="is not known")
         return MapProblem(law(a, source), law(b, target), COSTS[self.cost], truth)
 
-    def _class(self, name: str) -> np.ndarray:
-        """Which images are of the class, ``(n,)``."""
+    def _classes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which images are of the source's class and which of the target's, ``(n,)`` each."""
         if self.data == "celeba":
-            return face_attribute("Male") == FACES[name]
+            male = face_attribute("Male")
+            return male == FACES[self.source], male == FACES[self.target]
         labels = load(self.data, self.side).labels
         assert labels is not None, "digits have labels"
-        return labels == int(name)
+        return labels == int(self.source), labels == int(self.target)
