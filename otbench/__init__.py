@@ -1,6 +1,7 @@
 """otbench: a benchmark suite for optimal transport map solvers.
 
-Importing this package imports no torch, jax or ot; the names below are all a task or a solver file needs.
+Importing this package imports no torch, jax or ot; the names below are all a task or a solver file
+needs.
 """
 
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 _here = Path(__file__).parent
 if not (_here / "tasks").is_dir():
-    # In a checkout the registries `tasks/` and `solvers/` stand beside this package; in a wheel they are inside it.
+    # In a checkout the registries `tasks/` and `solvers/` stand beside this package; in a wheel
+    # they are inside it.
     __path__.append(str(_here.parent))
 
 from otbench.errors import DivergedError, MissingError  # noqa: E402  (the path above must be set first)
@@ -24,13 +26,11 @@ from otbench.problem import (  # noqa: E402
     MapProblem,
     Measure,
     Problem,
-    Run,
-    Solver,
     Task,
-    Transport,
     Truth,
     empirical,
 )
+from otbench.solver import FitContext, Solver, Transport  # noqa: E402
 
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ __all__ = [
     "Cost",
     "DiscreteProblem",
     "DivergedError",
+    "FitContext",
     "MapProblem",
     "Measure",
     "MissingError",
     "Problem",
-    "Run",
     "Solver",
     "Task",
     "Transport",

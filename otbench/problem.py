@@ -1,13 +1,14 @@
-"""The nouns of the suite: Measure, Cost, Problem, Truth, Transport, Run, Task, Solver.
+"""What a transport problem is made of: Measure, Cost, Truth, the three kinds of Problem, and Task.
 
 Conventions, everywhere:
 
 * Points are torch tensors of shape ``(n, *shape)``; for vectors ``shape == (d,)``.
-* Costs, potentials and entropic ``eps`` are in the units of the named cost. ``sqeuclidean`` is ``||x - y||^2``, without the 1/2
-  of the papers, which is converted at the border.
+* Costs, potentials and entropic ``eps`` are in the units of the named cost. ``sqeuclidean`` is
+  ``||x - y||^2``, without the 1/2 of the papers, which is converted at the border.
 * A problem lives on one device with one dtype; what a solver returns must live there too.
 
-Nothing heavy is imported here: torch appears in annotations only, so that listing tasks and solvers stays fast.
+Nothing heavy is imported here: torch appears in annotations only, so that listing tasks and solvers
+    stays fast.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from otbench.errors import DivergedError
+from typing import TYPE_CHECKING, ClassVar
 
 
 if TYPE_CHECKING:
@@ -31,13 +30,16 @@ if TYPE_CHECKING:
 class Cost:
     """A named ground cost with its convention.
 
-    ``pairwise(x, y)`` takes ``(n, *shape)`` twice to ``(n,)``; ``matrix(x, y)`` takes ``(n, *shape)`` and ``(m, *shape)`` to ``(n, m)``;
-    in single or double precision, whatever that of the problem.
+    ``pairwise(x, y)`` takes ``(n, *shape)`` twice to ``(n,)``; ``matrix(x, y)`` takes ``(n,
+    *shape)`` and ``(m, *shape)`` to ``(n, m)``; in single or double precision, whatever that of the
+    problem.
 
     Attributes:
         power: the cost scales as this power of the distance.
-        embed: the map Q of source points into the target space, where the two spaces differ; the identity otherwise.
-        project: nearest points of the space that the cost is defined on, where that is not all of R^d.
+        embed: the map Q of source points into the target space, where the two spaces differ; the
+            identity otherwise.
+        project: nearest points of the space that the cost is defined on, where that is not all of
+            R^d.
     """
 
     name: str
@@ -61,7 +63,9 @@ class Cost:
         )
 
     def scale(self, variance: float) -> float:
-        """The cost of moving by the standard deviation of a measure of this total variance, in cost units."""
+        """The cost of moving by the standard deviation of a measure of this total variance, in cost
+        units.
+        """
         return variance ** (self.power / 2)
 
 
@@ -89,7 +93,9 @@ SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_mat
 EUCLIDEAN = Cost(
     "euclidean",
     "c(x, y) = ||x - y||",
-    lambda x, y: (x - y).flatten(1).norm(dim=1),  # whose gradient at zero is zero; that of a square root is not a number
+    lambda x, y: (
+        (x - y).flatten(1).norm(dim=1)
+    ),  # whose gradient at zero is zero; that of a square root is not a number
     lambda x, y: _distances(x.flatten(1), y.flatten(1)),
 )
 GEODESIC = Cost(
@@ -108,14 +114,17 @@ class Measure:
 
     Attributes:
         shape: shape of one point, ``(d,)`` for vectors.
-        draw: ``draw(n, generator)`` gives ``(n, *shape)`` independent points on the generator's device.
+        draw: ``draw(n, generator)`` gives ``(n, *shape)`` independent points on the generator's
+            device.
         mean: ``(d,)`` where known exactly.
         cov: ``(d, d)`` where known exactly.
-        variance: total variance E||y - E y||^2 where known (exactly, or as an official reference value).
-        held_out: ``held_out(n, generator)`` gives points kept for scoring, where the measure is known by a finite sample only: at most
-            ``n`` of them, without repetition, in random order.
-        image: ``(channels, height, width)`` where the points are images laid out as vectors, ``x.unflatten(1, image)``; pixels are from -1
-            (black) to 1.
+        variance: total variance E||y - E y||^2 where known (exactly, or as an official reference
+            value).
+        held_out: ``held_out(n, generator)`` gives points kept for scoring, where the measure is
+            known by a finite sample only: at most ``n`` of them, without repetition, in random
+            order.
+        image: ``(channels, height, width)`` where the points are images laid out as vectors,
+            ``x.unflatten(1, image)``; pixels are from -1 (black) to 1.
     """
 
     shape: tuple[int, ...]
@@ -131,7 +140,9 @@ class Measure:
         return self.draw(n, generator)
 
     def sample_test(self, n: int, generator: torch.Generator) -> Tensor:
-        """Points to score on: ``(n, *shape)`` independent ones, or where the measure is a finite sample at most ``n`` held-out ones."""
+        """Points to score on: ``(n, *shape)`` independent ones, or where the measure is a finite
+        sample at most ``n`` held-out ones.
+        """
         return (self.held_out or self.draw)(n, generator)
 
     @property
@@ -144,14 +155,18 @@ class Measure:
 
 
 def empirical(train: Tensor, held_out: Tensor) -> Measure:
-    """The measure known by a finite sample: ``train`` is drawn from with replacement, ``held_out`` is kept for scoring."""
+    """The measure known by a finite sample: ``train`` is drawn from with replacement, ``held_out``
+    is kept for scoring.
+    """
     import torch
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return train[torch.randint(len(train), (n,), generator=generator, device=generator.device)]
 
     def draw_test(n: int, generator: torch.Generator) -> Tensor:
-        return held_out[torch.randperm(len(held_out), generator=generator, device=generator.device)[:n]]
+        return held_out[
+            torch.randperm(len(held_out), generator=generator, device=generator.device)[:n]
+        ]
 
     return Measure(tuple(train.shape[1:]), draw, held_out=draw_test)
 
@@ -161,28 +176,36 @@ class Truth:
     """What is known of the answer, and how it is known.
 
     Attributes:
-        certificate: ``closed_form`` (a formula), ``brenier`` (the gradient of an explicit convex potential), ``dual_certificate``
-            (plan cost = dual cost), ``lp`` (exact on the given points), ``entropic`` (the problem has an eps, and is solved to 1e-9) or
-            ``none`` (the optimal map is not known).
+        certificate: ``closed_form`` (a formula), ``brenier`` (the gradient of an explicit convex
+            potential), ``dual_certificate`` (plan cost = dual cost), ``lp`` (exact on the given
+            points), ``entropic`` (the problem has an eps, and is solved to 1e-9) or ``none`` (the
+            optimal map is not known).
         cost: optimal transport cost in cost units; of an entropic problem <C, P> of its plan.
         cost_error: standard error of ``cost``, where it is an estimate.
-        map: the optimal map, ``(n, *source shape) -> (n, *target shape)``; absent where there is none or it is not unique.
-        no_map: why there is no ``map`` to score against: no optimal map exists, or it is not unique.
-        pairs: ``pairs(n, generator)`` draws ``(x, y)`` from an optimal plan, ``(n, *source shape)`` and ``(n, *target shape)``; not needed
-            beside ``map``.
+        map: the optimal map, ``(n, *source shape) -> (n, *target shape)``; absent where there is
+            none or it is not unique.
+        no_map: why there is no ``map`` to score against: no optimal map exists, or it is not
+            unique.
+        pairs: ``pairs(n, generator)`` draws ``(x, y)`` from an optimal plan, ``(n, *source shape)``
+            and ``(n, *target shape)``; not needed beside ``map``.
         potential: a Kantorovich potential f on the source side, ``(n, *shape) -> (n,)``.
-        target_potential: the potential g on the target side: f(x) + g(y) <= c(x, y), with equality on the optimal plan; minus infinity
-            where no finite value will do.
-        smoothed_cost: ``smoothed_cost(sigma)`` is the optimal cost from the source convolved with N(0, sigma^2 I).
+        target_potential: the potential g on the target side: f(x) + g(y) <= c(x, y), with equality
+            on the optimal plan; minus infinity where no finite value will do.
+        smoothed_cost: ``smoothed_cost(sigma)`` is the optimal cost from the source convolved with
+            N(0, sigma^2 I).
         atoms: ``(k, *target shape)``, where the target is a discrete measure.
-        branches: ``branches(x)`` is ``(2, n, *target shape)``, where the optimal plan sends x to either image with probability one half.
-        circle: ``circle(x, y)``, ``(n, 2)``: where the optimal plan sends each x to a whole circle of images, uniformly, the place of an
-            image y of x in the plane of the unit circle.
-        partners: ``partners(n, generator)`` draws test points of the source, at most ``n``, with what each was made from: the answer of a
-            restoration, hidden from solvers, which need not be the optimal map. The earlier half of them is independent of the target's
-            held-out points.
-        spurious: a map that is optimal against the true ``target_potential`` and yet does not push the source to the target.
-        plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse COO where a dense one would be too large.
+        branches: ``branches(x)`` is ``(2, n, *target shape)``, where the optimal plan sends x to
+            either image with probability one half.
+        circle: ``circle(x, y)``, ``(n, 2)``: where the optimal plan sends each x to a whole circle
+            of images, uniformly, the place of an image y of x in the plane of the unit circle.
+        partners: ``partners(n, generator)`` draws test points of the source, at most ``n``, with
+            what each was made from: the answer of a restoration, hidden from solvers, which need
+            not be the optimal map. The earlier half of them is independent of the target's held-out
+            points.
+        spurious: a map that is optimal against the true ``target_potential`` and yet does not push
+            the source to the target.
+        plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse
+            COO where a dense one would be too large.
     """
 
     certificate: str
@@ -190,14 +213,18 @@ class Truth:
     map: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     cost_error: float = 0.0
     no_map: str = ""
-    pairs: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    pairs: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] | None = field(
+        default=None, repr=False
+    )
     potential: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     target_potential: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     smoothed_cost: Callable[[float], float] | None = field(default=None, repr=False)
     atoms: Tensor | None = field(default=None, repr=False)
     branches: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     circle: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
-    partners: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    partners: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] | None = field(
+        default=None, repr=False
+    )
     spurious: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     plan: Tensor | None = field(default=None, repr=False)
 
@@ -234,8 +261,10 @@ class DiscreteProblem:
     Attributes:
         x, y: points, ``(n, *shape)`` and ``(m, *shape)``.
         a, b: weights, ``(n,)`` and ``(m,)``, non-negative, each summing to one.
-        eps: what is asked for is the plan of least <C, P> + eps KL(P | a b'), in cost units; with 0, the cheapest.
-        pixels: ``(h, w)`` index of the source point of each pixel, where the source is the palette of a picture.
+        eps: what is asked for is the plan of least <C, P> + eps KL(P | a b'), in cost units; with
+            0, the cheapest.
+        pixels: ``(h, w)`` index of the source point of each pixel, where the source is the palette
+            of a picture.
         target_pixels: the same of the target.
     """
 
@@ -253,7 +282,9 @@ class DiscreteProblem:
 
 @dataclass(frozen=True)
 class AmortizedProblem:
-    """Setting *amortized*: learn from training pairs, then solve held-out pairs fast. Each pair is a discrete problem."""
+    """Setting *amortized*: learn from training pairs, then solve held-out pairs fast. Each pair is
+    a discrete problem.
+    """
 
     setting: ClassVar[str] = "amortized"
     train: Sequence[DiscreteProblem]
@@ -265,83 +296,9 @@ class AmortizedProblem:
 Problem = MapProblem | DiscreteProblem | AmortizedProblem
 
 
-@dataclass(frozen=True)
-class Transport:
-    """What a solver returns. Whatever it does not have stays None.
-
-    Attributes:
-        push: the map, ``(n, *source shape) -> (n, *target shape)``; required in the map setting. It must act point by point.
-        sample: draws from the plan given x: ``sample(x, k)`` is ``(n, k, *target shape)``. Where given, the push-forward and the cost are
-            scored on draws, and ``push`` only where the optimal map is unique.
-        potential: Kantorovich potential f on the source side in cost units, ``(n, *shape) -> (n,)``, differentiable by autograd.
-        target_potential: potential g on the target side likewise, f(x) + g(y) <= c(x, y) for all y, on the target or off it; makes the
-            saddle residuals measurable.
-        sigma: the saddle (``push``, ``target_potential``) is of the source convolved with N(0, sigma^2 I).
-        path: the way of the points, ``(n, *source shape) -> (steps + 1, n, *target shape)`` at equal times from 0 to 1, x first and T(x)
-            last, for solvers that integrate a velocity.
-        plan: the coupling of a discrete problem, ``(n, m)``, dense or sparse COO; required in the discrete and amortized settings.
-        pair_potential: for entropic pairs the potential f on the source points that the plan is made from, ``(n,)`` in cost units and of no
-            consequence where there is no mass; Sinkhorn's algorithm is started from it to count what it saves.
-        info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the names.
-    """
-
-    push: Callable[[Tensor], Tensor] | None = None
-    sample: Callable[[Tensor, int], Tensor] | None = None
-    potential: Callable[[Tensor], Tensor] | None = None
-    target_potential: Callable[[Tensor], Tensor] | None = None
-    sigma: float = 0.0
-    path: Callable[[Tensor], Tensor] | None = None
-    plan: Callable[[DiscreteProblem], Tensor] | None = None
-    pair_potential: Callable[[DiscreteProblem], Tensor] | None = None
-    info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
-
-
-@dataclass
-class Run:
-    """What a solver is given beside the problem.
-
-    Attributes:
-        device, dtype: where tensors must live.
-        seed: integer seed of the algorithm's own randomness (for JAX and numpy).
-        generator: torch generator on the device for the algorithm's randomness, a stream apart from those of ``seed`` and of torch itself.
-        on_checkpoint, on_save, on_restore: the runner's ends of the methods.
-    """
-
-    device: str
-    dtype: torch.dtype
-    seed: int
-    generator: torch.Generator
-    on_checkpoint: Callable[[int, Transport], None] | None = field(default=None, repr=False)
-    on_save: Callable[[Callable[[], Any]], None] | None = field(default=None, repr=False)
-    on_restore: Callable[[], Any] | None = field(default=None, repr=False)
-
-    def checkpoint(self, step: int, transport: Transport) -> None:
-        """Offer the state after ``step`` steps for scoring. The clock stands still meanwhile."""
-        if self.on_checkpoint is not None:
-            self.on_checkpoint(step, transport)
-
-    def save(self, state: Callable[[], Any]) -> None:
-        """Offer the state of a long fit, as often as one likes: it is asked for and written where saving is due. The clock stands still.
-
-        A state is made of tensors, plain numbers and strings in dicts, lists and tuples; that of ``generator`` is saved beside it. Does
-        nothing unless saving was asked for (``otbench run --save-fits``), or where seeds are solved as one.
-        """
-        if self.on_save is not None:
-            self.on_save(lambda: {"generator": self.generator.get_state(), "solver": state()})
-
-    def restored(self) -> Any:
-        """What this very fit saved last before it was interrupted, tensors on their devices, ``generator`` as it was then; else None.
-
-        To be asked once, after all that the state replaces has been set up.
-        """
-        if self.on_restore is None or (state := self.on_restore()) is None:
-            return None
-        self.generator.set_state(state["generator"])
-        return state["solver"]
-
-
 class Task(ABC):
-    """A family of problems with known answers. Subclass as a frozen dataclass; its annotated fields are the parameters.
+    """A family of problems with known answers. Subclass as a frozen dataclass; its annotated fields
+    are the parameters.
 
     Class attributes:
         name: kebab-case, unique in the registry.
@@ -355,48 +312,16 @@ class Task(ABC):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Real data files it reads, relative to the data folder; their checksums go into the provenance."""
+        """Real data files it reads, relative to the data folder; their checksums go into the
+        provenance.
+        """
         return ()
 
     @abstractmethod
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> Problem:
-        """Build the problem. ``rng`` decides everything random about it, so that all solvers see the same one.
+        """Build the problem. ``rng`` decides everything random about it, so that all solvers see
+        the same one.
 
         Raises:
             MissingError: a data file is absent.
         """
-
-
-class Solver(ABC):
-    """A way to solve problems. Subclass as a frozen dataclass; its annotated fields are the parameters.
-
-    Class attributes:
-        name: kebab-case, unique in the registry.
-        needs: import names that must be installed; they are imported before the clock starts.
-        trivial: True for rows that a real method must beat (identity, constant, linear).
-        presets: named values of parameters, selected as ``name[preset=...]``.
-        learns: True for a solver that learns from the training pairs of an amortized problem before it answers.
-        batched: True for a solver that has ``fit_together``: then the seeds of a task may be solved as one (``otbench run --together``).
-    """
-
-    name: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ()
-    trivial: ClassVar[bool] = False
-    learns: ClassVar[bool] = False
-    presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
-    batched: ClassVar[bool] = False
-
-    def supports(self, problem: Problem) -> str | None:
-        """None if this solver takes the problem, else the reason why not (the run ends ``skipped``)."""
-        return None
-
-    @abstractmethod
-    def fit(self, problem: Problem, run: Run) -> Transport:
-        """Solve the problem. The caller owns the clock, the seeds (``run.generator``, ``run.seed``) and the device."""
-
-    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
-        """Solve the problems of several seeds of one task as one; each outcome as ``fit`` would have it, up to rounding.
-
-        Only solvers that are ``batched`` are asked.
-        """
-        raise NotImplementedError

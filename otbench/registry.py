@@ -1,18 +1,19 @@
 """Find tasks and solvers, and select among them.
 
-Found, in this order: every file of ``tasks/`` and ``solvers/``; entry points ``otbench.tasks`` / ``otbench.solvers`` of installed
-packages; files given by ``--plugins``. Dropping a file in is all it takes. Nothing is imported but those files, which import no framework.
+Found, in this order: every file of ``tasks/`` and ``solvers/``; entry points ``otbench.tasks`` /
+    ``otbench.solvers`` of installed
+packages; files given by ``--plugins``. Dropping a file in is all it takes. Nothing is imported but
+those files, which import no framework.
 
-Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps. ``preset=name`` sets every parameter of a preset that the solver
+Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps. ``preset=name`` sets every
+    parameter of a preset that the solver
 has under this name, before those that stand beside it.
 """
 
 from __future__ import annotations
 
 import abc
-import ast
 import dataclasses
-import difflib
 import functools
 import hashlib
 import importlib
@@ -31,8 +32,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from otbench.errors import UserError
-from otbench.problem import Solver, Task
+from otbench import docstrings
+from otbench.errors import UserError, nearest
+from otbench.problem import Task
+from otbench.selection import format_value, parse_selection, parse_value
+from otbench.solver import Solver
 
 
 Kind = Literal["task", "solver"]
@@ -65,14 +69,18 @@ class Entry:
 
     @functools.cached_property
     def source_hash(self) -> str:
-        """SHA-256 prefix of the files of the class and of its bases (`Task` and `Solver` apart): tells stale rows from current ones.
+        """SHA-256 prefix of the files of the class and of its bases (`Task` and `Solver` apart):
+        tells stale rows from current ones.
 
         A base in a package within ``otbench`` brings all files of that package.
         """
         digest = hashlib.sha256()
         for cls in self.cls.__mro__:
             if cls not in (*BASES.values(), abc.ABC, object):
-                path, shared = Path(inspect.getfile(cls)), re.fullmatch(r"otbench\.(?!tasks|solvers)\w+\.\w+", cls.__module__)
+                path, shared = (
+                    Path(inspect.getfile(cls)),
+                    re.fullmatch(r"otbench\.(?!tasks|solvers)\w+\.\w+", cls.__module__),
+                )
                 for file in sorted(path.parent.glob("*.py")) if shared else [path]:
                     digest.update(file.read_bytes())
         return digest.hexdigest()[:12]
@@ -82,21 +90,26 @@ class Entry:
         """Parameters and their defaults, a whole number standing for a float made one."""
         types_ = typing.get_type_hints(self.cls)
         defaults = {f.name: f.default for f in dataclasses.fields(self.cls)}
-        return {name: float(value) if types_[name] is float and type(value) is int else value for name, value in defaults.items()}
+        return {
+            name: float(value) if types_[name] is float and type(value) is int else value
+            for name, value in defaults.items()
+        }
 
     @property
     def presets(self) -> dict[str, dict[str, Any]]:
         """Named values of parameters, in the types of the defaults."""
         named = getattr(self.cls, "presets", {})
         return {
-            name: {k: float(v) if type(self.parameters[k]) is float else v for k, v in values.items()} for name, values in named.items()
+            name: {
+                k: float(v) if type(self.parameters[k]) is float else v for k, v in values.items()
+            }
+            for name, values in named.items()
         }
 
     @property
     def summary(self) -> str:
-        """First line of the module's docstring."""
-        text = sys.modules[self.cls.__module__].__doc__ or self.cls.__doc__ or ""
-        return text.strip().splitlines()[0] if text.strip() else ""
+        """First paragraph of the module's docstring."""
+        return docstrings.summary(sys.modules[self.cls.__module__].__doc__ or self.cls.__doc__)
 
 
 @dataclass(frozen=True)
@@ -117,12 +130,20 @@ class Selection:
 
     @property
     def label(self) -> str:
-        """``name[param=value]`` with the parameters that differ from their defaults, or from a preset where those are fewer."""
-        named = {"": {}, **{f"preset={name}": values for name, values in self.entry.presets.items()}}
+        """``name[param=value]`` with the parameters that differ from their defaults, or from a
+        preset where those are fewer.
+        """
+        named = {
+            "": {},
+            **{f"preset={name}": values for name, values in self.entry.presets.items()},
+        }
 
         def shown(preset: str) -> list[str]:
             expected = {**self.entry.parameters, **named[preset]}
-            return [*([preset] if preset else []), *(f"{k}={_show(v)}" for k, v in self.params if v != expected[k])]
+            return [
+                *([preset] if preset else []),
+                *(f"{k}={format_value(v)}" for k, v in self.params if v != expected[k]),
+            ]
 
         parts = min(map(shown, named), key=len)
         return self.entry.name + (f"[{','.join(parts)}]" if parts else "")
@@ -132,7 +153,8 @@ class Registry:
     """All tasks or all solvers.
 
     Raises:
-        UserError: a file cannot be imported, two classes share a name, or a class is not what the registry holds.
+        UserError: a file cannot be imported, two classes share a name, or a class is not what the
+            registry holds.
     """
 
     def __init__(self, kind: Kind, plugins: Sequence[str] = ()) -> None:
@@ -145,47 +167,80 @@ class Registry:
     def _enter(self, cls: type, origin: Path) -> None:
         name = vars(cls).get("name")
         if not isinstance(name, str):
-            raise UserError(f'{origin}: {cls.__name__} has no `name`: add `name: ClassVar[str] = "..."` to the class')
+            raise UserError(
+                f'{origin}: {cls.__name__} has no `name`: add `name: ClassVar[str] = "..."` to the class'
+            )
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-            raise UserError(f"{origin}: {self.kind} name {name!r} is not kebab-case: use small letters, digits and single dashes")
+            raise UserError(
+                f"{origin}: {self.kind} name {name!r} is not kebab-case: use small letters, digits and single dashes"
+            )
         if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-            raise UserError(f"{origin}: {cls.__name__} is not a frozen dataclass: decorate it with @dataclass(frozen=True)")
+            raise UserError(
+                f"{origin}: {cls.__name__} is not a frozen dataclass: decorate it with @dataclass(frozen=True)"
+            )
         for f in dataclasses.fields(cls):
             if f.default is dataclasses.MISSING:
-                raise UserError(f"{origin}: parameter {f.name} of {name} has no plain default value: give it one")
+                raise UserError(
+                    f"{origin}: parameter {f.name} of {name} has no plain default value: give it one"
+                )
             if f.default is not None and not isinstance(f.default, (bool, int, float, str)):
-                raise UserError(f"{origin}: parameter {f.name} of {name} must be a number, string, boolean or None, got {f.default!r}")
+                raise UserError(
+                    f"{origin}: parameter {f.name} of {name} must be a number, string, boolean or None, got {f.default!r}"
+                )
         for preset, values in getattr(cls, "presets", {}).items():
             if odd := sorted(set(values) - {f.name for f in dataclasses.fields(cls)}):
-                raise UserError(f"{origin}: preset {preset} of {name} sets {', '.join(odd)}, which {name} has no parameter for")
+                raise UserError(
+                    f"{origin}: preset {preset} of {name} sets {', '.join(odd)}, which {name} has no parameter for"
+                )
         known = self.entries.get(name)
-        if known is not None and (known.origin.resolve(), known.cls.__qualname__) != (origin.resolve(), cls.__qualname__):
-            raise UserError(f"two {self.kind}s are named {name!r}, in {known.origin} and {origin}: rename one")
+        if known is not None and (known.origin.resolve(), known.cls.__qualname__) != (
+            origin.resolve(),
+            cls.__qualname__,
+        ):
+            raise UserError(
+                f"two {self.kind}s are named {name!r}, in {known.origin} and {origin}: rename one"
+            )
         self.entries[name] = Entry(name, cls, origin)
 
     def select(self, text: str) -> list[Selection]:
         """Every combination that ``name[param=value,param=[v1,v2]]`` stands for.
 
         Raises:
-            UserError: unknown name or parameter (with the nearest match), a value of the wrong type, a malformed grid.
+            UserError: unknown name or parameter (with the nearest match), a value of the wrong
+                type, a malformed grid.
         """
         name, grid = parse_selection(text)
         if name not in self.entries:
-            raise UserError(f"unknown {self.kind} {name!r}{nearest(name, self.entries)}; `otbench list {self.kind}s` names them all")
+            raise UserError(
+                f"unknown {self.kind} {name!r}{nearest(name, self.entries)}; `otbench list {self.kind}s` names them all"
+            )
         entry = self.entries[name]
         types_ = typing.get_type_hints(entry.cls)
-        presets = [_preset(entry, preset) for preset in grid.pop("preset")] if entry.presets and "preset" in grid else [{}]
+        presets = (
+            [_preset(entry, preset) for preset in grid.pop("preset")]
+            if entry.presets and "preset" in grid
+            else [{}]
+        )
         for parameter in grid:
             if parameter not in entry.parameters:
-                known = nearest(parameter, entry.parameters) if entry.parameters else f"; {name} has no parameters"
+                known = (
+                    nearest(parameter, entry.parameters)
+                    if entry.parameters
+                    else f"; {name} has no parameters"
+                )
                 raise UserError(f"unknown parameter {parameter!r} of {self.kind} {name}{known}")
         selections = []
         for preset in presets:
             axes = [
-                [_typed(name, parameter, text, types_[parameter]) for text in grid[parameter]] if parameter in grid else [default]
+                [parse_value(name, parameter, text, types_[parameter]) for text in grid[parameter]]
+                if parameter in grid
+                else [default]
                 for parameter, default in {**entry.parameters, **preset}.items()
             ]
-            selections += [Selection(entry, tuple(zip(entry.parameters, values, strict=True))) for values in itertools.product(*axes)]
+            selections += [
+                Selection(entry, tuple(zip(entry.parameters, values, strict=True)))
+                for values in itertools.product(*axes)
+            ]
         for selection in selections:
             try:
                 selection.build()
@@ -200,120 +255,24 @@ def registry(kind: Kind, plugins: tuple[str, ...] = ()) -> Registry:
     return Registry(kind, plugins)
 
 
-def parse_selection(text: str) -> tuple[str, dict[str, list[str]]]:
-    """Split ``name[param=value,param=[v1,v2]]`` into the name and the values of each parameter, as text.
-
-    Raises:
-        UserError: the text is not of that form.
-    """
-    match = re.fullmatch(r"\s*([^\[\]\s]+)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
-    if not match:
-        raise UserError(f"cannot read {text!r}: write name[param=value,param=[v1,v2]]")
-    grid: dict[str, list[str]] = {}
-    for part in _split(match[2] or "", text):
-        parameter, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not parameter or not value:
-            raise UserError(f"cannot read {part.strip()!r} in {text!r}: write param=value")
-        if parameter in grid:
-            raise UserError(f"parameter {parameter!r} stands twice in {text!r}: sweep with {parameter}=[v1,v2]")
-        values = _split(value[1:-1], text) if value.startswith("[") and value.endswith("]") else [value]
-        if not values:
-            raise UserError(f"empty grid for {parameter!r} in {text!r}: give at least one value")
-        grid[parameter] = [v.strip() for v in values]
-        if len(set(grid[parameter])) < len(grid[parameter]):
-            raise UserError(f"a value of {parameter!r} stands twice in {text!r}")
-    return match[1], grid
-
-
-def nearest(name: str, names: typing.Iterable[str]) -> str:
-    """``; did you mean ...?`` with the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def absent(needs: Sequence[str]) -> str | None:
     """The line to show where a package of ``needs`` is not installed, without importing any."""
-    lacking = [DISTRIBUTIONS.get(name, name) for name in needs if importlib.util.find_spec(name) is None]
-    return f"not installed: {', '.join(lacking)}; remedy: pip install {' '.join(lacking)}" if lacking else None
-
-
-def _split(text: str, whole: str) -> list[str]:
-    """Split on the commas outside brackets and quotes."""
-    parts, depth, quote, start = [], 0, "", 0
-    for i, c in enumerate(text):
-        if quote:
-            quote = "" if c == quote else quote
-        elif c in "'\"":
-            quote = c
-        elif c in "[(":
-            depth += 1
-        elif c in "])":
-            depth -= 1
-        elif c == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-        if depth < 0:
-            break
-    if depth or quote:
-        raise UserError(f"brackets or quotes do not match in {whole!r}")
-    parts.append(text[start:])
-    if any(not part.strip() for part in parts) and parts != [""]:
-        raise UserError(f"an empty item between commas in {whole!r}")
-    return [part for part in parts if part.strip()]
-
-
-def _literal(text: str) -> Any:
-    """A Python literal; true, false and none in any case; else the text itself."""
-    lowered = {"true": True, "false": False, "none": None}
-    if text.lower() in lowered:
-        return lowered[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
-
-
-def _typed(owner: str, parameter: str, text: str, annotation: Any) -> Any:
-    """What the text means as the annotated type: an int is welcome where a float is wanted, a string needs no quotes."""
-    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
-    options = typing.get_args(annotation) if is_union else (annotation,)
-    value = _literal(text)
-    for option in options:
-        if typing.get_origin(option) is Literal:
-            allowed = {str(choice): choice for choice in typing.get_args(option)}
-            if str(value) in allowed or text in allowed:
-                return allowed.get(text, allowed.get(str(value)))
-        elif option is float and type(value) is int:
-            return float(value)
-        elif option is not str and type(value) is option:
-            return value
-    if str in options:
-        return value if isinstance(value, str) else text
-    names = " or ".join(_type_name(option) for option in options)
-    raise UserError(f"parameter {parameter!r} of {owner} must be {names}, got {text!r}")
-
-
-def _type_name(annotation: Any) -> str:
-    if typing.get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(annotation)))
-    return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
-
-
-def quoted(text: str) -> str:
-    """A Python literal of the text in which quotes stand at its ends only, so that a selection can hold it."""
-    return repr(text).replace("\\'", "\\x27")
+    lacking = [
+        DISTRIBUTIONS.get(name, name) for name in needs if importlib.util.find_spec(name) is None
+    ]
+    return (
+        f"not installed: {', '.join(lacking)}; remedy: pip install {' '.join(lacking)}"
+        if lacking
+        else None
+    )
 
 
 def _preset(entry: Entry, name: str) -> dict[str, Any]:
     if name not in entry.presets:
-        raise UserError(f"unknown preset {name!r} of {entry.name}{nearest(name, entry.presets)}; it has {', '.join(entry.presets)}")
+        raise UserError(
+            f"unknown preset {name!r} of {entry.name}{nearest(name, entry.presets)}; it has {', '.join(entry.presets)}"
+        )
     return entry.presets[name]
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, str) and set(value) & set("[](),'\""):
-        return quoted(value)
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def _modules(kind: Kind, plugins: Sequence[str]) -> Iterator[types.ModuleType]:
@@ -343,7 +302,9 @@ def _plugin_files(path: Path) -> list[Path]:
 
 
 def _import_file(path: Path) -> types.ModuleType:
-    name = f"otbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = (
+        f"otbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    )
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -360,5 +321,10 @@ def _import_file(path: Path) -> types.ModuleType:
 def _classes(module: types.ModuleType, base: type) -> Iterator[type]:
     """The concrete subclasses of ``base`` defined in ``module`` itself."""
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__ and not inspect.isabstract(value):
+        if (
+            isinstance(value, type)
+            and issubclass(value, base)
+            and value.__module__ == module.__name__
+            and not inspect.isabstract(value)
+        ):
             yield value

@@ -21,7 +21,10 @@ class Status(StrEnum):
     SKIPPED = "skipped", "the solver does not take this problem, and says why"
     MISSING = "missing", "a package or a data file is absent; the message names the remedy"
     DIVERGED = "diverged", "values that are not finite"
-    ERROR = "error", "the solver raised, or returned something that is not a transport of this problem"
+    ERROR = (
+        "error",
+        "the solver raised, or returned something that is not a transport of this problem",
+    )
     TIMEOUT = "timeout", "killed at the time limit (--timeout)"
     OOM = "oom", "killed at the memory limit (--memory)"
     CRASHED = "crashed", "the process died: a signal, or an exit without a result"

@@ -1,14 +1,17 @@
-"""The store: one folder per invocation, provenance first, then one appended and fsynced JSON line per run; and `load`, which reads it.
+"""The store: one folder per invocation, provenance first, then one appended and fsynced JSON line
+per run; and `load`, which reads it.
 
     <results>/<UTC time>-<suite>-<4 hex digits>/
-        provenance.json     written before the first run (see `otbench.provenance`)
-        rows.jsonl          one line per run, `COLUMNS` below
-        logs/<key>.txt      what a failed run printed (with --keep: every run)
-        outputs/<key>.npz   with --keep: test points, T(x), T*(x), a target sample, paths; of plans the heaviest entries
-    <results>/fits/<key>.pt with --save-fits: the state of a fit that has not ended, for whichever invocation goes on with it
+        provenance.json     written before the first run (see `otbench.runner.provenance`)
+        rows.jsonl          one line per run, `COLUMNS` below logs/<key>.txt      what a failed run
+        printed (with --keep: every run) outputs/<key>.npz   with --keep: test points, T(x), T*(x),
+        a target sample, paths; of plans the heaviest entries
+    <results>/fits/<key>.pt with --save-fits: the state of a fit that has not ended, for whichever
+    invocation goes on with it
 
-A line is written by one ``write`` and fsynced before the next run is reported. The writer holds a lock on its rows for as long as it
-lives, so another process can tell a torn last line (writer dead) from a line being written.
+A line is written by one ``write`` and fsynced before the next run is reported. The writer holds a
+lock on its rows for as long as it lives, so another process can tell a torn last line (writer dead)
+from a line being written.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ COLUMNS: Mapping[str, str] = {
     "threads": "CPU threads the run was given",
     "machine": "CPU, number of cores and GPU it ran on; times of different machines are never put together",
     "status": "ok, skipped, missing, diverged, error, timeout, oom or crashed",
-    "verdict": "map setting: ok, spurious, unconverged, diverged or inaccurate, see `otbench.verdict`",
+    "verdict": "map setting: ok, spurious, unconverged, diverged or inaccurate, see `otbench.scoring.verdict`",
     "no_map": "map setting: why the map is not scored point by point, where no optimal map exists or it is not unique",
     "message": "one line saying why the status is not ok, and the remedy",
     "import_s": "seconds importing the solver's packages, before any clock",
@@ -210,7 +213,12 @@ class Results:
     def restricted(self, keys: Iterable[str]) -> Results:
         """The same frames with these runs only."""
         wanted = list(keys)
-        return Results(*(frame.loc[frame["key"].isin(wanted), :] for frame in (self.runs, self.metrics, self.curves)))
+        return Results(
+            *(
+                frame.loc[frame["key"].isin(wanted), :]
+                for frame in (self.runs, self.metrics, self.curves)
+            )
+        )
 
 
 def folders(*dirs: str | os.PathLike[str]) -> list[Path]:
@@ -222,7 +230,9 @@ def folders(*dirs: str | os.PathLike[str]) -> list[Path]:
     found = set()
     for directory in map(Path, dirs):
         if not directory.is_dir():
-            raise UserError(f"no results folder {directory}: name one that `otbench run --results` wrote")
+            raise UserError(
+                f"no results folder {directory}: name one that `otbench run --results` wrote"
+            )
         found |= {rows.parent for rows in directory.rglob(ROWS)}
     return sorted(found, key=lambda folder: folder.name)
 
@@ -239,7 +249,9 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except ValueError as error:
-            raise UserError(f"{folder / ROWS}:{number} is not JSON ({error}): mend or delete that line") from None
+            raise UserError(
+                f"{folder / ROWS}:{number} is not JSON ({error}): mend or delete that line"
+            ) from None
 
 
 def latest_rows(*dirs: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
@@ -253,7 +265,9 @@ def latest_rows(*dirs: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
 
 
 def repair(results: Path) -> list[Path]:
-    """Cut off the torn last lines that killed invocations left; the files mended. Files still being written are let be."""
+    """Cut off the torn last lines that killed invocations left; the files mended. Files still being
+    written are let be.
+    """
     mended = []
     for folder in folders(results) if results.is_dir() else []:
         path = folder / ROWS
@@ -274,7 +288,8 @@ def load(*dirs: str | os.PathLike[str]) -> Results:
     """Read results folders into tidy frames.
 
     Args:
-        dirs: folders that ``otbench run --results`` wrote, or single run folders; searched all the way down.
+        dirs: folders that ``otbench run --results`` wrote, or single run folders; searched all the
+            way down.
 
     Raises:
         UserError: a folder does not exist, or a line is not JSON.
@@ -283,7 +298,13 @@ def load(*dirs: str | os.PathLike[str]) -> Results:
 
     rows = list(latest_rows(*dirs).values())
     curves = [
-        {"key": row["key"], "step": point["step"], "seconds": point["seconds"], "metric": name, "value": value}
+        {
+            "key": row["key"],
+            "step": point["step"],
+            "seconds": point["seconds"],
+            "metric": name,
+            "value": value,
+        }
         for row in rows
         for point in row.get("curve") or []
         for name, value in point.items()
@@ -296,7 +317,9 @@ def load(*dirs: str | os.PathLike[str]) -> Results:
         if name.startswith("metric_")
     ]
     fixed = [name for name in COLUMNS if not name.endswith("*") and name != "curve"]
-    runs = pd.DataFrame([{name: value for name, value in row.items() if name != "curve"} for row in rows])
+    runs = pd.DataFrame(
+        [{name: value for name, value in row.items() if name != "curve"} for row in rows]
+    )
     runs = runs.reindex(columns=fixed + sorted(name for name in runs.columns if name not in fixed))
     return Results(
         runs=runs,

@@ -1,11 +1,13 @@
-"""The identity map T(x) = x, or the embedding Q(x) between different spaces: what doing nothing scores."""
+"""The identity map T(x) = x, or the embedding Q(x) between different spaces: what doing nothing
+scores.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench import MapProblem, Problem, Run, Solver, Transport
+from otbench import FitContext, MapProblem, Problem, Solver, Transport
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Identity(Solver):
         """Map problems."""
         return None if isinstance(problem, MapProblem) else "takes map problems only"
 
-    def fit(self, problem: Problem, run: Run) -> Transport:
+    def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Nothing to fit."""
         assert isinstance(problem, MapProblem)
         embed = problem.cost.embed

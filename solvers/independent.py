@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench import DiscreteProblem, MapProblem, Problem, Run
-from otbench.discrete import Coupling, DiscreteSolver
+from otbench import DiscreteProblem, FitContext, MapProblem, Problem
+from otbench.methods.discrete import Coupling, DiscreteSolver
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,12 @@ class Independent(DiscreteSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """Clouds."""
-        return "couples clouds; of two measures it is the map to the mean, see constant" if isinstance(problem, MapProblem) else None
+        return (
+            "couples clouds; of two measures it is the map to the mean, see constant"
+            if isinstance(problem, MapProblem)
+            else None
+        )
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Multiply."""
         return Coupling(pair.a[:, None] * pair.b)

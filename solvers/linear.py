@@ -1,7 +1,9 @@
-"""The affine map T(x) = A x + b that is optimal between the Gaussians with the moments of the two measures, by POT.
+"""The affine map T(x) = A x + b that is optimal between the Gaussians with the moments of the two
+measures, by POT.
 
-``A = S1^{-1/2} (S1^{1/2} S2 S1^{1/2})^{1/2} S1^{-1/2}`` and ``b = m2 - A m1`` (Dowson & Landau 1982; Knott & Smith 1984). The moments are
-those of ``n`` samples, in float64, with a ridge of 1e-10 of the mean variance: without it A does not exist for measures on a subspace.
+``A = S1^{-1/2} (S1^{1/2} S2 S1^{1/2})^{1/2} S1^{-1/2}`` and ``b = m2 - A m1`` (Dowson & Landau
+1982; Knott & Smith 1984). The moments are those of ``n`` samples, in float64, with a ridge of 1e-10
+of the mean variance: without it A does not exist for measures on a subspace.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, MapProblem, Problem, Run, Solver, Transport
+from otbench import SQEUCLIDEAN, FitContext, MapProblem, Problem, Solver, Transport
 
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ class Linear(Solver):
     """Optimal affine map between the Gaussian approximations of the measures.
 
     Attributes:
-        n: points of each measure that the moments are taken over; fewer where a point is large, `COORDINATES` of them in all.
+        n: points of each measure that the moments are taken over; fewer where a point is large,
+            `COORDINATES` of them in all.
     """
 
     name: ClassVar[str] = "linear"
@@ -47,16 +50,21 @@ class Linear(Solver):
             return f"takes vectors of one dimension, not shapes {problem.source.shape} and {problem.target.shape}"
         return None
 
-    def fit(self, problem: Problem, run: Run) -> Transport:
+    def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Moments of samples, then the closed form."""
         import ot
         import torch
 
         assert isinstance(problem, MapProblem)
         n = min(self.n, COORDINATES // problem.source.dim)
-        m1, s1 = _moments(problem.source.sample(n, run.generator))
-        m2, s2 = _moments(problem.target.sample(n, run.generator))
-        ridge = RIDGE * (s1 + s2).trace() / len(m1) * torch.eye(len(m1), device=m1.device, dtype=m1.dtype)
+        m1, s1 = _moments(problem.source.sample(n, context.generator))
+        m2, s2 = _moments(problem.target.sample(n, context.generator))
+        ridge = (
+            RIDGE
+            * (s1 + s2).trace()
+            / len(m1)
+            * torch.eye(len(m1), device=m1.device, dtype=m1.dtype)
+        )
         matrix, shift = ot.gaussian.bures_wasserstein_mapping(m1, m2, s1 + ridge, s2 + ridge)[:2]
         return Transport(push=lambda x: (x.double() @ matrix + shift).to(x.dtype), info={"n": n})
 

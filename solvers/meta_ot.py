@@ -1,21 +1,25 @@
-"""Meta-OT: a network predicts the potential of a pair, trained on the dual of many pairs (Amos, Luise, Cohen & Redko 2023).
+"""Meta-OT: a network predicts the potential of a pair, trained on the dual of many pairs (Amos,
+Luise, Cohen & Redko 2023).
 
     max_theta  mean_k  <a_k, f_theta> + <b_k, f_theta^c>,     f_theta = network(pair k),
 
-where ^c is the soft c-transform: no training pair is solved. The gradient of this semi-dual in f is ``a - P 1``, P being the plan of f and
-its c-transform, so that only the network is differentiated.
+where ^c is the soft c-transform: no training pair is solved. The gradient of this semi-dual in f is
+``a - P 1``, P being the plan of f and its c-transform, so that only the network is differentiated.
 
-``weights`` is the published network for clouds that stay where they are: fully connected, from the weights (a, b) to a value for each point
-of the source. ``set`` is for clouds that change: features of points, averaged over each cloud by its weights (Zaheer et al. 2017), go to
-the coefficients of a potential in the same features by a second network (Lu et al. 2021):
+``weights`` is the published network for clouds that stay where they are: fully connected, from the
+weights (a, b) to a value for each point of the source. ``set`` is for clouds that change: features
+of points, averaged over each cloud by its weights (Zaheer et al. 2017), go to the coefficients of a
+potential in the same features by a second network (Lu et al. 2021):
 
     f(x) = <network(sum_i a_i phi(x_i), sum_j b_j phi(y_j)), phi(x)>.
 
 It takes any number of points, and neither their order nor splitting one of them changes anything.
 
-Not as published: weights enter times their number and values leave in units of the training pairs' mean cost, so that neither the size of
-the clouds nor the unit of the cost matters; and the learning rate decays, except in the presets that are others' settings: ``paper``, and
-those of Truong & Nguyen (2026) for ``digits`` and on the ``sphere``.
+Not as published: weights enter times their number and values leave in units of the training pairs'
+    mean cost, so that neither the size of
+the clouds nor the unit of the cost matters; and the learning rate decays, except in the presets
+that are others' settings: ``paper``, and those of Truong & Nguyen (2026) for ``digits`` and on the
+``sphere``.
 """
 
 from __future__ import annotations
@@ -26,12 +30,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from otbench import Problem, Run
-from otbench.amortized.solver import AmortizedSolver, Info, Predictor, draw_pairs, posing
-from otbench.entropic import Entropic
+from otbench import FitContext, Problem
 from otbench.errors import DivergedError
-from otbench.neural.networks import MLP, Weights
-from otbench.neural.training import Decay, Player
+from otbench.methods.amortized.solver import AmortizedSolver, Info, Predictor, draw_pairs, posing
+from otbench.methods.entropic import Entropic
+from otbench.methods.neural.networks import MLP, Weights
+from otbench.methods.neural.training import Decay, Player
 from otbench.problem import AmortizedProblem, DiscreteProblem
 
 
@@ -52,12 +56,14 @@ class MetaOt(AmortizedSolver):
     Attributes:
         encoder: ``weights``, for pairs that share their points, or ``set``.
         width, depth: units of a hidden layer, number of hidden layers; of both networks of ``set``.
-        pairs: trained on: ``crossed``, any training source to any training target, as the authors draw any two images; or as ``given``.
+        pairs: trained on: ``crossed``, any training source to any training target, as the authors
+            draw any two images; or as ``given``.
         steps: of Adam.
         batch: pairs in each step, drawn with replacement.
         lr: learning rate at the start.
         decay: of the learning rate: ``cosine`` down to zero, or ``none``.
-        seconds: stop after so much wall time, if that is before ``steps``; 0 sets no limit. With it results depend on the machine.
+        seconds: stop after so much wall time, if that is before ``steps``; 0 sets no limit. With it
+            results depend on the machine.
     """
 
     name: ClassVar[str] = "meta-ot"
@@ -95,7 +101,9 @@ class MetaOt(AmortizedSolver):
             raise ValueError(f"seconds must not be negative, got {self.seconds}")
 
     def supports(self, problem: Problem) -> str | None:
-        """Entropic pairs; for the encoder of weights all on the same points, for that of sets both clouds in one space."""
+        """Entropic pairs; for the encoder of weights all on the same points, for that of sets both
+        clouds in one space.
+        """
         reason = super().supports(problem)
         if reason is not None or not isinstance(problem, AmortizedProblem):
             return reason
@@ -105,21 +113,33 @@ class MetaOt(AmortizedSolver):
         shapes = {cloud.shape[1:] for pair in pairs for cloud in (pair.x, pair.y)}
         return None if len(shapes) == 1 else "the encoder of sets takes clouds in one space only"
 
-    def learn(self, problems: Sequence[Entropic], run: Run) -> tuple[Predictor, Info]:
+    def learn(self, problems: Sequence[Entropic], context: FitContext) -> tuple[Predictor, Info]:
         """Ascend the dual."""
         import torch
 
         start = time.perf_counter()
-        unit = sum(float(problem.a @ problem.matrix @ problem.b) for problem in problems) / len(problems)
-        network = self._network([problem.pair for problem in problems], run)
-        weights = Weights.draw(network, [run.generator], run.dtype)
+        unit = sum(float(problem.a @ problem.matrix @ problem.b) for problem in problems) / len(
+            problems
+        )
+        network = self._network([problem.pair for problem in problems], context)
+        weights = Weights.draw(network, [context.generator], context.dtype)
         given, posed = [problem.pair for problem in problems], posing(problems[0].pair.cost)
 
         def loss(done: float) -> Tensor:
-            chosen = [posed(pair) for pair in draw_pairs(given, self.batch, self.pairs == "crossed", run.generator)]
+            chosen = [
+                posed(pair)
+                for pair in draw_pairs(
+                    given, self.batch, self.pairs == "crossed", context.generator
+                )
+            ]
             values = network(weights.tensors, [problem.pair for problem in chosen])
-            potentials = [value[problem.rows].double() for problem, value in zip(chosen, values, strict=True)]
-            ascent = [_semidual_gradient(problem, unit * f.detach()) @ f for problem, f in zip(chosen, potentials, strict=True)]
+            potentials = [
+                value[problem.rows].double() for problem, value in zip(chosen, values, strict=True)
+            ]
+            ascent = [
+                _semidual_gradient(problem, unit * f.detach()) @ f
+                for problem, f in zip(chosen, potentials, strict=True)
+            ]
             return -torch.stack(ascent).mean()[None]
 
         player = Player(weights, loss, self.lr, clip=CLIP)
@@ -129,7 +149,9 @@ class MetaOt(AmortizedSolver):
             if spent >= 1:
                 break
             done = max(steps / self.steps, spent)
-            player.optimizer.param_groups[0]["lr"] = self.lr * ((1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0)
+            player.optimizer.param_groups[0]["lr"] = self.lr * (
+                (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
+            )
             player.step(done)
             steps += 1
         if not weights.flat.isfinite().all():
@@ -141,14 +163,20 @@ class MetaOt(AmortizedSolver):
         dual = sum(_semidual(problem, predict(problem)) for problem in problems) / len(problems)
         return predict, {"dual_value": dual, "steps": steps}
 
-    def _network(self, pairs: Sequence[DiscreteProblem], run: Run) -> _OfWeights | _OfSets:
+    def _network(
+        self, pairs: Sequence[DiscreteProblem], context: FitContext
+    ) -> _OfWeights | _OfSets:
         import torch
 
         first = pairs[0]
         if self.encoder == "weights":
             n, m = len(first.a), len(first.b)
-            return _OfWeights(first, MLP(n + m, n, self.width, self.depth, "leaky-relu", leak=0), run.dtype)
-        points = torch.cat([cloud.flatten(1) for pair in pairs for cloud in (pair.x, pair.y)]).to(run.dtype)
+            return _OfWeights(
+                first, MLP(n + m, n, self.width, self.depth, "leaky-relu", leak=0), context.dtype
+            )
+        points = torch.cat([cloud.flatten(1) for pair in pairs for cloud in (pair.x, pair.y)]).to(
+            context.dtype
+        )
         features = MLP(points.shape[1], self.width, self.width, self.depth, "silu")
         head = MLP(2 * self.width, self.width, self.width, self.depth, "silu")
         return _OfSets(features, head, points.mean(0), points.var(0).sum().sqrt() / SPREAD)
@@ -161,18 +189,24 @@ class _OfWeights:
         self.first, self.network, self.dtype = first, network, dtype
         self.rates, self.initial = network.rates, network.initial
 
-    def __call__(self, weights: Sequence[Tensor], pairs: Sequence[DiscreteProblem]) -> Sequence[Tensor]:
+    def __call__(
+        self, weights: Sequence[Tensor], pairs: Sequence[DiscreteProblem]
+    ) -> Sequence[Tensor]:
         """``(n,)`` for each pair."""
         import torch
 
         if not all(_same_points(pair, self.first) for pair in pairs):
             raise ValueError(MOVED)
-        inputs = torch.stack([torch.cat([len(pair.a) * pair.a, len(pair.b) * pair.b]) for pair in pairs])
+        inputs = torch.stack(
+            [torch.cat([len(pair.a) * pair.a, len(pair.b) * pair.b]) for pair in pairs]
+        )
         return self.network(weights, inputs.to(self.dtype)[None])[0].unbind()
 
 
 class _OfSets:
-    """From averages of features of the points of both clouds to the coefficients of a potential in these features."""
+    """From averages of features of the points of both clouds to the coefficients of a potential in
+    these features.
+    """
 
     def __init__(self, features: MLP, head: MLP, mean: Tensor, scale: Tensor) -> None:
         self.features, self.head, self.mean, self.scale = features, head, mean, scale
@@ -182,16 +216,29 @@ class _OfSets:
         """Weights of both networks."""
         return [*self.features.initial(generator, dtype), *self.head.initial(generator, dtype)]
 
-    def __call__(self, weights: Sequence[Tensor], pairs: Sequence[DiscreteProblem]) -> Sequence[Tensor]:
+    def __call__(
+        self, weights: Sequence[Tensor], pairs: Sequence[DiscreteProblem]
+    ) -> Sequence[Tensor]:
         """``(n,)`` for each pair."""
         import torch
 
         of_features = len(self.features.rates)
-        clouds = {id(cloud): cloud for pair in pairs for cloud in (pair.x, pair.y)}  # those that pairs share enter once
-        points = (torch.cat([cloud.flatten(1) for cloud in clouds.values()]).to(self.mean.dtype) - self.mean) / self.scale
-        parts = self.features(weights[:of_features], points[None])[0].split([len(cloud) for cloud in clouds.values()])
+        clouds = {
+            id(cloud): cloud for pair in pairs for cloud in (pair.x, pair.y)
+        }  # those that pairs share enter once
+        points = (
+            torch.cat([cloud.flatten(1) for cloud in clouds.values()]).to(self.mean.dtype)
+            - self.mean
+        ) / self.scale
+        parts = self.features(weights[:of_features], points[None])[0].split(
+            [len(cloud) for cloud in clouds.values()]
+        )
         found = dict(zip(clouds, parts, strict=True))
-        sides = [(mass.to(self.mean.dtype), found[id(cloud)]) for pair in pairs for mass, cloud in ((pair.a, pair.x), (pair.b, pair.y))]
+        sides = [
+            (mass.to(self.mean.dtype), found[id(cloud)])
+            for pair in pairs
+            for mass, cloud in ((pair.a, pair.x), (pair.b, pair.y))
+        ]
         averages = torch.stack([mass @ part for mass, part in sides]).view(1, len(pairs), -1)
         coefficients = self.head(weights[of_features:], averages)[0]
         return [part @ row for (_, part), row in zip(sides[::2], coefficients, strict=True)]
@@ -200,7 +247,10 @@ class _OfSets:
 def _same_points(pair: DiscreteProblem, other: DiscreteProblem) -> bool:
     import torch
 
-    return all(points is others or torch.equal(points, others) for points, others in ((pair.x, other.x), (pair.y, other.y)))
+    return all(
+        points is others or torch.equal(points, others)
+        for points, others in ((pair.x, other.x), (pair.y, other.y))
+    )
 
 
 def _semidual(problem: Entropic, f: Tensor) -> float:

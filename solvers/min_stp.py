@@ -1,17 +1,22 @@
-"""Min-STP: a learnt score sorts both clouds, and the plan matches them in that order (amortized min-sliced transport plans).
+"""Min-STP: a learnt score sorts both clouds, and the plan matches them in that order (amortized
+min-sliced transport plans).
 
-    plan(pair) = the monotone plan of the scores s(x_i; pair) and s(y_j; pair),      s trained for   min  sum_k <C_k, plan(pair_k)>.
+    plan(pair) = the monotone plan of the scores s(x_i; pair) and s(y_j; pair),      s trained for
+    min  sum_k <C_k, plan(pair_k)>.
 
-The context of a pair comes from averages of random features of the points over each cloud, standardised on the training pairs, by one
-network, the score of a point from the point and the context by another. It is the learnt, non-linear form of the cheapest of many random
-directions (``pot-sliced-plan``). On the sphere the context is a direction in the plane of stereographic projection, and the score a
-coordinate in that direction. The plan is a coupling with at most n + m - 1 entries, so its cost bounds that of the linear program from
-above; a pair's eps plays no part.
+The context of a pair comes from averages of random features of the points over each cloud,
+standardised on the training pairs, by one network, the score of a point from the point and the
+context by another. It is the learnt, non-linear form of the cheapest of many random directions
+(``pot-sliced-plan``). On the sphere the context is a direction in the plane of stereographic
+projection, and the score a coordinate in that direction. The plan is a coupling with at most n + m
+- 1 entries, so its cost bounds that of the linear program from above; a pair's eps plays no part.
 
-A sorted plan has no useful gradient, so in training it is softened: the entropic plan of the scores for the cost |s - t|^2 (Cuturi, Teboul
-& Vert 2019), which there is for any weights, where the published soft permutation is for clouds of equal size and weights. A few iterations
-of Sinkhorn's algorithm find it from the exact potential of the scores on the line, through which gradients go as well. The published
-context is made of the weights alone, and its training pairs are as given (``preset=paper``).
+A sorted plan has no useful gradient, so in training it is softened: the entropic plan of the scores
+    for the cost |s - t|^2 (Cuturi, Teboul
+& Vert 2019), which there is for any weights, where the published soft permutation is for clouds of
+equal size and weights. A few iterations of Sinkhorn's algorithm find it from the exact potential of
+the scores on the line, through which gradients go as well. The published context is made of the
+weights alone, and its training pairs are as given (``preset=paper``).
 """
 
 from __future__ import annotations
@@ -21,13 +26,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from otbench import GEODESIC, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, Problem, Run, Solver, Transport, Truth
-from otbench.amortized.slices import coordinates, line_potential
-from otbench.amortized.solver import draw_pairs, posing
-from otbench.entropic import Entropic
+from otbench import (
+    GEODESIC,
+    SQEUCLIDEAN,
+    AmortizedProblem,
+    DiscreteProblem,
+    FitContext,
+    Problem,
+    Solver,
+    Transport,
+    Truth,
+)
 from otbench.errors import DivergedError
-from otbench.neural.networks import MLP, Weights
-from otbench.neural.training import Decay, Player, train
+from otbench.methods.amortized.slices import coordinates, line_potential
+from otbench.methods.amortized.solver import draw_pairs, posing
+from otbench.methods.entropic import Entropic
+from otbench.methods.neural.networks import MLP, Weights
+from otbench.methods.neural.training import Decay, Player, train
 
 
 if TYPE_CHECKING:
@@ -45,7 +60,8 @@ class MinStp(Solver):
     """Sorting by a learnt score.
 
     Attributes:
-        width, depth: units of a hidden layer, number of hidden layers, of both networks; random features are as many as units.
+        width, depth: units of a hidden layer, number of hidden layers, of both networks; random
+            features are as many as units.
         context: numbers that describe a pair to the score.
         softness: eps of the soft plan, in units of the variance of the scores of both clouds.
         iterations: of Sinkhorn's algorithm for the soft plan.
@@ -92,12 +108,16 @@ class MinStp(Solver):
             return f"learns from pairs of clouds: takes the amortized setting only, not {problem.setting}"
         if not problem.train:
             return "learns from pairs of clouds: this problem has none to train on"
-        shapes = {tuple(cloud.shape[1:]) for pair in (*problem.train, *problem.test) for cloud in (pair.x, pair.y)}
+        shapes = {
+            tuple(cloud.shape[1:])
+            for pair in (*problem.train, *problem.test)
+            for cloud in (pair.x, pair.y)
+        }
         if len(shapes) > 1 or (problem.cost == GEODESIC and shapes != {(3,)}):
             return "gives scores to points of one space, of the sphere in three dimensions: not of spaces of other shapes"
         return None
 
-    def fit(self, problem: Problem, run: Run) -> Transport:
+    def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Train the scores, then sort by them."""
         import torch
 
@@ -105,11 +125,16 @@ class MinStp(Solver):
         posed = posing(problem.cost)
         problems = [posed(pair) for pair in problem.train]
         unit = sum(float(pair.a @ pair.matrix @ pair.b) for pair in problems) / len(problems)
-        scores = _Scores.of(self, problems, run)
-        weights = Weights.draw(scores, [run.generator], run.dtype)
+        scores = _Scores.of(self, problems, context)
+        weights = Weights.draw(scores, [context.generator], context.dtype)
 
         def loss(done: float) -> Tensor:
-            chosen = [posed(pair) for pair in draw_pairs(problem.train, self.batch, self.pairs == "crossed", run.generator)]
+            chosen = [
+                posed(pair)
+                for pair in draw_pairs(
+                    problem.train, self.batch, self.pairs == "crossed", context.generator
+                )
+            ]
             soft_costs = [self.soft_cost(pair, *scores(weights.tensors, pair)) for pair in chosen]
             return torch.stack(soft_costs).mean()[None] / unit
 
@@ -119,9 +144,13 @@ class MinStp(Solver):
 
         def plan(pair: DiscreteProblem) -> Tensor:
             of_pair = Entropic(pair)
-            rows, columns, masses = staircase(*scores(weights.frozen, of_pair), of_pair.a, of_pair.b)
+            rows, columns, masses = staircase(
+                *scores(weights.frozen, of_pair), of_pair.a, of_pair.b
+            )
             indices = torch.stack([of_pair.rows[rows], of_pair.columns[columns]])
-            return torch.sparse_coo_tensor(indices, masses.to(pair.x.dtype), (len(pair.a), len(pair.b)), check_invariants=True).coalesce()
+            return torch.sparse_coo_tensor(
+                indices, masses.to(pair.x.dtype), (len(pair.a), len(pair.b)), check_invariants=True
+            ).coalesce()
 
         return Transport(plan=plan)
 
@@ -129,7 +158,12 @@ class MinStp(Solver):
         """The cost of the entropic plan between the scores ``(n,)`` and ``(m,)``."""
         import torch
 
-        soft = Entropic(DiscreteProblem(s[:, None], problem.a, t[:, None], problem.b, SQEUCLIDEAN, Truth("none")), self.softness)
+        soft = Entropic(
+            DiscreteProblem(
+                s[:, None], problem.a, t[:, None], problem.b, SQEUCLIDEAN, Truth("none")
+            ),
+            self.softness,
+        )
         order, other = s.argsort(), t.argsort()
         sorted_potential = line_potential(s[order], problem.a[order], t[other], problem.b[other])
         f = torch.empty_like(s).scatter(0, order, sorted_potential)
@@ -140,31 +174,68 @@ class MinStp(Solver):
 
 @dataclass(frozen=True)
 class _Scores:
-    """From a pair to the scores of its points with mass, of mean zero and variance one over both clouds."""
+    """From a pair to the scores of its points with mass, of mean zero and variance one over both
+    clouds.
+    """
 
     context: MLP
-    score: MLP | None  # of a point and the context; none on the sphere, where the context is a direction
+    score: (
+        MLP | None
+    )  # of a point and the context; none on the sphere, where the context is a direction
     frequencies: Tensor
     phases: Tensor
     points: tuple[Tensor, Tensor]  # mean and scale of the points of the training pairs
     averages: tuple[Tensor, Tensor]  # mean and scale of what describes a training pair
 
     @classmethod
-    def of(cls, solver: MinStp, problems: Sequence[Entropic], run: Run) -> _Scores:
+    def of(cls, solver: MinStp, problems: Sequence[Entropic], context: FitContext) -> _Scores:
         """Networks for problems like these."""
         import torch
 
         def scaled(values: Tensor) -> tuple[Tensor, Tensor]:
             return values.mean(0), values.var(0, correction=0).sqrt().clamp(min=TINY)
 
-        points = torch.cat([cloud.flatten(1) for problem in problems for cloud in (problem.pair.x, problem.pair.y)]).to(run.dtype)
+        points = torch.cat(
+            [cloud.flatten(1) for problem in problems for cloud in (problem.pair.x, problem.pair.y)]
+        ).to(context.dtype)
         dim, on_sphere = points.shape[1], problems[0].pair.cost == GEODESIC
-        frequencies = torch.randn(dim, solver.width, generator=run.generator, device=run.device, dtype=run.dtype)
-        phases = 2 * math.pi * torch.rand(solver.width, generator=run.generator, device=run.device, dtype=run.dtype)
-        context = MLP(2 * solver.width, 2 if on_sphere else solver.context, solver.width, solver.depth, "silu")
-        score = None if on_sphere else MLP(dim + solver.context, 1, solver.width, solver.depth, "silu")
-        bare = cls(context, score, frequencies, phases, scaled(points), (points.new_zeros(()), points.new_ones(())))
-        return replace(bare, averages=scaled(torch.stack([bare.described(problem, bare.placed(problem)) for problem in problems])))
+        frequencies = torch.randn(
+            dim,
+            solver.width,
+            generator=context.generator,
+            device=context.device,
+            dtype=context.dtype,
+        )
+        phases = (
+            2
+            * math.pi
+            * torch.rand(
+                solver.width,
+                generator=context.generator,
+                device=context.device,
+                dtype=context.dtype,
+            )
+        )
+        describe = MLP(
+            2 * solver.width, 2 if on_sphere else solver.context, solver.width, solver.depth, "silu"
+        )
+        score = (
+            None if on_sphere else MLP(dim + solver.context, 1, solver.width, solver.depth, "silu")
+        )
+        bare = cls(
+            describe,
+            score,
+            frequencies,
+            phases,
+            scaled(points),
+            (points.new_zeros(()), points.new_ones(())),
+        )
+        return replace(
+            bare,
+            averages=scaled(
+                torch.stack([bare.described(problem, bare.placed(problem)) for problem in problems])
+            ),
+        )
 
     @property
     def networks(self) -> list[MLP]:
@@ -178,18 +249,27 @@ class _Scores:
         return [tensor for network in self.networks for tensor in network.initial(generator, dtype)]
 
     def placed(self, problem: Entropic) -> Tensor:
-        """``(n + m, d)``: the points with mass of both clouds, of unit variance in each coordinate over all training pairs."""
+        """``(n + m, d)``: the points with mass of both clouds, of unit variance in each coordinate
+        over all training pairs.
+        """
         import torch
 
         pair, (mean, scale) = problem.pair, self.points
-        return (torch.cat([pair.x[problem.rows], pair.y[problem.columns]]).flatten(1).to(mean.dtype) - mean) / scale
+        return (
+            torch.cat([pair.x[problem.rows], pair.y[problem.columns]]).flatten(1).to(mean.dtype)
+            - mean
+        ) / scale
 
     def described(self, problem: Entropic, points: Tensor) -> Tensor:
-        """``(2 width,)``: averages of random features over each cloud, of unit variance over the training pairs."""
+        """``(2 width,)``: averages of random features over each cloud, of unit variance over the
+        training pairs.
+        """
         import torch
 
         features = (points @ self.frequencies + self.phases).cos()
-        sides = zip((problem.a, problem.b), features.split([len(problem.a), len(problem.b)]), strict=True)
+        sides = zip(
+            (problem.a, problem.b), features.split([len(problem.a), len(problem.b)]), strict=True
+        )
         mean, scale = self.averages
         return (torch.cat([mass.to(part.dtype) @ part for mass, part in sides]) - mean) / scale
 
@@ -213,7 +293,8 @@ class _Scores:
 
 
 def staircase(s: Tensor, t: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The monotone plan on a line: the row, the column and the mass of each entry, at most n + m - 1 of them.
+    """The monotone plan on a line: the row, the column and the mass of each entry, at most n + m -
+    1 of them.
 
     Args:
         s: ``(n,)`` places of the source, in any order.

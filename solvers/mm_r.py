@@ -1,15 +1,19 @@
-"""MM:R and MMv2:R: the gradient of a dense quadratic network, trained against a potential of the same form (Korotin et al. 2021).
+"""MM:R and MMv2:R: the gradient of a dense quadratic network, trained against a potential of the
+same form (Korotin et al. 2021).
 
-The best solvers of the Wasserstein-2 benchmark's own comparison, by their names in its tables. Both seek the saddle of ``otm``; R says that
-the map from source to target is the one that is learned directly. The networks of MM:R are free, those of MMv2:R (after Makkuva et al.
-2020) are kept convex by clamping their weights after each step.
+The best solvers of the Wasserstein-2 benchmark's own comparison, by their names in its tables. Both
+seek the saddle of ``otm``; R says that the map from source to target is the one that is learned
+directly. The networks of MM:R are free, those of MMv2:R (after Makkuva et al. 2020) are kept convex
+by clamping their weights after each step.
 
 Presets:
 
-* ``cpu``, the defaults of ``mm-r``, deviates from the benchmark's code: training starts at the linear map, in coordinates that make it the
-  identity (see `otbench.neural.frames`), with smaller batches, fewer map steps, larger and decaying learning rates, averaged weights.
-* ``paper`` has the benchmark's settings: Adam at 1e-3, batches of 1,024, 15 map steps, 50,001 rounds. Its networks are pretrained to the
-  identity; here they start there, and the convex ones have a learned quadratic term for that.
+* ``cpu``, the defaults of ``mm-r``, deviates from the benchmark's code: training starts at the
+  linear map, in coordinates that make it the identity (see `otbench.methods.neural.frames`), with
+  smaller batches, fewer map steps, larger and decaying learning rates, averaged weights.
+* ``paper`` has the benchmark's settings: Adam at 1e-3, batches of 1,024, 15 map steps, 50,001
+  rounds. Its networks are pretrained to the identity; here they start there, and the convex ones
+  have a learned quadratic term for that.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.neural.maxmin import Form, MaxMinSolver, Start
-from otbench.neural.training import Decay
+from otbench.methods.neural.maxmin import Form, MaxMinSolver, Start
+from otbench.methods.neural.training import Decay
 
 
 @dataclass(frozen=True)

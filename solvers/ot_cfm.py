@@ -1,19 +1,23 @@
-"""OT-CFM: a velocity regressed on straight lines between coupled points (Lipman et al. 2023; Tong et al. 2024).
+"""OT-CFM: a velocity regressed on straight lines between coupled points (Lipman et al. 2023; Tong
+et al. 2024).
 
-    min_v  E |v(x_t, t) - (x_1 - x_0)|^2,    x_t = (1 - t) x_0 + t x_1 + sigma z,    t uniform in [0, 1], z ~ N(0, I),
+    min_v  E |v(x_t, t) - (x_1 - x_0)|^2,    x_t = (1 - t) x_0 + t x_1 + sigma z,    t uniform in
+    [0, 1], z ~ N(0, I),
 
-where (x_0, x_1) are pairs of a coupling of source and target. T(x) is where the flow dx/dt = v(x, t) takes x in unit time. Its
-push-forward is the target whatever the coupling, but for sigma; pairs of an optimal coupling make paths straight and T optimal. Here each
-batch of the source is coupled with one of the target by a discrete solver, which as the batches grow comes near to that.
+where (x_0, x_1) are pairs of a coupling of source and target. T(x) is where the flow dx/dt = v(x,
+t) takes x in unit time. Its push-forward is the target whatever the coupling, but for sigma; pairs
+of an optimal coupling make paths straight and T optimal. Here each batch of the source is coupled
+with one of the target by a discrete solver, which as the batches grow comes near to that.
 
-``coupling`` selects the solver, as on the command line: of the discrete setting, or of the amortized one, which first learns from batches
-of their own; ``independent`` takes points as they are drawn. As many pairs as the batch has points are drawn from the plan, with
-replacement.
+``coupling`` selects the solver, as on the command line: of the discrete setting, or of the
+amortized one, which first learns from batches of their own; ``independent`` takes points as they
+are drawn. As many pairs as the batch has points are drawn from the plan, with replacement.
 
 Presets:
 
-* ``cpu``, the defaults, is the protocol of Truong & Nguyen (2026) for points in the plane, with 1,000 steps, but for the weight decay of
-  1e-5, which moves a weight by a part in 1e5 of itself in that time.
+* ``cpu``, the defaults, is the protocol of Truong & Nguyen (2026) for points in the plane, with
+  1,000 steps, but for the weight decay of 1e-5, which moves a weight by a part in 1e5 of itself in
+  that time.
 * ``paper`` takes 20,000 steps.
 """
 
@@ -24,12 +28,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, DivergedError, MapProblem, Problem, Run, Transport, Truth
+from otbench import (
+    SQEUCLIDEAN,
+    AmortizedProblem,
+    DiscreteProblem,
+    DivergedError,
+    FitContext,
+    MapProblem,
+    Problem,
+    Transport,
+    Truth,
+)
 from otbench.errors import UserError
-from otbench.neural.networks import MLP, Activation, Weights
-from otbench.neural.sampling import Stream
-from otbench.neural.solver import NeuralSolver, as_maps
-from otbench.neural.training import Decay, Player, train
+from otbench.methods.neural.networks import MLP, Activation, Weights
+from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.solver import NeuralSolver, as_maps
+from otbench.methods.neural.training import Decay, Player, train
 from otbench.registry import registry
 
 
@@ -42,7 +56,9 @@ if TYPE_CHECKING:
 INDEPENDENT = "independent"
 CHUNK = 2048  # points that flow at a time
 MEASURED = 512  # source points whose paths are measured
-CHECKPOINT_STEPS = 20  # most steps along the flow for a checkpoint, which is off by a thousandth then
+CHECKPOINT_STEPS = (
+    20  # most steps along the flow for a checkpoint, which is off by a thousandth then
+)
 TOLERANCE = 1e-5  # relative and absolute, of the adaptive solution whose evaluations are counted
 
 
@@ -52,7 +68,8 @@ class OtCfm(NeuralSolver):
 
     Attributes:
         coupling: the solver that couples a batch, ``name[param=value]``, or ``independent``.
-        eps: entropic regularisation of the batches' problems, as a multiple of their mean cost; of no consequence for linear programs.
+        eps: entropic regularisation of the batches' problems, as a multiple of their mean cost; of
+            no consequence for linear programs.
         pretrain: pairs of batches that an amortized solver learns from.
         sigma: standard deviation of the noise around the lines.
         steps: of the optimiser, Adam.
@@ -65,7 +82,10 @@ class OtCfm(NeuralSolver):
 
     name: ClassVar[str] = "ot-cfm"
     needs: ClassVar[tuple[str, ...]] = ("ot",)
-    presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {"cpu": {}, "paper": {"steps": 20_000}}
+    presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
+        "cpu": {},
+        "paper": {"steps": 20_000},
+    }
 
     coupling: str = "pot-emd"
     eps: float = 0.1
@@ -82,14 +102,21 @@ class OtCfm(NeuralSolver):
 
     def __post_init__(self) -> None:
         """Refuse settings that define no training, and a coupling that is no one solver."""
-        self.require(positive=("eps", "pretrain", "steps", "batch", "lr", "width", "depth", "ode_steps"), not_negative=("sigma",))
+        self.require(
+            positive=("eps", "pretrain", "steps", "batch", "lr", "width", "depth", "ode_steps"),
+            not_negative=("sigma",),
+        )
         if self.coupling != INDEPENDENT:
             try:
                 selected = registry("solver").select(self.coupling)
             except UserError as error:
-                raise ValueError(f"coupling must be {INDEPENDENT} or a solver, got {self.coupling!r}: {error}") from None
+                raise ValueError(
+                    f"coupling must be {INDEPENDENT} or a solver, got {self.coupling!r}: {error}"
+                ) from None
             if len(selected) != 1:
-                raise ValueError(f"coupling must be one solver, got {self.coupling!r}, which are {len(selected)}")
+                raise ValueError(
+                    f"coupling must be one solver, got {self.coupling!r}, which are {len(selected)}"
+                )
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems within one vector space, of squared Euclidean cost."""
@@ -101,9 +128,11 @@ class OtCfm(NeuralSolver):
             return f"takes vectors, not shape {problem.source.shape}"
         return None
 
-    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
+    def fit_together(
+        self, problems: Sequence[Problem], contexts: Sequence[FitContext]
+    ) -> list[Transport | DivergedError]:
         """Train one for each problem, all of the same shapes, as one stack."""
-        return _Matching(self, as_maps(problems), runs).train()
+        return _Matching(self, as_maps(problems), contexts).train()
 
 
 class _Matching:
@@ -113,37 +142,46 @@ class _Matching:
         coupling_seconds: taken so far by learning to couple and coupling, for all members.
     """
 
-    def __init__(self, settings: OtCfm, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
-        self.settings, self.problems, self.runs = settings, problems, runs
-        self.dim, generators = problems[0].source.dim, [run.generator for run in runs]
-        self.network = MLP(self.dim + 1, self.dim, settings.width, settings.depth, settings.activation)
-        weights = Weights.draw(self.network, generators, runs[0].dtype)
+    def __init__(
+        self, settings: OtCfm, problems: Sequence[MapProblem], contexts: Sequence[FitContext]
+    ) -> None:
+        self.settings, self.problems, self.contexts = settings, problems, contexts
+        self.dim, generators = problems[0].source.dim, [context.generator for context in contexts]
+        self.network = MLP(
+            self.dim + 1, self.dim, settings.width, settings.depth, settings.activation
+        )
+        weights = Weights.draw(self.network, generators, contexts[0].dtype)
         self.velocity = Player(weights, self.loss, settings.lr)
         self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
         self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
         started = time.perf_counter()
-        self.couplings = [_coupling(settings, problem, run) for problem, run in zip(problems, runs, strict=True)]
+        self.couplings = [
+            _coupling(settings, problem, context)
+            for problem, context in zip(problems, contexts, strict=True)
+        ]
         self.coupling_seconds = time.perf_counter() - started
 
     def train(self) -> list[Transport | DivergedError]:
         """Descend."""
 
         def offer(done: int, finite: Tensor) -> None:
-            for member, run in enumerate(self.runs):
+            for member, context in enumerate(self.contexts):
                 if finite[member] and done < self.settings.steps:
-                    run.checkpoint(done, self.flow(member, CHECKPOINT_STEPS).transport())
+                    context.checkpoint(done, self.flow(member, CHECKPOINT_STEPS).transport())
 
         finite = train([self.velocity], self.settings.steps, offer, self.settings.decay).tolist()
-        seconds = {"coupling_seconds": self.coupling_seconds / len(self.runs)}
+        seconds = {"coupling_seconds": self.coupling_seconds / len(self.contexts)}
         outcomes: list[Transport | DivergedError] = []
-        for member, run in enumerate(self.runs):
+        for member, context in enumerate(self.contexts):
             if not finite[member]:
                 outcomes.append(DivergedError("the weights are not finite: lower lr"))
                 continue
             flow = self.flow(member)
-            x = self.problems[member].source.sample(MEASURED, run.generator)
-            transport = flow.transport({**seconds, "nfe": flow.evaluations(x), "path_energy": flow.energy(x)})
-            run.checkpoint(self.settings.steps, transport)
+            x = self.problems[member].source.sample(MEASURED, context.generator)
+            transport = flow.transport(
+                {**seconds, "nfe": flow.evaluations(x), "path_energy": flow.energy(x)}
+            )
+            context.checkpoint(self.settings.steps, transport)
             outcomes.append(transport)
         return outcomes
 
@@ -154,9 +192,9 @@ class _Matching:
         settings = self.settings
         x, y = self.coupled()
         t, noise = torch.empty_like(x[..., :1]), torch.empty_like(x)
-        for member, run in enumerate(self.runs):
-            t[member].uniform_(generator=run.generator)
-            noise[member].normal_(generator=run.generator)
+        for member, context in enumerate(self.contexts):
+            t[member].uniform_(generator=context.generator)
+            noise[member].normal_(generator=context.generator)
         at = torch.lerp(x, y, t) + settings.sigma * noise
         velocity = self.network(self.velocity.weights.tensors, torch.cat([at, t], -1))
         return (velocity - (y - x)).square().mean((1, 2))
@@ -175,7 +213,11 @@ class _Matching:
     def flow(self, member: int, steps: int | None = None) -> Flow:
         """The flow of one member's velocity as it is now, in at most so many steps."""
         most = self.settings.ode_steps
-        return Flow(self.network, self.velocity.averaged.member(member), most if steps is None else min(steps, most))
+        return Flow(
+            self.network,
+            self.velocity.averaged.member(member),
+            most if steps is None else min(steps, most),
+        )
 
 
 class Flow:
@@ -239,7 +281,9 @@ class Flow:
         return self.steps * float(self.path(x).double().diff(dim=0).square().sum((0, 2)).mean())
 
     def evaluations(self, x: Tensor) -> int:
-        """How often an adaptive method (Dormand & Prince 1980) evaluates the velocity for all these points at once."""
+        """How often an adaptive method (Dormand & Prince 1980) evaluates the velocity for all these
+        points at once.
+        """
         import torch
         from scipy.integrate import solve_ivp
 
@@ -249,10 +293,16 @@ class Flow:
                 return self.velocity(at, t).flatten().double().cpu().numpy()
 
         start = x.flatten().double().cpu().numpy()
-        return int(solve_ivp(velocity, (0.0, 1.0), start, t_eval=[1.0], rtol=TOLERANCE, atol=TOLERANCE).nfev)
+        return int(
+            solve_ivp(
+                velocity, (0.0, 1.0), start, t_eval=[1.0], rtol=TOLERANCE, atol=TOLERANCE
+            ).nfev
+        )
 
 
-def _coupling(settings: OtCfm, problem: MapProblem, run: Run) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _coupling(
+    settings: OtCfm, problem: MapProblem, context: FitContext
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Takes ``(batch, d)`` points of source and target to as many pairs.
 
     Raises:
@@ -262,12 +312,21 @@ def _coupling(settings: OtCfm, problem: MapProblem, run: Run) -> Callable[[Tenso
 
     if settings.coupling == INDEPENDENT:
         return lambda x, y: (x, y)
-    weights = torch.full((settings.batch,), 1 / settings.batch, device=run.device, dtype=run.dtype)
+    weights = torch.full(
+        (settings.batch,), 1 / settings.batch, device=context.device, dtype=context.dtype
+    )
     batches = [
-        (problem.source.sample(settings.batch, run.generator), problem.target.sample(settings.batch, run.generator))
+        (
+            problem.source.sample(settings.batch, context.generator),
+            problem.target.sample(settings.batch, context.generator),
+        )
         for _ in range(settings.pretrain)
     ]
-    eps = settings.eps * sum(float(problem.cost.matrix(x, y).mean()) for x, y in batches) / len(batches)
+    eps = (
+        settings.eps
+        * sum(float(problem.cost.matrix(x, y).mean()) for x, y in batches)
+        / len(batches)
+    )
 
     def pair(x: Tensor, y: Tensor) -> DiscreteProblem:
         return DiscreteProblem(x, weights, y, weights, problem.cost, Truth("none"), eps)
@@ -276,13 +335,17 @@ def _coupling(settings: OtCfm, problem: MapProblem, run: Run) -> Callable[[Tenso
     amortized = AmortizedProblem(pairs, pairs[:1], problem.cost, Truth("none"))
     solver = registry("solver").select(settings.coupling)[0].build()
     if reason := solver.supports(amortized):
-        raise ValueError(f"coupling must be a solver that couples clouds of points; {settings.coupling} {reason}")
-    plan = solver.fit(amortized, Run(run.device, run.dtype, run.seed, run.generator)).plan
+        raise ValueError(
+            f"coupling must be a solver that couples clouds of points; {settings.coupling} {reason}"
+        )
+    plan = solver.fit(
+        amortized, FitContext(context.device, context.dtype, context.seed, context.generator)
+    ).plan
 
     def couple(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mass = plan(pair(x, y))
         mass = (mass.to_dense() if mass.is_sparse else mass).flatten()
-        drawn = mass.multinomial(len(x), replacement=True, generator=run.generator)
+        drawn = mass.multinomial(len(x), replacement=True, generator=context.generator)
         return x[drawn // len(y)], y[drawn % len(y)]
 
     return couple

@@ -1,25 +1,33 @@
-"""OTM: a map and a potential trained against each other, neither of them convex (Rout, Korotin & Burnaev 2022, algorithm 1).
+"""OTM: a map and a potential trained against each other, neither of them convex (Rout, Korotin &
+Burnaev 2022, algorithm 1).
 
-    inf_psi sup_G   E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)],    Q the embedding of the source where the dimensions differ.
+    inf_psi sup_G   E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)],    Q the embedding of the source where
+    the dimensions differ.
 
-Where the source is degenerate a saddle need not be a transport map: such spurious solutions are what the tasks ``perpendicular``,
+Where the source is degenerate a saddle need not be a transport map: such spurious solutions are
+    what the tasks ``perpendicular``,
 ``one-to-many`` and their kin are for (Choi, Choi & Kwon 2025).
 
 Presets:
 
-* ``cpu``, the defaults, deviates from the paper: residual networks (see `otbench.neural.maxmin`), so that training starts at the identity
-  with a finite inner supremum; the potential learns slower than the map, all learning rates decay; no regulariser. About 15 s on one
-  core.
-* ``paper`` is as the official code trains on points of the plane: plain MLPs, the potential in units of means over coordinates, 16 map
-  steps for each of the potential's, gradient optimality of weight 1 (in its corrected form; it fits clusters at a distance of 10, and is
-  far too strong for data of unit size), constant learning rates, 10,001 rounds, some minutes.
-* ``paper-restoration`` and ``paper-generation`` are as it trains on images, for a GPU: convolutions of 256 channels, batches of 64. Five
-  map steps are those of denoising and colorization; for inpainting the paper has two (``map_updates=2``). How many rounds an epoch has
-  is not confirmed; there are as many as make 300 epochs of 90,000 images here. Its networks have batch normalisation and a tanh: neither
-  is here, a map acts point by point and its range has no bounds.
-* ``cpu-8x8`` and ``cpu-28`` are for images of these sizes on one core, MLPs and convolutions; ``cpu-28-dense`` is for degradations that
-  are not local, as a missing half: convolutions of few channels carry too little across the image.
-* ``slow-potential`` has the settings of ``otp``, for comparisons in which nothing but the smoothing differs.
+* ``cpu``, the defaults, deviates from the paper: residual networks (see
+  `otbench.methods.neural.maxmin`), so that training starts at the identity with a finite inner
+  supremum; the potential learns slower than the map, all learning rates decay; no regulariser.
+  About 15 s on one core.
+* ``paper`` is as the official code trains on points of the plane: plain MLPs, the potential in
+  units of means over coordinates, 16 map steps for each of the potential's, gradient optimality of
+  weight 1 (in its corrected form; it fits clusters at a distance of 10, and is far too strong for
+  data of unit size), constant learning rates, 10,001 rounds, some minutes.
+* ``paper-restoration`` and ``paper-generation`` are as it trains on images, for a GPU: convolutions
+  of 256 channels, batches of 64. Five map steps are those of denoising and colorization; for
+  inpainting the paper has two (``map_updates=2``). How many rounds an epoch has is not confirmed;
+  there are as many as make 300 epochs of 90,000 images here. Its networks have batch normalisation
+  and a tanh: neither is here, a map acts point by point and its range has no bounds.
+* ``cpu-8x8`` and ``cpu-28`` are for images of these sizes on one core, MLPs and convolutions;
+  ``cpu-28-dense`` is for degradations that are not local, as a missing half: convolutions of few
+  channels carry too little across the image.
+* ``slow-potential`` has the settings of ``otp``, for comparisons in which nothing but the smoothing
+  differs.
 """
 
 from __future__ import annotations
@@ -28,8 +36,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.neural.maxmin import SLOW_POTENTIAL, MaxMinSolver
-from otbench.neural.training import Decay
+from otbench.methods.neural.maxmin import SLOW_POTENTIAL, MaxMinSolver
+from otbench.methods.neural.training import Decay
 
 
 PAPER_IMAGES: Mapping[str, float | str] = {
@@ -74,7 +82,13 @@ class Otm(MaxMinSolver):
             "go": 1.0,
         },
         "paper-restoration": PAPER_IMAGES,
-        "paper-generation": {**PAPER_IMAGES, "map_updates": 2, "lr": 2e-4, "lr_potential": 2e-4, "go": 10.0},
+        "paper-generation": {
+            **PAPER_IMAGES,
+            "map_updates": 2,
+            "lr": 2e-4,
+            "lr_potential": 2e-4,
+            "go": 10.0,
+        },
         "cpu-8x8": {"batch": 128, "lr_potential": 2e-3},
         "cpu-28": {
             "steps": 300,

@@ -1,8 +1,10 @@
-"""OTM-s: max-min training of a stochastic map T(x, z), the baseline of Choi, Choi & Kwon 2025 for problems that no map solves.
+"""OTM-s: max-min training of a stochastic map T(x, z), the baseline of Choi, Choi & Kwon 2025 for
+problems that no map solves.
 
-The same saddle as of `otm`, over maps that have random input z ~ N(0, I) beside x. Nothing in the objective makes T use it: every selection
-from the inner minimisers is as good, so that it has the spurious solutions of `otm`. The paper does not say how z enters; here it is
-concatenated with x and has the dimension of the target. The settings are those of `otp`.
+The same saddle as of `otm`, over maps that have random input z ~ N(0, I) beside x. Nothing in the
+objective makes T use it: every selection from the inner minimisers is as good, so that it has the
+spurious solutions of `otm`. The paper does not say how z enters; here it is concatenated with x and
+has the dimension of the target. The settings are those of `otp`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.neural.maxmin import MaxMinSolver
+from otbench.methods.neural.maxmin import MaxMinSolver
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Sinkhorn's algorithm in the log domain (Cuturi 2013) by OTT-JAX (Cuturi et al. 2022), in float32, JAX's default.
+"""Sinkhorn's algorithm in the log domain (Cuturi 2013) by OTT-JAX (Cuturi et al. 2022), in float32,
+JAX's default.
 
-OTT's squared Euclidean cost is ``||x - y||^2`` and its Euclidean cost ``||x - y||`` as here, unsmoothed, so eps needs no conversion. In
-the map setting new points follow, for the former, OTT's own entropic map ``T(x) = x - grad f(x) / 2`` (``DualPotentials.transport``), f
-being the soft c-transform of g at x; for the latter, whose gradient has no inverse, the entropic map of Pooladian & Niles-Weed (2021).
-OTT's g contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``): its c-transform, which weighs with b again, is given no b, and
-the potential relative to the weights is ``g - eps log b``.
+OTT's squared Euclidean cost is ``||x - y||^2`` and its Euclidean cost ``||x - y||`` as here,
+unsmoothed, so eps needs no conversion. In the map setting new points follow, for the former, OTT's
+own entropic map ``T(x) = x - grad f(x) / 2`` (``DualPotentials.transport``), f being the soft
+c-transform of g at x; for the latter, whose gradient has no inverse, the entropic map of Pooladian
+& Niles-Weed (2021). OTT's g contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``): its
+c-transform, which weighs with b again, is given no b, and the potential relative to the weights is
+``g - eps log b``.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otbench import EUCLIDEAN, SQEUCLIDEAN, Cost, DiscreteProblem, MissingError, Problem, Run
-from otbench.discrete import Coupling, SinkhornSolver
+from otbench import EUCLIDEAN, SQEUCLIDEAN, Cost, DiscreteProblem, FitContext, MissingError, Problem
+from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
 if TYPE_CHECKING:
@@ -33,9 +36,13 @@ class OttSinkhorn(SinkhornSolver):
     def supports(self, problem: Problem) -> str | None:
         """The costs that OTT has too."""
         taken = problem.cost in (SQEUCLIDEAN, EUCLIDEAN)
-        return None if taken else f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
+        return (
+            None
+            if taken
+            else f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
+        )
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate until the marginals are met (OTT looks every tenth iteration, at the l1 norm).
 
         Raises:
@@ -46,22 +53,35 @@ class OttSinkhorn(SinkhornSolver):
         solve, transport = _compiled(pair.cost, self.max_iters, self.tolerance)
         mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b)
         eps = self.in_cost_units(pair, mean_cost)
-        output, matrix = solve(*(_to_jax(tensor.flatten(1)) for tensor in (pair.x, pair.y)), _to_jax(pair.a), _to_jax(pair.b), eps)
+        output, matrix = solve(
+            *(_to_jax(tensor.flatten(1)) for tensor in (pair.x, pair.y)),
+            _to_jax(pair.a),
+            _to_jax(pair.b),
+            eps,
+        )
         plan = torch.from_dlpack(matrix).to(pair.x.dtype)
         info = self.report(pair, plan, eps, mean_cost, int(output.n_iters))
         if pair.cost == EUCLIDEAN:
-            g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(pair.b == 0, 0)  # where it is -inf + inf
+            g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(
+                pair.b == 0, 0
+            )  # where it is -inf + inf
             return Coupling(plan, g, eps, info=info)
 
         def push(x: torch.Tensor) -> torch.Tensor:
-            return torch.from_dlpack(transport(output, _to_jax(x.flatten(1)))).reshape(-1, *pair.y.shape[1:])
+            return torch.from_dlpack(transport(output, _to_jax(x.flatten(1)))).reshape(
+                -1, *pair.y.shape[1:]
+            )
 
         return Coupling(plan, push=push, info=info)
 
 
 @cache
-def _compiled(cost: Cost, max_iters: int, tolerance: float) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
-    """The solver and its map, compiled once per shape, however often they are asked for. TF32 products would cost eps its meaning."""
+def _compiled(
+    cost: Cost, max_iters: int, tolerance: float
+) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
+    """The solver and its map, compiled once per shape, however often they are asked for. TF32
+    products would cost eps its meaning.
+    """
     import jax
     from ott.geometry import costs
     from ott.geometry.pointcloud import PointCloud
@@ -73,7 +93,13 @@ def _compiled(cost: Cost, max_iters: int, tolerance: float) -> tuple[Callable[..
     @jax.jit
     def solve(x: jax.Array, y: jax.Array, a: jax.Array, b: jax.Array, eps: float):
         with jax.default_matmul_precision("highest"):
-            output = linear.solve(PointCloud(x, y, cost_fn, epsilon=eps), a, b, max_iterations=max_iters, threshold=tolerance)
+            output = linear.solve(
+                PointCloud(x, y, cost_fn, epsilon=eps),
+                a,
+                b,
+                max_iterations=max_iters,
+                threshold=tolerance,
+            )
             return output, output.matrix
 
     @jax.jit
@@ -88,5 +114,7 @@ def _to_jax(tensor: torch.Tensor) -> jax.Array:
     import jax
 
     if tensor.is_cuda and jax.default_backend() == "cpu":
-        raise MissingError("ott-sinkhorn on cuda needs JAX with CUDA: pip install 'jax[cuda12]', or run with --device cpu")
+        raise MissingError(
+            "ott-sinkhorn on cuda needs JAX with CUDA: pip install 'jax[cuda12]', or run with --device cpu"
+        )
     return jax.dlpack.from_dlpack(tensor.float().contiguous())

@@ -1,6 +1,8 @@
-"""Exact discrete optimal transport by the network simplex (Bonneel et al. 2011), POT's ``ot.emd``, on the host.
+"""Exact discrete optimal transport by the network simplex (Bonneel et al. 2011), POT's ``ot.emd``,
+on the host.
 
-In the map setting a new point goes where the nearest sample point goes: the 1-NN estimator of Manole et al. 2021. The potential is
+In the map setting a new point goes where the nearest sample point goes: the 1-NN estimator of
+    Manole et al. 2021. The potential is
 the c-transform of the dual optimum.
 """
 
@@ -10,8 +12,8 @@ import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench import DiscreteProblem, Run
-from otbench.discrete import Coupling, DiscreteSolver
+from otbench import DiscreteProblem, FitContext
+from otbench.methods.discrete import Coupling, DiscreteSolver
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,17 @@ class PotEmd(DiscreteSolver):
         if self.max_iters < 1:
             raise ValueError(f"max_iters must be at least 1, got {self.max_iters}")
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Solve the linear program; ``info_optimal`` is false where the pivots ran out."""
         import ot
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # said by info_optimal
-            plan, log = ot.emd(pair.a, pair.b, pair.cost.matrix(pair.x, pair.y), numItermax=self.max_iters, log=True)
+            plan, log = ot.emd(
+                pair.a,
+                pair.b,
+                pair.cost.matrix(pair.x, pair.y),
+                numItermax=self.max_iters,
+                log=True,
+            )
         return Coupling(plan, log["v"], info={"optimal": log["warning"] is None})

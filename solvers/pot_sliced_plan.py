@@ -1,10 +1,13 @@
-"""Transport plans lifted from one-dimensional projections, by POT: sort both clouds along a direction, match them in that order.
+"""Transport plans lifted from one-dimensional projections, by POT: sort both clouds along a
+direction, match them in that order.
 
-``min`` keeps the direction whose plan is cheapest in the full space (min-SWGG: Mahey et al. 2023; Tanguy, Chapel & Delon 2025),
-``expected`` averages the plans of all directions (Liu et al. 2025). Both are couplings, so their cost bounds the optimal one from above.
-Points of the sphere are projected from the plane, where stereographic projection takes them; their plans are compared by geodesic costs.
-POT draws the directions and sorts; the choice and the average are made here, since POT 0.9.7 compares the plans of weighted clouds by costs
-with misplaced weights, and averages torch plans in float32 (mended after it: POT pull request 846).
+``min`` keeps the direction whose plan is cheapest in the full space (min-SWGG: Mahey et al. 2023;
+Tanguy, Chapel & Delon 2025), ``expected`` averages the plans of all directions (Liu et al. 2025).
+Both are couplings, so their cost bounds the optimal one from above. Points of the sphere are
+projected from the plane, where stereographic projection takes them; their plans are compared by
+geodesic costs. POT draws the directions and sorts; the choice and the average are made here, since
+POT 0.9.7 compares the plans of weighted clouds by costs with misplaced weights, and averages torch
+plans in float32 (mended after it: POT pull request 846).
 """
 
 from __future__ import annotations
@@ -12,9 +15,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from otbench import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Problem, Run
-from otbench.amortized.slices import coordinates
-from otbench.discrete import Coupling, DiscreteSolver
+from otbench import (
+    EUCLIDEAN,
+    GEODESIC,
+    SQEUCLIDEAN,
+    AmortizedProblem,
+    DiscreteProblem,
+    FitContext,
+    MapProblem,
+    Problem,
+)
+from otbench.methods.amortized.slices import coordinates
+from otbench.methods.discrete import Coupling, DiscreteSolver
 
 
 DENSE = 2**24  # entries of the largest plan that is returned as a full matrix
@@ -43,22 +55,37 @@ class PotSlicedPlan(DiscreteSolver):
             raise ValueError(f"projections must be at least 1, got {self.projections}")
 
     def supports(self, problem: Problem) -> str | None:
-        """Costs of which sorting is optimal on a line, and geodesics of the sphere, which stereographic projection takes to the plane."""
-        if problem.cost in (SQEUCLIDEAN, EUCLIDEAN) or (problem.cost == GEODESIC and _shape(problem) == (3,)):
+        """Costs of which sorting is optimal on a line, and geodesics of the sphere, which
+        stereographic projection takes to the plane.
+        """
+        if problem.cost in (SQEUCLIDEAN, EUCLIDEAN) or (
+            problem.cost == GEODESIC and _shape(problem) == (3,)
+        ):
             return None
         return f"projects on lines, for the sqeuclidean and euclidean costs, or geodesic in three dimensions; not {problem.cost.name}"
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
-        """Sort along the directions that ``run.seed`` draws."""
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
+        """Sort along the directions that ``context.seed`` draws."""
         import ot
         import torch
 
         shape = len(pair.x), len(pair.y)
         clouds = coordinates(pair.x, pair.cost), coordinates(pair.y, pair.cost), pair.a, pair.b
-        plans = ot.sliced.sliced_plans(*clouds, n_projections=self.projections, seed=run.seed)[0]  # its own costs are not looked at
+        plans = ot.sliced.sliced_plans(*clouds, n_projections=self.projections, seed=context.seed)[
+            0
+        ]  # its own costs are not looked at
         if self.plan == "min":
-            plans = [min(plans, key=lambda plan: float(plan.data @ pair.cost.pairwise(pair.x[plan.rows], pair.y[plan.cols])))]
-        indices = torch.stack([torch.cat([plan.rows for plan in plans]), torch.cat([plan.cols for plan in plans])])
+            plans = [
+                min(
+                    plans,
+                    key=lambda plan: float(
+                        plan.data @ pair.cost.pairwise(pair.x[plan.rows], pair.y[plan.cols])
+                    ),
+                )
+            ]
+        indices = torch.stack(
+            [torch.cat([plan.rows for plan in plans]), torch.cat([plan.cols for plan in plans])]
+        )
         values = torch.cat([plan.data for plan in plans]) / len(plans)
         total = torch.sparse_coo_tensor(indices, values, shape, check_invariants=True).coalesce()
         return Coupling(total if shape[0] * shape[1] > DENSE else total.to_dense())

@@ -1,7 +1,9 @@
-"""Sinkhorn's algorithm (Cuturi 2013) among the points with mass, stabilised (Schmitzer 2019): solving from scratch, as fast as we can.
+"""Sinkhorn's algorithm (Cuturi 2013) among the points with mass, stabilised (Schmitzer 2019):
+solving from scratch, as fast as we can.
 
-The code of the truths of entropic tasks (`otbench.entropic`), in float64. On images, where most points have no mass, it takes a hundredth
-of the time of implementations that keep them, and so is what learning has to be measured against.
+The code of the truths of entropic tasks (`otbench.methods.entropic`), in float64. On images, where
+most points have no mass, it takes a hundredth of the time of implementations that keep them, and so
+is what learning has to be measured against.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench import DiscreteProblem, Run
-from otbench.discrete import Coupling, SinkhornSolver
+from otbench import DiscreteProblem, FitContext
+from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,16 @@ class Sinkhorn(SinkhornSolver):
 
     name: ClassVar[str] = "sinkhorn"
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate until the marginals are met."""
         problem = self.posed(pair)
         eps = problem.eps
         found = problem.solve(tolerance=self.tolerance, max_iters=self.max_iters)
         g = found.g.new_zeros(len(pair.b)).index_copy_(0, problem.columns, found.g)
-        info = {"eps": eps, "iterations": found.iterations, "marginal_error": found.error, "converged": found.error <= self.tolerance}
+        info = {
+            "eps": eps,
+            "iterations": found.iterations,
+            "marginal_error": found.error,
+            "converged": found.error <= self.tolerance,
+        }
         return Coupling(problem.whole(found.plan), g, eps, info=info)

@@ -1,7 +1,9 @@
-"""A few iterations of Sinkhorn's algorithm from zero (Cuturi 2013), among the points with mass: what a learned prediction must beat.
+"""A few iterations of Sinkhorn's algorithm from zero (Cuturi 2013), among the points with mass:
+what a learned prediction must beat.
 
-The same code as that of the truths of entropic tasks (`otbench.entropic`): an iteration updates the potential of the target, then that of
-the source. On images, where most points have no mass, it is far faster than an implementation that keeps them.
+The same code as that of the truths of entropic tasks (`otbench.methods.entropic`): an iteration
+updates the potential of the target, then that of the source. On images, where most points have no
+mass, it is far faster than an implementation that keeps them.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench import DiscreteProblem, MapProblem, Problem, Run
-from otbench.discrete import Coupling, SinkhornSolver
+from otbench import DiscreteProblem, FitContext, MapProblem, Problem
+from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,15 @@ class SinkhornSteps(SinkhornSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """Clouds."""
-        return "couples clouds; for maps take pot-sinkhorn" if isinstance(problem, MapProblem) else None
+        return (
+            "couples clouds; for maps take pot-sinkhorn"
+            if isinstance(problem, MapProblem)
+            else None
+        )
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate."""
         problem = self.posed(pair)
-        return Coupling(problem.whole(problem.solve(tolerance=self.tolerance, max_iters=self.max_iters).plan))
+        return Coupling(
+            problem.whole(problem.solve(tolerance=self.tolerance, max_iters=self.max_iters).plan)
+        )

@@ -2,11 +2,13 @@
 
     max_u  E u(x) - E u(y)    over networks of ReLUs and matrices of spectral norm one.
 
-They are 1-Lipschitz, but far from all such functions: slopes are lost in every layer (Anil, Lucas & Grosse 2019), and the Wasserstein-1
-benchmark finds them to be poor potentials (Korotin, Kolesov & Burnaev 2022). The map is that of the critic's rays, see
-`otbench.neural.critics`. Matrices are divided by their norms after each step, not in each evaluation as in the paper.
+They are 1-Lipschitz, but far from all such functions: slopes are lost in every layer (Anil, Lucas &
+Grosse 2019), and the Wasserstein-1 benchmark finds them to be poor potentials (Korotin, Kolesov &
+Burnaev 2022). The map is that of the critic's rays, see `otbench.methods.neural.critics`. Matrices
+are divided by their norms after each step, not in each evaluation as in the paper.
 
-Presets: ``paper`` has the settings of the benchmark, 5,000 steps of Adam at 2e-4 and batches of 1,024.
+Presets: ``paper`` has the settings of the benchmark, 5,000 steps of Adam at 2e-4 and batches of
+    1,024.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from otbench import MapProblem
-from otbench.neural.critics import BenchmarkCritic, PotentialNetwork
-from otbench.neural.networks import SpectralMLP
+from otbench.methods.neural.critics import BenchmarkCritic, PotentialNetwork
+from otbench.methods.neural.networks import SpectralMLP
 
 
 @dataclass(frozen=True)

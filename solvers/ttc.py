@@ -1,25 +1,34 @@
-"""TTC: mass moves down a succession of critics, all of it by one step length each (Milne, Bilocq & Nachman 2022; Milne & Nachman 2021).
+"""TTC: mass moves down a succession of critics, all of it by one step length each (Milne, Bilocq &
+Nachman 2022; Milne & Nachman 2021).
 
-    u_n = the critic for (mu_n, nu), begun at the weights of u_{n-1};    x <- x - eta grad u_n(x),    eta = theta W1(mu_n, nu),
+    u_n = the critic for (mu_n, nu), begun at the weights of u_{n-1};    x <- x - eta grad u_n(x),
+    eta = theta W1(mu_n, nu),
 
-where the critic's own objective estimates W1, the penalty subtracted; mu_{n+1} is the law of the moved points, and the map is the
-composition of all steps. The direction of each step is that of an optimal map, and for theta = 1 its length is right on average: where the
-distances to travel differ, points overshoot, and the composition is no optimal map. `ttc-ray` and `ttc-semidual` step as far as each ray
-goes instead.
+where the critic's own objective estimates W1, the penalty subtracted; mu_{n+1} is the law of the
+moved points, and the map is the composition of all steps. The direction of each step is that of an
+optimal map, and for theta = 1 its length is right on average: where the distances to travel differ,
+points overshoot, and the composition is no optimal map. `ttc-ray` and `ttc-semidual` step as far as
+each ray goes instead.
 
-What differs from the official code: a pool of source points is moved along and training batches are drawn from it, so that training costs
-O(critics) and not O(critics^2) gradients; W1 is estimated on a second pool of as many points, never trained on (there on 100 fresh
-batches); a step that is not positive ends the training. In high dimension critics fit a pool of few points: enlarge ``pool`` there.
+What differs from the official code: a pool of source points is moved along and training batches are
+    drawn from it, so that training costs
+O(critics) and not O(critics^2) gradients; W1 is estimated on a second pool of as many points, never
+trained on (there on 100 fresh batches); a step that is not positive ends the training. In high
+dimension critics fit a pool of few points: enlarge ``pool`` there.
 
 Presets:
 
-* ``cpu``, the defaults: penalty 100, MLPs with leaky ReLUs, 15 critics of 500 steps at a higher learning rate. About 15 s on one core.
-* ``paper`` has lambda 1000 and Adam at 1e-4, batches of 128 and 1,000 steps as the code has by default, and 20 critics, as many as its
-  scripts train for restoration. Its networks are for images; here they are MLPs.
-* ``paper-images`` is as its scripts restore images, for a GPU: convolutions, 20 critics of 2,500 steps, batches of 32. Their numbers of
-  channels differ from experiment to experiment; here they begin at 32.
+* ``cpu``, the defaults: penalty 100, MLPs with leaky ReLUs, 15 critics of 500 steps at a higher
+  learning rate. About 15 s on one core.
+* ``paper`` has lambda 1000 and Adam at 1e-4, batches of 128 and 1,000 steps as the code has by
+  default, and 20 critics, as many as its scripts train for restoration. Its networks are for
+  images; here they are MLPs.
+* ``paper-images`` is as its scripts restore images, for a GPU: convolutions, 20 critics of 2,500
+  steps, batches of 32. Their numbers of channels differ from experiment to experiment; here they
+  begin at 32.
 * ``cpu-8x8`` and ``cpu-28`` are for images of these sizes on one core, MLPs and convolutions.
-* ``2021`` is the first version of the algorithm, with its settings for generation: the step is estimated on the last training batches.
+* ``2021`` is the first version of the algorithm, with its settings for generation: the step is
+  estimated on the last training batches.
 """
 
 from __future__ import annotations
@@ -30,12 +39,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from otbench import DivergedError, MapProblem, Problem, Run, Transport
-from otbench.neural.convolutions import ResidualCritic
-from otbench.neural.critics import CHUNK, CriticSolver, CriticTraining, Potential, PotentialNetwork
-from otbench.neural.sampling import Stream
-from otbench.neural.solver import Architecture, as_maps
-from otbench.neural.training import CHECKPOINTS, Decay
+from otbench import DivergedError, FitContext, MapProblem, Problem, Transport
+from otbench.methods.neural.convolutions import ResidualCritic
+from otbench.methods.neural.critics import (
+    CHUNK,
+    CriticSolver,
+    CriticTraining,
+    Potential,
+    PotentialNetwork,
+)
+from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.solver import Architecture, as_maps
+from otbench.methods.neural.training import CHECKPOINTS, Decay
 
 
 if TYPE_CHECKING:
@@ -54,17 +69,26 @@ class Ttc(CriticSolver):
         critics: N, how many at most.
         moves: S, steps down each critic; the step length is estimated before each.
         theta: part of the estimated W1 that each step goes.
-        estimate: what the step length is estimated on, ``fresh`` points, or the last ``training`` batches as in 2021.
+        estimate: what the step length is estimated on, ``fresh`` points, or the last ``training``
+            batches as in 2021.
         tolerance: training ends where a step is no longer than this part of the first.
         pool: source points that are moved along for training, and as many for estimates.
-        network: ``mlp``, or ``convolutions``, for images: residual critics of ``width`` channels that halve the image ``depth`` times.
+        network: ``mlp``, or ``convolutions``, for images: residual critics of ``width`` channels
+            that halve the image ``depth`` times.
         mixed: convolutions compute in bfloat16 on a GPU.
     """
 
     name: ClassVar[str] = "ttc"
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         "cpu": {},
-        "paper": {"critics": 20, "steps": 1000, "batch": 128, "lr": 1e-4, "penalty": 1000.0, "pool": 32768},
+        "paper": {
+            "critics": 20,
+            "steps": 1000,
+            "batch": 128,
+            "lr": 1e-4,
+            "penalty": 1000.0,
+            "pool": 32768,
+        },
         "paper-images": {
             "critics": 20,
             "steps": 2500,
@@ -77,7 +101,15 @@ class Ttc(CriticSolver):
             "depth": 4,
             "mixed": True,
         },
-        "cpu-8x8": {"critics": 14, "steps": 350, "batch": 128, "lr": 5e-4, "theta": 0.5, "pool": 16384, "width": 128},
+        "cpu-8x8": {
+            "critics": 14,
+            "steps": 350,
+            "batch": 128,
+            "lr": 5e-4,
+            "theta": 0.5,
+            "pool": 16384,
+            "width": 128,
+        },
         "cpu-28": {
             "critics": 12,
             "steps": 150,
@@ -117,13 +149,22 @@ class Ttc(CriticSolver):
     def __post_init__(self) -> None:
         """Refuse settings that define no steps."""
         super().__post_init__()
-        self.require(positive=("width", "penalty", "critics", "moves", "theta", "pool"), fractions=("tolerance",))
+        self.require(
+            positive=("width", "penalty", "critics", "moves", "theta", "pool"),
+            fractions=("tolerance",),
+        )
         if self.estimate == "training" and self.moves > 1:
-            raise ValueError(f"moves must be 1 with estimate=training, got {self.moves}: training batches know the first step only")
+            raise ValueError(
+                f"moves must be 1 with estimate=training, got {self.moves}: training batches know the first step only"
+            )
 
     def supports(self, problem: Problem) -> str | None:
         """As the base; convolutions take images."""
-        if self.network == "convolutions" and isinstance(problem, MapProblem) and problem.source.image is None:
+        if (
+            self.network == "convolutions"
+            and isinstance(problem, MapProblem)
+            and problem.source.image is None
+        ):
             return "network=convolutions takes images only"
         return super().supports(problem)
 
@@ -134,10 +175,12 @@ class Ttc(CriticSolver):
         assert problem.source.image is not None, "refused by supports"
         return ResidualCritic(problem.source.image, self.width, self.depth, self.mixed)
 
-    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
+    def fit_together(
+        self, problems: Sequence[Problem], contexts: Sequence[FitContext]
+    ) -> list[Transport | DivergedError]:
         """Move one pool for each problem, as one stack."""
         maps = as_maps(problems)
-        return Descent(self, self.critic(maps[0]), maps, runs).solve()
+        return Descent(self, self.critic(maps[0]), maps, contexts).solve()
 
 
 class Descent(CriticTraining[Ttc]):
@@ -150,41 +193,60 @@ class Descent(CriticTraining[Ttc]):
         losses: of the last batches of the present critic.
     """
 
-    def __init__(self, settings: Ttc, network: PotentialNetwork, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
+    def __init__(
+        self,
+        settings: Ttc,
+        network: PotentialNetwork,
+        problems: Sequence[MapProblem],
+        contexts: Sequence[FitContext],
+    ) -> None:
         import torch
 
-        super().__init__(settings, network, problems, runs)
+        super().__init__(settings, network, problems, contexts)
         self.pools = torch.stack([self.draw([p.source.sample for p in problems]) for _ in range(2)])
         self.history: list[tuple[list[Potential], Tensor]] = []
-        self.ended = torch.zeros(len(runs), dtype=torch.bool)
+        self.ended = torch.zeros(len(contexts), dtype=torch.bool)
         self.losses: deque[Tensor] = deque(maxlen=LAST_BATCHES)
 
     def draw(self, draws: Sequence[Callable[[int, torch.Generator], Tensor]]) -> Tensor:
         """``(stack, pool, ...)``: as many points as a pool has, for each member."""
         import torch
 
-        return torch.stack([draw(self.settings.pool, generator) for draw, generator in zip(draws, self.generators, strict=True)])
+        return torch.stack(
+            [
+                draw(self.settings.pool, generator)
+                for draw, generator in zip(draws, self.generators, strict=True)
+            ]
+        )
 
     def solve(self) -> list[Transport | DivergedError]:
         """Train a critic, step, and so on; a member offers checkpoints until it has ended."""
         import torch
 
-        run, checkpoints = self.runs[0], {round(part * self.settings.critics) for part in CHECKPOINTS}
-        first, finite = 1, torch.ones(len(self.runs), dtype=torch.bool)
-        if (state := run.restored()) is not None:
+        context, checkpoints = (
+            self.contexts[0],
+            {round(part * self.settings.critics) for part in CHECKPOINTS},
+        )
+        first, finite = 1, torch.ones(len(self.contexts), dtype=torch.bool)
+        if (state := context.restored()) is not None:
             first, finite = state["done"] + 1, state["finite"]
             self.load(state)
         for done in range(first, self.settings.critics + 1):
             before = self.ended
-            self.x = Stream([_drawn_from(pool) for pool in self.pools[0]], self.generators, self.settings.batch)
+            self.x = Stream(
+                [_drawn_from(pool) for pool in self.pools[0]], self.generators, self.settings.batch
+            )
             self.losses.clear()
             finite &= self.train(lambda *_: None) | before
             for _ in range(self.settings.moves):
                 self.move()
-            self.offer(done * self.settings.steps, finite & ~before & (self.ended if done not in checkpoints else finite))
+            self.offer(
+                done * self.settings.steps,
+                finite & ~before & (self.ended if done not in checkpoints else finite),
+            )
             if (self.ended | ~finite).all():
                 break
-            run.save(partial(self.state, done, finite))
+            context.save(partial(self.state, done, finite))
         return self.outcomes(finite)
 
     def state(self, done: int, finite: Tensor) -> dict[str, Any]:
@@ -195,7 +257,10 @@ class Descent(CriticTraining[Ttc]):
             "weights": self.weights.flat,
             "pools": self.pools,
             "ended": self.ended,
-            "history": [([potential.weights for potential in potentials], eta) for potentials, eta in self.history],
+            "history": [
+                ([potential.weights for potential in potentials], eta)
+                for potentials, eta in self.history
+            ],
             "batches": [stream.state() for stream in (self.y, self.between)],
         }
 
@@ -203,7 +268,10 @@ class Descent(CriticTraining[Ttc]):
         """Be as the descent of this state was."""
         self.weights.flat.copy_(state["weights"])
         self.pools, self.ended = state["pools"], state["ended"]
-        self.history = [([Potential(self.network, weights) for weights in of_members], eta) for of_members, eta in state["history"]]
+        self.history = [
+            ([Potential(self.network, weights) for weights in of_members], eta)
+            for of_members, eta in state["history"]
+        ]
         for stream, batches in zip((self.y, self.between), state["batches"], strict=True):
             stream.load(batches)
 
@@ -214,25 +282,41 @@ class Descent(CriticTraining[Ttc]):
         return loss
 
     def move(self) -> None:
-        """One step of all points, by a length of its own for each member; none where a member has ended."""
+        """One step of all points, by a length of its own for each member; none where a member has
+        ended.
+        """
         import torch
 
         settings, weights = self.settings, self.averaged.frozen
         with torch.no_grad():
             if settings.estimate == "fresh":
-                y, between = self.draw([problem.target.sample for problem in self.problems]), self.draw([self.mixture] * len(self.runs))
+                y, between = (
+                    self.draw([problem.target.sample for problem in self.problems]),
+                    self.draw([self.mixture] * len(self.contexts)),
+                )
                 loss = self.penalised(weights, self.pools[1], y, between)
             else:
                 loss = torch.stack(list(self.losses)).mean(0)
             eta = settings.theta * -loss
-            least = settings.tolerance * self.history[0][1] if self.history else torch.zeros_like(eta)
+            least = (
+                settings.tolerance * self.history[0][1] if self.history else torch.zeros_like(eta)
+            )
             self.ended = self.ended | ~(eta > least).cpu()
             eta = eta.masked_fill(self.ended.to(eta.device), 0)
-            self.history.append(([self.potential(member) for member in range(len(self.runs))], eta))
-            self.pools = torch.stack([pool - eta[:, None, None] * self.network.gradient(weights, pool) for pool in self.pools])
+            self.history.append(
+                ([self.potential(member) for member in range(len(self.contexts))], eta)
+            )
+            self.pools = torch.stack(
+                [
+                    pool - eta[:, None, None] * self.network.gradient(weights, pool)
+                    for pool in self.pools
+                ]
+            )
 
     def transport(self, member: int) -> Transport:
-        """The composition of the steps so far; the potential is that of the first critic, the only one between source and target."""
+        """The composition of the steps so far; the potential is that of the first critic, the only
+        one between source and target.
+        """
         import torch
 
         steps = [(potentials[member], float(eta[member])) for potentials, eta in self.history]
@@ -247,7 +331,12 @@ class Descent(CriticTraining[Ttc]):
             return torch.cat(chunks)
 
         etas = [eta for _, eta in taken] or [0.0]
-        info = {"moves": len(taken), "eta_first": etas[0], "eta_last": etas[-1], "etas": " ".join(f"{eta:.4g}" for eta in etas)}
+        info = {
+            "moves": len(taken),
+            "eta_first": etas[0],
+            "eta_last": etas[-1],
+            "etas": " ".join(f"{eta:.4g}" for eta in etas),
+        }
         return Transport(push, potential=steps[0][0], info=info)
 
 

@@ -1,15 +1,19 @@
-"""TTC with kinks: the map of the theorem of Milne, Bilocq & Nachman (2022) for a potential that is an infimum over target points.
+"""TTC with kinks: the map of the theorem of Milne, Bilocq & Nachman (2022) for a potential that is
+an infimum over target points.
 
-On the source, a Kantorovich potential of the cost ||x - y|| is the c-transform of its values v on the target,
+On the source, a Kantorovich potential of the cost ||x - y|| is the c-transform of its values v on
+the target,
 
     u(x) = min_y ||x - y|| + v(y),    and W1 = max_v E_x[min_y ||x - y|| + v(y)] - E_y v(y),
 
-the semi-dual problem. This u is 1-Lipschitz whatever v is, and its rays end on the target, at the minima:
-T(x) = x - alpha(x) grad u(x) = argmin_y ||x - y|| + v(y). What is trained is v, an MLP, against minima over a batch of fresh target points
-(as Mallasto et al. 2019 train WGANs); images are taken among a larger pool of them.
+the semi-dual problem. This u is 1-Lipschitz whatever v is, and its rays end on the target, at the
+minima: T(x) = x - alpha(x) grad u(x) = argmin_y ||x - y|| + v(y). What is trained is v, an MLP,
+against minima over a batch of fresh target points (as Mallasto et al. 2019 train WGANs); images are
+taken among a larger pool of them.
 
-Where the target is thin, a few thousand points cover it. Where it has the full dimension they do not: minima over a sample then say
-little, the more so the higher the dimension, and the potential inherits the defect of discrete transport.
+Where the target is thin, a few thousand points cover it. Where it has the full dimension they do
+not: minima over a sample then say little, the more so the higher the dimension, and the potential
+inherits the defect of discrete transport.
 """
 
 from __future__ import annotations
@@ -19,10 +23,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import DivergedError, MapProblem, Problem, Run, Transport
-from otbench.neural.critics import PotentialSolver, Training
-from otbench.neural.sampling import Stream
-from otbench.neural.solver import as_maps
+from otbench import DivergedError, FitContext, MapProblem, Problem, Transport
+from otbench.methods.neural.critics import PotentialSolver, Training
+from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.solver import as_maps
 
 
 if TYPE_CHECKING:
@@ -52,21 +56,32 @@ class TtcSemidual(PotentialSolver):
         super().__post_init__()
         self.require(positive=("width", "candidates", "pool"))
 
-    def fit_together(self, problems: Sequence[Problem], runs: Sequence[Run]) -> list[Transport | DivergedError]:
+    def fit_together(
+        self, problems: Sequence[Problem], contexts: Sequence[FitContext]
+    ) -> list[Transport | DivergedError]:
         """Train one potential for each problem, as one stack."""
-        return SemidualTraining(self, as_maps(problems), runs).solve()
+        return SemidualTraining(self, as_maps(problems), contexts).solve()
 
 
 class SemidualTraining(Training[TtcSemidual]):
     """A stack of semi-dual problems."""
 
-    def __init__(self, settings: TtcSemidual, problems: Sequence[MapProblem], runs: Sequence[Run]) -> None:
-        super().__init__(settings, settings.critic(problems[0]), problems, runs)
-        self.y = Stream([problem.target.sample for problem in problems], self.generators, settings.candidates)
-        self.pools = [problem.target.sample(settings.pool, run.generator) for problem, run in zip(problems, runs, strict=True)]
+    def __init__(
+        self, settings: TtcSemidual, problems: Sequence[MapProblem], contexts: Sequence[FitContext]
+    ) -> None:
+        super().__init__(settings, settings.critic(problems[0]), problems, contexts)
+        self.y = Stream(
+            [problem.target.sample for problem in problems], self.generators, settings.candidates
+        )
+        self.pools = [
+            problem.target.sample(settings.pool, context.generator)
+            for problem, context in zip(problems, contexts, strict=True)
+        ]
 
     def loss(self, done: float) -> Tensor:
-        """``(stack,)``: the negative of the semi-dual objective, up to E ||x - y|| at the minima, which v does not change."""
+        """``(stack,)``: the negative of the semi-dual objective, up to E ||x - y|| at the minima,
+        which v does not change.
+        """
         import torch
 
         x, y = self.x.next(), self.y.next()
@@ -78,7 +93,8 @@ class SemidualTraining(Training[TtcSemidual]):
     def transport(self, member: int) -> Transport:
         """The map onto the pool, and u.
 
-        The pair of u and -u is feasible; -u is not offered for a saddle, whose c-transform would take a hundred times as long as the map.
+        The pair of u and -u is feasible; -u is not offered for a saddle, whose c-transform would
+        take a hundred times as long as the map.
         """
         import torch
 
@@ -91,7 +107,9 @@ class SemidualTraining(Training[TtcSemidual]):
 
         def image(x: Tensor) -> Tensor:
             with torch.no_grad():
-                return torch.cat([(torch.cdist(part, pool) + height()).argmin(1) for part in x.split(ROWS)])
+                return torch.cat(
+                    [(torch.cdist(part, pool) + height()).argmin(1) for part in x.split(ROWS)]
+                )
 
         def potential(x: Tensor) -> Tensor:
             end = image(x)

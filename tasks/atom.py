@@ -4,14 +4,17 @@ All the mass lies at the origin and is to fill the cube [-1, 1]^d evenly, at the
 
     delta_0 to U_d, uniform on [-1, 1]^d,    W2^2 = d / 3.
 
-The product is the only coupling, hence the optimal one. The potentials f(x) = |x|^2 - 2 |x|_1 and g(y) = |y|^2 prove it.
+The product is the only coupling, hence the optimal one. The potentials f(x) = |x|^2 - 2 |x|_1 and
+g(y) = |y|^2 prove it.
 
-Hard for every solver that returns a map, as no map splits an atom. Against g every constant looks optimal: a spurious solution sends all
-the mass to one point, whichever it is, and the objective does not see it. This is the extreme case of a source on which maps fail; only a
-random map can be right.
+Hard for every solver that returns a map, as no map splits an atom. Against g every constant looks
+optimal: a spurious solution sends all the mass to one point, whichever it is, and the objective
+does not see it. This is the extreme case of a source on which maps fail; only a random map can be
+right.
 
-With ``sigma`` > 0 the source is N(0, sigma^2 I). The only optimal map is then T(x) = 2 Phi(x / sigma) - 1, the gradient of
-sum_j E|x_j + sigma xi|, and W2^2 = d (1 / 3 + sigma^2 - 2 sigma / sqrt(pi)).
+With ``sigma`` > 0 the source is N(0, sigma^2 I). The only optimal map is then T(x) = 2 Phi(x /
+sigma) - 1, the gradient of sum_j E|x_j + sigma xi|, and W2^2 = d (1 / 3 + sigma^2 - 2 sigma /
+sqrt(pi)).
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, MapProblem, Task, Truth, closed_forms
+from otbench import SQEUCLIDEAN, MapProblem, Task, Truth
+from otbench.families import closed_forms
 
 
 if TYPE_CHECKING:
@@ -61,8 +65,12 @@ class Atom(Task):
                 "brenier",
                 self._cost(sigma),
                 lambda x: closed_forms.gaussian_to_uniform(x, sigma),
-                potential=lambda x: x.square().sum(1) - 2 * closed_forms.mean_distance(x, sigma).sum(1),
-                target_potential=lambda y: y.square().sum(1) - 2 * closed_forms.mean_distance_conjugate(y, sigma).sum(1),
+                potential=lambda x: (
+                    x.square().sum(1) - 2 * closed_forms.mean_distance(x, sigma).sum(1)
+                ),
+                target_potential=lambda y: (
+                    y.square().sum(1) - 2 * closed_forms.mean_distance_conjugate(y, sigma).sum(1)
+                ),
                 smoothed_cost=lambda added: self._cost(math.hypot(sigma, added)),
             )
         else:
@@ -70,7 +78,10 @@ class Atom(Task):
                 "dual_certificate",
                 self._cost(0),
                 no_map="does not exist: an atom cannot be split",
-                pairs=lambda n, generator: (source.sample(n, generator), target.sample(n, generator)),
+                pairs=lambda n, generator: (
+                    source.sample(n, generator),
+                    target.sample(n, generator),
+                ),
                 potential=lambda x: x.square().sum(1) - 2 * x.abs().sum(1),
                 target_potential=lambda y: y.square().sum(1),
                 smoothed_cost=self._cost,

@@ -1,16 +1,20 @@
 """Denoising a Clifford torus: noisy points go back to the nearest point of a product of circles.
 
-The source is the target under noise, y + N(0, sigma^2 I_d) with y uniform on a product M of m unit circles. The cost is ||x - y|| or
+The source is the target under noise, y + N(0, sigma^2 I_d) with y uniform on a product M of m unit
+circles. The cost is ||x - y|| or
 ||x - y||^2, and for both each noisy point goes to the point of M nearest to it, which need not be the one it came from. Let the first 2 m
 coordinates of x be m blocks a_i of two, one for each circle, and b the others, which vanish on M:
 
-    T(x) = (a_1 / |a_1|, ..., a_m / |a_m|, 0),    u(x) = dist(x, M) = sqrt(sum_i (|a_i| - 1)^2 + |b|^2).
+    T(x) = (a_1 / |a_1|, ..., a_m / |a_m|, 0),    u(x) = dist(x, M) = sqrt(sum_i (|a_i| - 1)^2 +
+    |b|^2).
 
-The noise is isotropic, so by symmetry in each block T pushes the source exactly to the uniform measure of M. The nearest point is unique
-almost everywhere, so T is the only optimum for both costs (W1: u is 1-Lipschitz and falls by |x - T(x)|; W2: the potentials are u^2 and 0).
-The optimal cost, the mean of u or u^2, is a one-dimensional quadrature.
+The noise is isotropic, so by symmetry in each block T pushes the source exactly to the uniform
+measure of M. The nearest point is unique almost everywhere, so T is the only optimum for both costs
+(W1: u is 1-Lipschitz and falls by |x - T(x)|; W2: the potentials are u^2 and 0). The optimal cost,
+the mean of u or u^2, is a one-dimensional quadrature.
 
-Hard for solvers that learn a map or a density: the target has no density, is not simply connected, and bends in m directions at once.
+Hard for solvers that learn a map or a density: the target has no density, is not simply connected,
+    and bends in m directions at once.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from otbench import COSTS, MapProblem, Measure, Task, Truth, closed_forms
+from otbench import COSTS, MapProblem, Measure, Task, Truth
+from otbench.families import closed_forms
 
 
 if TYPE_CHECKING:
@@ -67,17 +72,26 @@ class CliffordTorus(Task):
         cost = COSTS[self.cost]
 
         def project(x: Tensor) -> Tensor:
-            return pad(normalize(x[:, :inside].unflatten(1, (self.circles, 2)), dim=2).flatten(1), (0, outside))
+            return pad(
+                normalize(x[:, :inside].unflatten(1, (self.circles, 2)), dim=2).flatten(1),
+                (0, outside),
+            )
 
         def potential(x: Tensor) -> Tensor:
             return torch.linalg.vector_norm(x - project(x), dim=1) ** cost.power
 
         def target_potential(y: Tensor) -> Tensor:
             u = potential(y)
-            return -u if cost.power == 1 else torch.where(u < ON_TARGET, torch.zeros_like(u), -torch.inf)
+            return (
+                -u
+                if cost.power == 1
+                else torch.where(u < ON_TARGET, torch.zeros_like(u), -torch.inf)
+            )
 
         def normal(n: int, generator: torch.Generator) -> Tensor:
-            return torch.randn(n, self.dim, generator=generator, device=generator.device, dtype=dtype)
+            return torch.randn(
+                n, self.dim, generator=generator, device=generator.device, dtype=dtype
+            )
 
         def clean(n: int, generator: torch.Generator) -> Tensor:
             return project(normal(n, generator))
@@ -85,11 +99,24 @@ class CliffordTorus(Task):
         def noisy(n: int, generator: torch.Generator) -> Tensor:
             return clean(n, generator) + self.sigma * normal(n, generator)
 
-        zero, eye = torch.zeros(self.dim, device=device, dtype=dtype), torch.eye(self.dim, device=device, dtype=dtype)
+        zero, eye = (
+            torch.zeros(self.dim, device=device, dtype=dtype),
+            torch.eye(self.dim, device=device, dtype=dtype),
+        )
         cov = torch.diag(pad(eye.new_full((inside,), 0.5), (0, outside)))
         variance = float(self.circles)
-        source = Measure((self.dim,), noisy, mean=zero, cov=cov + self.sigma**2 * eye, variance=variance + self.dim * self.sigma**2)
+        source = Measure(
+            (self.dim,),
+            noisy,
+            mean=zero,
+            cov=cov + self.sigma**2 * eye,
+            variance=variance + self.dim * self.sigma**2,
+        )
         target = Measure((self.dim,), clean, mean=zero, cov=cov, variance=variance)
-        value = closed_forms.noise_off_spheres(cost.power, self.sigma, k=1, spheres=self.circles, outside=outside)
-        truth = Truth("closed_form", value, project, potential=potential, target_potential=target_potential)
+        value = closed_forms.noise_off_spheres(
+            cost.power, self.sigma, k=1, spheres=self.circles, outside=outside
+        )
+        truth = Truth(
+            "closed_form", value, project, potential=potential, target_potential=target_potential
+        )
         return MapProblem(source, target, cost, truth)

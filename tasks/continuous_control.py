@@ -1,15 +1,19 @@
-"""Continuous control: a cube stretched and shifted by an affine map, where nothing spurious can happen.
+"""Continuous control: a cube stretched and shifted by an affine map, where nothing spurious can
+happen.
 
-The uniform measure U_d on the cube [-1, 1]^d goes to its image under a stretch along random orthogonal axes and a shift, cost ||x - y||^2:
+The uniform measure U_d on the cube [-1, 1]^d goes to its image under a stretch along random
+orthogonal axes and a shift, cost ||x - y||^2:
 
     T(x) = B x + b,    B symmetric positive definite,    W2^2 = tr (B - I)^2 / 3 + |b|^2.
 
-T is the gradient of the convex potential <x, B x> / 2 + <b, x>, hence optimal and unique (Brenier 1991).
+T is the gradient of the convex potential <x, B x> / 2 + <b, x>, hence optimal and unique (Brenier
+1991).
 
-Not hard, on purpose. This is the control beside the families with singular sources (``perpendicular``, ``one-to-many``,
-``parallel-segments``, ``low-dim-manifold``, ``atom``), on which maps that miss the target look optimal against the true potential. Here
-the source is absolutely continuous, and against the true potential only T is optimal, so that there is no such spurious solution. A solver
-that fails here fails for another reason.
+Not hard, on purpose. This is the control beside the families with singular sources
+(``perpendicular``, ``one-to-many``, ``parallel-segments``, ``low-dim-manifold``, ``atom``), on
+which maps that miss the target look optimal against the true potential. Here the source is
+absolutely continuous, and against the true potential only T is optimal, so that there is no such
+spurious solution. A solver that fails here fails for another reason.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, MapProblem, Task, Truth, closed_forms
+from otbench import SQEUCLIDEAN, MapProblem, Task, Truth
+from otbench.families import closed_forms
 
 
 if TYPE_CHECKING:
@@ -55,9 +60,14 @@ class ContinuousControl(Task):
         matrix = (axes * values) @ axes.T
         shift = rng.standard_normal(self.dim)
         shift /= np.linalg.norm(shift)
-        source = closed_forms.affine_cube(np.eye(self.dim), np.zeros(self.dim), device=device, dtype=dtype)
+        source = closed_forms.affine_cube(
+            np.eye(self.dim), np.zeros(self.dim), device=device, dtype=dtype
+        )
         target = closed_forms.affine_cube(matrix, shift, device=device, dtype=dtype)
-        B, inverse, b = (torch.as_tensor(array, device=device, dtype=dtype) for array in (matrix, (axes / values) @ axes.T, shift))
+        B, inverse, b = (
+            torch.as_tensor(array, device=device, dtype=dtype)
+            for array in (matrix, (axes / values) @ axes.T, shift)
+        )
         truth = Truth(
             "brenier",
             float(np.sum((values - 1) ** 2) / 3 + shift @ shift),

@@ -1,20 +1,24 @@
 """Digit pairs: learn from transport between handwritten digits to answer new pairs at once.
 
-A digit is a measure on the pixels of a square grid in [0, 1]^2, its grey values normalised. Asked for is the entropic plan between two
-random digits, for the cost ||x - y||^2 (Amos et al. 2023; Truong & Nguyen 2026):
+A digit is a measure on the pixels of a square grid in [0, 1]^2, its grey values normalised. Asked
+for is the entropic plan between two random digits, for the cost ||x - y||^2 (Amos et al. 2023;
+Truong & Nguyen 2026):
 
     min <C, P> + eps KL(P | a b')    over P >= 0 with P 1 = a and P' 1 = b.
 
-Training and held-out pairs are of different images; training pairs are not solved. The truth is Sinkhorn's algorithm in float64, to a
-marginal error of 1e-9, on weights as rounded to the dtype asked for.
+Training and held-out pairs are of different images; training pairs are not solved. The truth is
+Sinkhorn's algorithm in float64, to a marginal error of 1e-9, on weights as rounded to the dtype
+asked for.
 
-The plan has 614,656 entries and most rows no mass; a predictor must beat a few iterations from zero, which are cheap.
+The plan has 614,656 entries and most rows no mass; a predictor must beat a few iterations from
+zero, which are cheap.
 
-Held-out pairs may be of another kind than those learnt from: of another resolution (``test_side``), turned (``rotation``), of the digits
-0-4 or 5-9 only (``train_digits``, ``test_digits``).
+Held-out pairs may be of another kind than those learnt from: of another resolution (``test_side``),
+turned (``rotation``), of the digits 0-4 or 5-9 only (``train_digits``, ``test_digits``).
 
-``mnist`` is read from the official files: training pairs of the 60,000 training images, held-out ones of the 10,000 test images. ``digits``
-comes with scikit-learn: the first 1,000 of 1,797 images of 8 x 8 pixels are those to learn from.
+``mnist`` is read from the official files: training pairs of the 60,000 training images, held-out
+ones of the 10,000 test images. ``digits`` comes with scikit-learn: the first 1,000 of 1,797 images
+of 8 x 8 pixels are those to learn from.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, Task, Truth
-from otbench.discrete import solved
-from otbench.images import MNIST, digits
+from otbench.data.images import MNIST, digits
+from otbench.methods.discrete import solved
 
 
 if TYPE_CHECKING:
@@ -45,9 +49,11 @@ class DigitPairs(Task):
         eps: entropic regularisation in cost units; 0 asks for the linear program.
         train: training pairs.
         test: held-out pairs, the same for every ``train``.
-        side: pixels along an axis; 0 takes those of the data, 28 or 8. Images are resized by averaging.
+        side: pixels along an axis; 0 takes those of the data, 28 or 8. Images are resized by
+            averaging.
         test_side: the same of the held-out pairs; 0 takes ``side``.
-        rotation: degrees by which the images of the held-out pairs are turned, clockwise or anticlockwise at random.
+        rotation: degrees by which the images of the held-out pairs are turned, clockwise or
+            anticlockwise at random.
         train_digits, test_digits: of which the pairs are: ``all``, ``0-4`` or ``5-9``.
     """
 
@@ -76,9 +82,13 @@ class DigitPairs(Task):
     @property
     def files(self) -> tuple[str, ...]:
         """The archives of images and of labels that are read."""
-        return tuple(file for part in MNIST.values() for file in part) if self.data == "mnist" else ()
+        return (
+            tuple(file for part in MNIST.values() for file in part) if self.data == "mnist" else ()
+        )
 
-    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> AmortizedProblem:
+    def problem(
+        self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
+    ) -> AmortizedProblem:
         """Draw the pairs from ``rng`` and solve the held-out ones.
 
         Raises:
@@ -86,18 +96,29 @@ class DigitPairs(Task):
         """
         import torch
 
-        streams = dict(zip(("train", "test"), rng.spawn(2), strict=True))  # so that held-out pairs do not depend on the others
+        streams = dict(
+            zip(("train", "test"), rng.spawn(2), strict=True)
+        )  # so that held-out pairs do not depend on the others
 
         def pairs(part: Literal["train", "test"], number: int) -> list[DiscreteProblem]:
-            histograms = torch.as_tensor(self._histograms(streams[part], part, 2 * number), device=device, dtype=dtype)
+            histograms = torch.as_tensor(
+                self._histograms(streams[part], part, 2 * number), device=device, dtype=dtype
+            )
             grid = _grid(round(histograms.shape[1] ** 0.5)).to(device, dtype)
             weights = zip(histograms[::2], histograms[1::2], strict=True)
-            return [DiscreteProblem(grid, a, grid, b, SQEUCLIDEAN, Truth("none"), self.eps) for a, b in weights]
+            return [
+                DiscreteProblem(grid, a, grid, b, SQEUCLIDEAN, Truth("none"), self.eps)
+                for a, b in weights
+            ]
 
         held_out = [solved(pair) for pair in pairs("test", self.test)]
-        return AmortizedProblem(pairs("train", self.train), held_out, SQEUCLIDEAN, Truth(held_out[0].truth.certificate))
+        return AmortizedProblem(
+            pairs("train", self.train), held_out, SQEUCLIDEAN, Truth(held_out[0].truth.certificate)
+        )
 
-    def _histograms(self, rng: np.random.Generator, part: Literal["train", "test"], number: int) -> np.ndarray:
+    def _histograms(
+        self, rng: np.random.Generator, part: Literal["train", "test"], number: int
+    ) -> np.ndarray:
         """``(number, side^2)`` normalised images, drawn with replacement."""
         import numpy as np
         from PIL import Image
@@ -108,13 +129,25 @@ class DigitPairs(Task):
         kept = np.flatnonzero({"all": labels >= 0, "0-4": labels < 5, "5-9": labels >= 5}[group])
         which, ways = rng.spawn(2)  # so that neither depends on how many of the other there are
         drawn = images[which.choice(kept, number)].astype(np.float32)
-        turned = ways.choice([-1, 1], number) * self.rotation if part == "test" else np.zeros(number)
+        turned = (
+            ways.choice([-1, 1], number) * self.rotation if part == "test" else np.zeros(number)
+        )
         resized = []
         for image, angle in zip(drawn, turned, strict=True):
             picture = Image.fromarray(image)
             picture = picture.rotate(angle, Image.Resampling.BILINEAR) if angle else picture
-            resized.append(np.asarray(picture.resize((side, side), Image.Resampling.BOX) if side != len(image) else picture))
-        flat = np.stack(resized).reshape(number, -1).astype(np.float64) if number else np.zeros((0, side**2))
+            resized.append(
+                np.asarray(
+                    picture.resize((side, side), Image.Resampling.BOX)
+                    if side != len(image)
+                    else picture
+                )
+            )
+        flat = (
+            np.stack(resized).reshape(number, -1).astype(np.float64)
+            if number
+            else np.zeros((0, side**2))
+        )
         return flat / flat.sum(1, keepdims=True)
 
 

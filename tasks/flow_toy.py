@@ -1,14 +1,18 @@
-"""Flow toys: a Gaussian in the plane to eight Gaussians, two moons or an S-curve, on which flows are shown.
+"""Flow toys: a Gaussian in the plane to eight Gaussians, two moons or an S-curve, on which flows
+are shown.
 
-N(0, I_2) is to be moved to one of the distributions of `otbench.toys`, cost ||x - y||^2. These are the toys of flow matching with coupled
-batches (Tong et al. 2024; Truong & Nguyen 2026), in the latter's scale; the noise of their moons may be another.
+N(0, I_2) is to be moved to one of the distributions of `otbench.families.toys`, cost ||x - y||^2.
+These are the toys of flow matching with coupled batches (Tong et al. 2024; Truong & Nguyen 2026),
+in the latter's scale; the noise of their moons may be another.
 
-No optimal map is known in closed form; the source being absolutely continuous, there is exactly one (Brenier 1991). The optimal cost is
-estimated by exact linear programs between samples of n = 512, 1,024 and 2,048 points of each (network simplex, POT's ``ot.emd``): 410 of
-them for each target, means and second moments of the points taken as control variates, and an excess proportional to 1/n fitted and taken
-off. The error stated covers the law log(n)/n too.
+No optimal map is known in closed form; the source being absolutely continuous, there is exactly one
+(Brenier 1991). The optimal cost is estimated by exact linear programs between samples of n = 512,
+1,024 and 2,048 points of each (network simplex, POT's ``ot.emd``): 410 of them for each target,
+means and second moments of the points taken as control variates, and an excess proportional to 1/n
+fitted and taken off. The error stated covers the law log(n)/n too.
 
-Hard for solvers that learn a continuous map: the target has clusters or arms, and T jumps between them.
+Hard for solvers that learn a continuous map: the target has clusters or arms, and T jumps between
+    them.
 """
 
 from __future__ import annotations
@@ -18,14 +22,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import SQEUCLIDEAN, MapProblem, Task, Truth
-from otbench.toys import TOYS, Toy, normal, toy
+from otbench.families.toys import TOYS, Toy, normal, toy
 
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-COSTS: Mapping[Toy, tuple[float, float]] = {"8gaussians": (14.393, 0.01), "moons": (3.828, 0.008), "s-curve": (0.503, 0.003)}  # and errors
+COSTS: Mapping[Toy, tuple[float, float]] = {
+    "8gaussians": (14.393, 0.01),
+    "moons": (3.828, 0.008),
+    "s-curve": (0.503, 0.003),
+}  # and errors
 
 
 @dataclass(frozen=True)
@@ -47,5 +55,15 @@ class FlowToy(Task):
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """The problem, the same for every ``rng``."""
         cost, error = COSTS[self.target]
-        truth = Truth("lp", cost, cost_error=error, no_map="unknown: a toy distribution, without a closed form")
-        return MapProblem(normal(device=device, dtype=dtype), toy(self.target, device=device, dtype=dtype), SQEUCLIDEAN, truth)
+        truth = Truth(
+            "lp",
+            cost,
+            cost_error=error,
+            no_map="unknown: a toy distribution, without a closed form",
+        )
+        return MapProblem(
+            normal(device=device, dtype=dtype),
+            toy(self.target, device=device, dtype=dtype),
+            SQEUCLIDEAN,
+            truth,
+        )

@@ -1,15 +1,18 @@
 """Gaussian to Gaussian: one normal law moved onto another by an affine map.
 
-N(m1, S1) goes to N(m2, S2), two random normal laws on R^d, at the cost ||x - y||^2. Map and cost are known (Dowson & Landau 1982):
+N(m1, S1) goes to N(m2, S2), two random normal laws on R^d, at the cost ||x - y||^2. Map and cost
+are known (Dowson & Landau 1982):
 
     T(x) = m2 + A (x - m1),    A = S1^{-1/2} (S1^{1/2} S2 S1^{1/2})^{1/2} S1^{-1/2},
     W2^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^{1/2} S2 S1^{1/2})^{1/2}).
 
-A is symmetric positive definite, so T is the gradient of a convex potential phi, hence optimal and unique (Brenier 1991), and the
-Kantorovich potentials are |x|^2 - 2 phi(x) and |y|^2 - 2 phi*(y).
+A is symmetric positive definite, so T is the gradient of a convex potential phi, hence optimal and
+unique (Brenier 1991), and the Kantorovich potentials are |x|^2 - 2 phi(x) and |y|^2 - 2 phi*(y).
 
-This is what every solver must get: the map is affine, the measures are smooth, and ``linear`` solves it exactly, up to the sampling error
-of the moments. What makes it harder is a large ``condition``, for gradient descent, and a large ``dim``, for solvers that match samples.
+This is what every solver must get: the map is affine, the measures are smooth, and ``linear``
+    solves it exactly, up to the sampling error
+of the moments. What makes it harder is a large ``condition``, for gradient descent, and a large
+``dim``, for solvers that match samples.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ class Gaussian(Task):
 
     Attributes:
         dim: dimension d.
-        condition: condition number of both covariances; eigenvalues are spaced geometrically in [1 / condition, 1].
+        condition: condition number of both covariances; eigenvalues are spaced geometrically in [1
+            / condition, 1].
         shift: norm of the difference of the means.
     """
 
@@ -61,9 +65,15 @@ class Gaussian(Task):
         cross = _sqrt(roots[0] @ covs[1] @ roots[0])
         inverse_root = np.linalg.inv(roots[0])
         slope = inverse_root @ cross @ inverse_root
-        matrix, inverse = (torch.as_tensor(array, device=device, dtype=dtype) for array in (slope, np.linalg.inv(slope)))
+        matrix, inverse = (
+            torch.as_tensor(array, device=device, dtype=dtype)
+            for array in (slope, np.linalg.inv(slope))
+        )
         cost = float(np.sum((means[0] - means[1]) ** 2) + np.trace(covs[0] + covs[1] - 2 * cross))
-        source, target = (_measure(mean, cov, root, device=device, dtype=dtype) for mean, cov, root in zip(means, covs, roots, strict=True))
+        source, target = (
+            _measure(mean, cov, root, device=device, dtype=dtype)
+            for mean, cov, root in zip(means, covs, roots, strict=True)
+        )
         assert source.mean is not None and target.mean is not None
         m1, m2 = source.mean, target.mean
 
@@ -76,7 +86,9 @@ class Gaussian(Task):
         def target_potential(y: Tensor) -> Tensor:
             return y.square().sum(1) - 2 * (y - m2) @ m1 - ((y - m2) @ inverse * (y - m2)).sum(1)
 
-        truth = Truth("closed_form", cost, push, potential=potential, target_potential=target_potential)
+        truth = Truth(
+            "closed_form", cost, push, potential=potential, target_potential=target_potential
+        )
         return MapProblem(source, target, SQEUCLIDEAN, truth)
 
 
@@ -96,12 +108,17 @@ def _sqrt(cov: np.ndarray) -> np.ndarray:
     return (axes * np.sqrt(values)) @ axes.T
 
 
-def _measure(mean: np.ndarray, cov: np.ndarray, root: np.ndarray, *, device: str, dtype: torch.dtype) -> Measure:
+def _measure(
+    mean: np.ndarray, cov: np.ndarray, root: np.ndarray, *, device: str, dtype: torch.dtype
+) -> Measure:
     import torch
 
     m, s, r = (torch.as_tensor(array, device=device, dtype=dtype) for array in (mean, cov, root))
 
     def draw(n: int, generator: torch.Generator) -> torch.Tensor:
-        return m + torch.randn(n, len(m), generator=generator, device=generator.device, dtype=dtype) @ r
+        return (
+            m
+            + torch.randn(n, len(m), generator=generator, device=generator.device, dtype=dtype) @ r
+        )
 
     return Measure((len(m),), draw, mean=m, cov=s, variance=float(cov.trace()))

@@ -1,14 +1,16 @@
 """Gaussian to ball: a normal law squeezed into a ball that it fills evenly.
 
-N(0, I_d) goes to the uniform law on a ball around the origin, cost ||x - y||^2. Both laws are invariant under rotations, so T moves points
-along rays and preserves the mass of balls around the origin. With F the distribution function of |x| (chi with d degrees of freedom),
+N(0, I_d) goes to the uniform law on a ball around the origin, cost ||x - y||^2. Both laws are
+invariant under rotations, so T moves points along rays and preserves the mass of balls around the
+origin. With F the distribution function of |x| (chi with d degrees of freedom),
 
     T(x) = radius F(|x|)^{1/d} x / |x|,    W2^2 = E (|x| - radius F(|x|)^{1/d})^2.
 
-T is the gradient of the convex function phi(|x|) with phi' = radius F^{1/d}, hence optimal and unique (Brenier 1991). The cost is a
-one-dimensional quadrature.
+T is the gradient of the convex function phi(|x|) with phi' = radius F^{1/d}, hence optimal and
+unique (Brenier 1991). The cost is a one-dimensional quadrature.
 
-Hard at the sharp edge of the target, to which the tails of the source are crushed: learned maps and regularised plans blur it.
+Hard at the sharp edge of the target, to which the tails of the source are crushed: learned maps and
+    regularised plans blur it.
 """
 
 from __future__ import annotations
@@ -57,17 +59,32 @@ class GaussianBall(Task):
         import torch
 
         def draw(n: int, generator: torch.Generator) -> Tensor:
-            return torch.randn(n, self.dim, generator=generator, device=generator.device, dtype=dtype)
+            return torch.randn(
+                n, self.dim, generator=generator, device=generator.device, dtype=dtype
+            )
 
         def draw_ball(n: int, generator: torch.Generator) -> Tensor:
-            norms = self.radius * torch.rand(n, 1, generator=generator, device=generator.device, dtype=dtype) ** (1 / self.dim)
+            norms = self.radius * torch.rand(
+                n, 1, generator=generator, device=generator.device, dtype=dtype
+            ) ** (1 / self.dim)
             return norms * torch.nn.functional.normalize(draw(n, generator))
 
-        zero, eye = torch.zeros(self.dim, device=device, dtype=dtype), torch.eye(self.dim, device=device, dtype=dtype)
+        zero, eye = (
+            torch.zeros(self.dim, device=device, dtype=dtype),
+            torch.eye(self.dim, device=device, dtype=dtype),
+        )
         spread = self.radius**2 / (self.dim + 2)
         source = Measure((self.dim,), draw, mean=zero, cov=eye, variance=float(self.dim))
-        target = Measure((self.dim,), draw_ball, mean=zero, cov=spread * eye, variance=spread * self.dim)
-        truth = Truth("closed_form", self._cost(), self._push, potential=self._potential, target_potential=self._target_potential)
+        target = Measure(
+            (self.dim,), draw_ball, mean=zero, cov=spread * eye, variance=spread * self.dim
+        )
+        truth = Truth(
+            "closed_form",
+            self._cost(),
+            self._push,
+            potential=self._potential,
+            target_potential=self._target_potential,
+        )
         return MapProblem(source, target, SQEUCLIDEAN, truth)
 
     def _cost(self) -> float:
@@ -76,22 +93,32 @@ class GaussianBall(Task):
         from scipy.stats import chi
 
         def integrand(r: float) -> float:
-            return float((r - self.radius * chi.cdf(r, self.dim) ** (1 / self.dim)) ** 2 * chi.pdf(r, self.dim))
+            return float(
+                (r - self.radius * chi.cdf(r, self.dim) ** (1 / self.dim)) ** 2
+                * chi.pdf(r, self.dim)
+            )
 
         middle = math.sqrt(self.dim)
-        return sum(quad(integrand, *piece, epsabs=1e-13, epsrel=1e-12)[0] for piece in ((0, middle), (middle, middle + 2 * TAIL)))
+        return sum(
+            quad(integrand, *piece, epsabs=1e-13, epsrel=1e-12)[0]
+            for piece in ((0, middle), (middle, middle + 2 * TAIL))
+        )
 
     def _push(self, x: Tensor) -> Tensor:
         r = x.double().norm(dim=1, keepdim=True)
         return (self._slope(r) * x).to(x.dtype)
 
     def _slope(self, r: Tensor) -> Tensor:
-        """phi'(r) / r, smooth down to r = 0: where F underflows, the leading term of its series takes over."""
+        """phi'(r) / r, smooth down to r = 0: where F underflows, the leading term of its series
+        takes over.
+        """
         import torch
 
         half = self.dim / 2
         mass = torch.special.gammainc(r.new_tensor(half), r.square() / 2)
-        leading = (-r.square() / (2 * self.dim) - math.lgamma(half + 1) / self.dim).exp() / math.sqrt(2)
+        leading = (
+            -r.square() / (2 * self.dim) - math.lgamma(half + 1) / self.dim
+        ).exp() / math.sqrt(2)
         return self.radius * torch.where(mass > 1e-300, mass ** (1 / self.dim) / r, leading)
 
     def _potential(self, x: Tensor) -> Tensor:
@@ -100,7 +127,9 @@ class GaussianBall(Task):
         return (r.square() - 2 * self._phi(r)).to(x.dtype)
 
     def _target_potential(self, y: Tensor) -> Tensor:
-        """g(y) = |y|^2 - 2 phi*(|y|), with phi*(s) = max_r (r s - phi(r)) by bisection on phi'(r) = s; -inf off the ball."""
+        """g(y) = |y|^2 - 2 phi*(|y|), with phi*(s) = max_r (r s - phi(r)) by bisection on phi'(r) =
+        s; -inf off the ball.
+        """
         import torch
 
         s = y.double().norm(dim=1)
@@ -119,7 +148,10 @@ class GaussianBall(Task):
         import numpy as np
         import torch
 
-        nodes, weights = (torch.as_tensor(array, device=r.device) for array in np.polynomial.legendre.leggauss(NODES))
+        nodes, weights = (
+            torch.as_tensor(array, device=r.device)
+            for array in np.polynomial.legendre.leggauss(NODES)
+        )
         inner = r.clamp(max=math.sqrt(self.dim) + TAIL)
         parts = []
         for part in inner.split(CHUNK):

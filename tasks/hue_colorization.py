@@ -1,18 +1,23 @@
-"""Hue colorization: grey digits are to become coloured ones, of a hue that nothing determines; the right plan is known.
+"""Hue colorization: grey digits are to become coloured ones, of a hue that nothing determines; the
+right plan is known.
 
-With the grey values g in [0, 1]^p of an image, the source is x = v g in all three channels, the digit in grey; the target is the digit in
-the colour v (1, 1, 1) + r (cos h e1 + sin h e2), its hue h uniform on the circle and independent of g. The axes e1, e2 are orthonormal and
-orthogonal to grey, so that a coloured image projects on its own grey one, and no grey image is nearer. So the potentials
+With the grey values g in [0, 1]^p of an image, the source is x = v g in all three channels, the
+digit in grey; the target is the digit in the colour v (1, 1, 1) + r (cos h e1 + sin h e2), its hue
+h uniform on the circle and independent of g. The axes e1, e2 are orthonormal and orthogonal to
+grey, so that a coloured image projects on its own grey one, and no grey image is nearer. So the
+potentials
 
-    f(x) = 0 and g(y) = the squared distance of y to grey images = ||y||^2 - 3 ||mean of its channels||^2
+    f(x) = 0 and g(y) = the squared distance of y to grey images = ||y||^2 - 3 ||mean of its
+    channels||^2
 
-(f minus infinity off the grey images, where there is no source) prove that to keep the digit and draw the hue at random is optimal,
-W2^2 = r^2 E||g||^2, and the only optimal plan: x is the projection of y. No map exists, the images of x lie on a circle. Pixels are from
--1 to 1 here, which makes the cost four-fold.
+(f minus infinity off the grey images, where there is no source) prove that to keep the digit and
+draw the hue at random is optimal, W2^2 = r^2 E||g||^2, and the only optimal plan: x is the
+projection of y. No map exists, the images of x lie on a circle. Pixels are from -1 to 1 here, which
+makes the cost four-fold.
 
-The source lies in a subspace of a third of the dimension. Against g every map to one hue looks optimal: the spurious solution of max-min
-solvers without noise (Choi, Choi & Kwon 2025, who colour images so), on real data. Scored is the law of the hues of all outputs and given
-one x.
+The source lies in a subspace of a third of the dimension. Against g every map to one hue looks
+optimal: the spurious solution of max-min solvers without noise (Choi, Choi & Kwon 2025, who colour
+images so), on real data. Scored is the law of the hues of all outputs and given one x.
 """
 
 from __future__ import annotations
@@ -23,8 +28,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
-from otbench.images import files
-from otbench.pools import Pool, check_sizes, split
+from otbench.data.images import files
+from otbench.data.pools import Pool, check_sizes, split
 
 
 if TYPE_CHECKING:
@@ -88,12 +93,18 @@ class HueColorization(Task):
             return x + CHROMA * (direction[:, :, None] * g[:, None]).flatten(1)
 
         def uniform(n: int, generator: torch.Generator) -> Tensor:
-            return 2 * math.pi * torch.rand(n, generator=generator, device=generator.device, dtype=dtype)
+            return (
+                2
+                * math.pi
+                * torch.rand(n, generator=generator, device=generator.device, dtype=dtype)
+            )
 
         def coloured(values: Tensor, generator: torch.Generator) -> Tensor:
             return colour(grey(values), uniform(len(values), generator))
 
-        def law(pool: Pool, held_out: Pool, make: Callable[[Tensor, torch.Generator], Tensor]) -> Measure:
+        def law(
+            pool: Pool, held_out: Pool, make: Callable[[Tensor, torch.Generator], Tensor]
+        ) -> Measure:
             return Measure(
                 (3 * image[1] * image[2],),
                 lambda n, generator: make(pool.draw(n, generator), generator),
@@ -106,7 +117,9 @@ class HueColorization(Task):
             return x, colour(x, uniform(n, generator))
 
         def chroma(x: Tensor, y: Tensor) -> Tensor:
-            """Coordinates of the chroma of y in units of that of an image of x, weighted by grey value: ``(n, 2)``."""
+            """Coordinates of the chroma of y in units of that of an image of x, weighted by grey
+            value: ``(n, 2)``.
+            """
             g = (x + 1).unflatten(1, (3, -1)).mean(1) / VALUE
             along = torch.einsum("ac,ncp,np->na", axes, y.unflatten(1, (3, -1)), g)
             return along / (CHROMA * g.square().sum(1, keepdim=True))
@@ -120,7 +133,12 @@ class HueColorization(Task):
             z = (y + 1).unflatten(1, (3, -1))
             return z.square().sum((1, 2)) - 3 * z.mean(1).square().sum(1)
 
-        costs = torch.cat([CHROMA**2 * (a.take(rows).double() + 1).square().sum(1) for rows in torch.arange(len(a)).split(CHUNK)])
+        costs = torch.cat(
+            [
+                CHROMA**2 * (a.take(rows).double() + 1).square().sum(1)
+                for rows in torch.arange(len(a)).split(CHUNK)
+            ]
+        )
         first, second = c.halves()
         truth = Truth(
             "dual_certificate",
@@ -133,4 +151,9 @@ class HueColorization(Task):
             circle=chroma,
             spurious=lambda x: colour(x, torch.zeros_like(x[:, 0])),
         )
-        return MapProblem(law(a, first, lambda values, _: grey(values)), law(b, second, coloured), SQEUCLIDEAN, truth)
+        return MapProblem(
+            law(a, first, lambda values, _: grey(values)),
+            law(b, second, coloured),
+            SQEUCLIDEAN,
+            truth,
+        )

@@ -1,15 +1,18 @@
 """ICNN mixture: clusters of points bent by the gradient of a random input-convex network.
 
-A Gaussian mixture in R^d goes to its image under a random smooth map, cost ||x - y||^2. It is a relative of the Mix3toMix10 pairs (Korotin
-et al. 2021) for any dimension and seed, without data files. The network v is, with Q_k(x) = (x A_k)^2 + W_k x + b_k,
+A Gaussian mixture in R^d goes to its image under a random smooth map, cost ||x - y||^2. It is a
+relative of the Mix3toMix10 pairs (Korotin et al. 2021) for any dimension and seed, without data
+files. The network v is, with Q_k(x) = (x A_k)^2 + W_k x + b_k,
 
     h_0 = Q_0(x),   h_k = celu(U_k h_{k-1} + Q_k(x)),   v(x) = <w, h_2>,   U_k, w >= 0,
     T(x) = scale (grad v(x) - shift) + 0.2 x.
 
-T is the gradient of a strongly convex function, hence optimal and unique (Brenier 1991) between the mixture and its push-forward, which is
-the target. There is no closed form of the cost. ``scale`` and ``shift`` give the first term mean 0 and total variance d.
+T is the gradient of a strongly convex function, hence optimal and unique (Brenier 1991) between the
+mixture and its push-forward, which is the target. There is no closed form of the cost. ``scale``
+and ``shift`` give the first term mean 0 and total variance d.
 
-Hard for methods with few points or a stiff network: T is smooth, and far from affine in every dimension. The linear map between the moments
+Hard for methods with few points or a stiff network: T is smooth, and far from affine in every
+    dimension. The linear map between the moments
 leaves an L2-UVP of 17 to 41 % for d from 2 to 64.
 """
 
@@ -27,10 +30,12 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-# Every unit is normalised on a fixed sample, so that its argument has mean -THRESHOLD and standard deviation 1 in units of ``steepness``:
-# units that are rarely active keep the sum of many from becoming linear as d grows. There too the first term of T gets mean 0 and total
-# variance d, by ``scale`` and ``shift``. For d = 2, 4, 8, 16, 32, 64 and seeds 0 to 4 the linear map between the moments leaves an L2-UVP
-# of 17 to 41 % and the identity 34 to 93 % (Mix3toMix10: 14 to 64 % and 33 to 136 %).
+# Every unit is normalised on a fixed sample, so that its argument has mean -THRESHOLD and standard
+# deviation 1 in units of ``steepness``: units that are rarely active keep the sum of many from
+# becoming linear as d grows. There too the first term of T gets mean 0 and total variance d, by
+# ``scale`` and ``shift``. For d = 2, 4, 8, 16, 32, 64 and seeds 0 to 4 the linear map between the
+# moments leaves an L2-UVP of 17 to 41 % and the identity 34 to 93 % (Mix3toMix10: 14 to 64 % and 33
+# to 136 %).
 
 STD = 0.4  # of a component about its centre, in the mean over directions
 CONVEXITY = 0.2  # the least slope of T
@@ -46,8 +51,10 @@ class IcnnMixture(Task):
 
     Attributes:
         dim: dimension d.
-        components: number of equally likely Gaussians of the source; their centres are N(0, I_d), their covariances random.
-        steepness: standard deviation of every unit's argument; the larger, the sharper the kinks of the potential.
+        components: number of equally likely Gaussians of the source; their centres are N(0, I_d),
+            their covariances random.
+        steepness: standard deviation of every unit's argument; the larger, the sharper the kinks of
+            the potential.
     """
 
     name: ClassVar[str] = "icnn-mixture"
@@ -78,19 +85,28 @@ class IcnnMixture(Task):
         for k in range(self.components):
             sample[component == k] = centers[k] + sample[component == k] @ roots[k].T
         network = _Network(rng, torch.as_tensor(sample), self.steepness)
-        gradients = torch.cat([network.gradient(part) for part in torch.as_tensor(sample).split(CHUNK)])
+        gradients = torch.cat(
+            [network.gradient(part) for part in torch.as_tensor(sample).split(CHUNK)]
+        )
         shift = gradients.mean(0).to(device, dtype)
         scale = float((self.dim / gradients.var(0).sum()).sqrt())
         network.to(device, dtype)
 
         def push(x: Tensor) -> Tensor:
             with torch.no_grad():
-                return torch.cat([scale * (network.gradient(part) - shift) + CONVEXITY * part for part in x.split(CHUNK)])
+                return torch.cat(
+                    [
+                        scale * (network.gradient(part) - shift) + CONVEXITY * part
+                        for part in x.split(CHUNK)
+                    ]
+                )
 
         m, r = (torch.as_tensor(array, device=device, dtype=dtype) for array in (centers, roots))
 
         def draw(n: int, generator: torch.Generator) -> Tensor:
-            component = torch.randint(self.components, (n,), generator=generator, device=generator.device)
+            component = torch.randint(
+                self.components, (n,), generator=generator, device=generator.device
+            )
             x = torch.randn(n, self.dim, generator=generator, device=generator.device, dtype=dtype)
             for k in range(self.components):
                 x[component == k] = m[k] + x[component == k] @ r[k].T
@@ -105,7 +121,9 @@ class IcnnMixture(Task):
 
 
 class _Network:
-    """A random input-convex network (see the module's docstring), normalised on ``sample``, a float64 ``(n, d)``; and its gradient."""
+    """A random input-convex network (see the module's docstring), normalised on ``sample``, a
+    float64 ``(n, d)``; and its gradient.
+    """
 
     def __init__(self, rng: np.random.Generator, sample: Tensor, steepness: float) -> None:
         import torch
@@ -127,7 +145,9 @@ class _Network:
 
         hidden = (sample @ self.a[0]).square() + sample @ self.w[0].T
         for k in range(1, DEPTH + 1):
-            argument = hidden @ self.u[k - 1].T + (sample @ self.a[k]).square() + sample @ self.w[k].T
+            argument = (
+                hidden @ self.u[k - 1].T + (sample @ self.a[k]).square() + sample @ self.w[k].T
+            )
             factor = steepness / argument.std(0)
             self.u[k - 1] *= factor[:, None]
             self.a[k] *= factor.sqrt()
@@ -142,11 +162,15 @@ class _Network:
         self.final = self.final.to(device, dtype)
 
     def gradient(self, x: Tensor) -> Tensor:
-        """``(n, d)`` gradients at ``(n, d)`` points: back-propagation written out, with celu'(s) = exp(min(s, 0))."""
+        """``(n, d)`` gradients at ``(n, d)`` points: back-propagation written out, with celu'(s) =
+        exp(min(s, 0)).
+        """
         import torch
 
         roots = [x @ a for a in self.a]
-        quadratics = [root.square() + x @ w.T + b for root, w, b in zip(roots, self.w, self.b, strict=True)]
+        quadratics = [
+            root.square() + x @ w.T + b for root, w, b in zip(roots, self.w, self.b, strict=True)
+        ]
         hidden, slopes = quadratics[0], []
         for u, quadratic in zip(self.u, quadratics[1:], strict=True):
             argument = hidden @ u.T + quadratic

@@ -1,23 +1,29 @@
 """Image restoration without pairs: degraded images, clean images, none of which is the other's.
 
-The source is the law of degraded images D(y), the target that of clean ones; a map between them is sought from samples alone. The parts of
-the data that the two are known by have no image in common, nor has what is scored on (`otbench.pools`). With pixels from -1 to 1:
+The source is the law of degraded images D(y), the target that of clean ones; a map between them is
+sought from samples alone. The parts of the data that the two are known by have no image in common,
+nor has what is scored on (`otbench.data.pools`). With pixels from -1 to 1:
 
-* ``denoise``: D(y) = y + sigma xi, xi ~ N(0, I), not clipped. PSNR of the input is -20 log10(sigma / 2): 16.5 dB at 0.3 (Rout, Korotin &
-  Burnaev 2022), 20 dB at 0.2 (Milne, Bilocq & Nachman 2022), 14 dB at 0.4.
+* ``denoise``: D(y) = y + sigma xi, xi ~ N(0, I), not clipped. PSNR of the input is -20 log10(sigma
+  / 2): 16.5 dB at 0.3 (Rout, Korotin & Burnaev 2022), 20 dB at 0.2 (Milne, Bilocq & Nachman 2022),
+  14 dB at 0.4.
 * ``colorize``: the luma 0.299 R + 0.587 G + 0.114 B in all three channels (Rout et al.).
 * ``inpaint``: the right half grey (Rout et al.).
-* ``deblur``: convolution with a Gaussian of standard deviation 2 cut off at 5 x 5 pixels, borders reflected (Milne et al.).
+* ``deblur``: convolution with a Gaussian of standard deviation 2 cut off at 5 x 5 pixels, borders
+  reflected (Milne et al.).
 
-The optimal map is not known and need not be the way back: to send each image to that which it was made from is not the cheapest transport
-in general. So there are two scores, against each other: fidelity to the hidden partner of each test image (``psnr_db``, ``ssim``) and
-distance of the law of the outputs to that of clean images (``frechet_scattering``, ``fid``). A map that averages wins the first and loses
-the second; one that invents plausible images does the opposite.
+The optimal map is not known and need not be the way back: to send each image to that which it was
+    made from is not the cheapest transport
+in general. So there are two scores, against each other: fidelity to the hidden partner of each test
+image (``psnr_db``, ``ssim``) and distance of the law of the outputs to that of clean images
+(``frechet_scattering``, ``fid``). A map that averages wins the first and loses the second; one that
+invents plausible images does the opposite.
 
-Images with a degraded part that is the same for all, or grey, lie in a subspace: there a saddle may be spurious (Choi, Choi & Kwon 2025).
+Images with a degraded part that is the same for all, or grey, lie in a subspace: there a saddle may
+    be spurious (Choi, Choi & Kwon 2025).
 
-``digits`` comes with scikit-learn: 1,797 images of 8 x 8 pixels, 297 of them to score on. ``mnist``, ``fashion-mnist`` and ``celeba`` are
-read from their files (`otbench data list`).
+``digits`` comes with scikit-learn: 1,797 images of 8 x 8 pixels, 297 of them to score on.
+``mnist``, ``fashion-mnist`` and ``celeba`` are read from their files (`otbench data list`).
 """
 
 from __future__ import annotations
@@ -26,15 +32,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, MapProblem, Task, Truth
-from otbench.images import Data, files
-from otbench.pools import check_sizes, clean, degraded, partners, split
+from otbench.data.images import Data, files
+from otbench.data.pools import check_sizes, clean, degraded, partners, split
 
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from otbench.pools import Degrade
+    from otbench.data.pools import Degrade
 
     Tensor = torch.Tensor
     Image = tuple[int, int, int]
@@ -71,10 +77,14 @@ class ImageRestoration(Task):
         if not 0 < self.sigma <= 10:
             raise ValueError(f"sigma must be positive and at most 10, got {self.sigma}")
         if self.degradation != "denoise" and self.sigma != SIGMA:
-            raise ValueError(f"sigma must be left at {SIGMA} with degradation={self.degradation}, which has no noise, got {self.sigma}")
+            raise ValueError(
+                f"sigma must be left at {SIGMA} with degradation={self.degradation}, which has no noise, got {self.sigma}"
+            )
         check_sizes(self.side, self.test, widest=256, least=16)
         if self.degradation == "colorize" and self.data != "celeba":
-            raise ValueError(f"degradation must not be colorize for {self.data}, whose images are grey")
+            raise ValueError(
+                f"degradation must not be colorize for {self.data}, whose images are grey"
+            )
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -90,7 +100,11 @@ class ImageRestoration(Task):
         a, b, c = split(self.data, self.side, self.test, rng, device, dtype)
         degrade = self._degradation(a.image)
         target = clean(b, c.halves()[1])
-        truth = Truth("none", no_map="is not known: the partner of an image need not be its optimal image", partners=partners(c, degrade))
+        truth = Truth(
+            "none",
+            no_map="is not known: the partner of an image need not be its optimal image",
+            partners=partners(c, degrade),
+        )
         return MapProblem(degraded(a, degrade, target.shape), target, COSTS[self.cost], truth)
 
     def _degradation(self, image: Image) -> Degrade:
@@ -98,8 +112,14 @@ class ImageRestoration(Task):
         import torch
 
         if self.degradation == "denoise":
-            return lambda y, generator: y + self.sigma * torch.randn(y.shape, generator=generator, device=y.device, dtype=y.dtype)
-        part = {"colorize": _grey, "inpaint": _without_right_half, "deblur": _blurred}[self.degradation]
+            return lambda y, generator: (
+                y
+                + self.sigma
+                * torch.randn(y.shape, generator=generator, device=y.device, dtype=y.dtype)
+            )
+        part = {"colorize": _grey, "inpaint": _without_right_half, "deblur": _blurred}[
+            self.degradation
+        ]
         return lambda y, generator: part(y.unflatten(1, image)).flatten(1)
 
 

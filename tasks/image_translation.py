@@ -1,11 +1,14 @@
 """Image translation without pairs: images of one class to images of another.
 
-The source is the law of one class, the target that of another: a digit and another digit, or faces of men and of women by CelebA's
-attribute. Training images of the two are different images by their classes; test images are kept from both. Nothing is known of the
-optimal map: what a solver keeps of an image is its transport cost, whether it arrives is the distance of its outputs to the target
-(``frechet_scattering``, ``fid``).
+The source is the law of one class, the target that of another: a digit and another digit, or faces
+    of men and of women by CelebA's
+attribute. Training images of the two are different images by their classes; test images are kept
+from both. Nothing is known of the optimal map: what a solver keeps of an image is its transport
+cost, whether it arrives is the distance of its outputs to the target (``frechet_scattering``,
+``fid``).
 
-As in the experiments of Milne, Bilocq & Nachman 2022 (photographs to paintings) and Choi, Choi & Kwon 2025.
+As in the experiments of Milne, Bilocq & Nachman 2022 (photographs to paintings) and Choi, Choi &
+Kwon 2025.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, MapProblem, Task, Truth
-from otbench.images import ATTRIBUTES, Data, face_attribute, files, load
-from otbench.pools import Pool, check_sizes, clean, split
+from otbench.data.images import ATTRIBUTES, Data, face_attribute, files, load
+from otbench.data.pools import Pool, check_sizes, clean, split
 
 
 if TYPE_CHECKING:
@@ -31,7 +34,8 @@ class ImageTranslation(Task):
 
     Attributes:
         data: the images.
-        source, target: classes: digits (of Fashion-MNIST the numbers of its classes), or for faces ``male`` and ``female``.
+        source, target: classes: digits (of Fashion-MNIST the numbers of its classes), or for faces
+            ``male`` and ``female``.
         side: pixels along a side; 0 takes those of the data.
         test: images to score on of both together, at most.
         cost: between images.
@@ -51,9 +55,13 @@ class ImageTranslation(Task):
         classes = tuple(FACES) if self.data == "celeba" else tuple(map(str, range(10)))
         for field in ("source", "target"):
             if getattr(self, field) not in classes:
-                raise ValueError(f"{field} must be one of {', '.join(classes)} for {self.data}, got {getattr(self, field)!r}")
+                raise ValueError(
+                    f"{field} must be one of {', '.join(classes)} for {self.data}, got {getattr(self, field)!r}"
+                )
         if self.source == self.target:
-            raise ValueError(f"target must be another class than source, got {self.target!r} for both")
+            raise ValueError(
+                f"target must be another class than source, got {self.target!r} for both"
+            )
         check_sizes(self.side, self.test, widest=256, least=200)
 
     @property

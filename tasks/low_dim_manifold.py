@@ -1,19 +1,24 @@
 """Low-dimensional manifold: a flat cube in a large space goes to a flat cube in a tilted plane.
 
-The source is x = A p with p uniform on [-1, 1]^m, a cube in a random m-plane of R^d; the target y = L p lies in another, cost ||x - y||^2:
+The source is x = A p with p uniform on [-1, 1]^m, a cube in a random m-plane of R^d; the target y =
+L p lies in another, cost ||x - y||^2:
 
     L = A D + N H,    T(x) = L D^{-1} L^T x,    W2^2 = sum_j ((1 - D_j)^2 + H_j^2) / 3.
 
-A and N are orthonormal and normal to each other, D and H diagonal and positive. T takes A p to L p. The potentials
-f(x) = |x|^2 - |D^{-1/2} L^T x|^2 and g(y) = |y|^2 - |D^{-1/2} A^T y|^2 prove it optimal, and it is unique on the source.
+A and N are orthonormal and normal to each other, D and H diagonal and positive. T takes A p to L p.
+The potentials f(x) = |x|^2 - |D^{-1/2} L^T x|^2 and g(y) = |y|^2 - |D^{-1/2} A^T y|^2 prove it
+optimal, and it is unique on the source.
 
-Hard for solvers that alternate between map and potential: what is normal to the source's plane is invisible to them. Against g the
-component of T(x) along N is arbitrary; a spurious solution is the map A p -> A D p, which stretches the cube within its own plane and never
-leaves it.
+Hard for solvers that alternate between map and potential: what is normal to the source's plane is
+    invisible to them. Against g the
+component of T(x) along N is arbitrary; a spurious solution is the map A p -> A D p, which stretches
+the cube within its own plane and never leaves it.
 
-With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. As <x, L p> = <L^T x, p> and L^T L is
-diagonal, the coordinates of L^T x are independent and the only optimal map is T(x) = L p(x), where p_j(x) rearranges (D^{-1} L^T x)_j, a
-uniform variable with normal noise of standard deviation sigma sqrt(1 + H_j^2 / D_j^2), monotonically (see `otbench.closed_forms`).
+With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. As <x,
+L p> = <L^T x, p> and L^T L is diagonal, the coordinates of L^T x are independent and the only
+optimal map is T(x) = L p(x), where p_j(x) rearranges (D^{-1} L^T x)_j, a uniform variable with
+normal noise of standard deviation sigma sqrt(1 + H_j^2 / D_j^2), monotonically (see
+`otbench.families.closed_forms`).
 """
 
 from __future__ import annotations
@@ -22,7 +27,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, MapProblem, Task, Truth, closed_forms
+from otbench import SQEUCLIDEAN, MapProblem, Task, Truth
+from otbench.families import closed_forms
 
 
 if TYPE_CHECKING:
@@ -38,7 +44,8 @@ class LowDimManifold(Task):
 
     Attributes:
         dim: dimension d of the space.
-        intrinsic: dimension m of the planes, cut to d / 2 so that there is room for m normal directions.
+        intrinsic: dimension m of the planes, cut to d / 2 so that there is room for m normal
+            directions.
         sigma: standard deviation of the noise added to the source; 0 leaves it singular.
     """
 
@@ -70,12 +77,18 @@ class LowDimManifold(Task):
 
         def cost(sigma: float) -> float:
             correlations = np.array([closed_forms.smoothed_correlation(sigma * r) for r in ratio])
-            return float(self.dim * sigma**2 + np.sum((1 + along**2 + across**2) / 3 - 2 * along * correlations))
+            return float(
+                self.dim * sigma**2
+                + np.sum((1 + along**2 + across**2) / 3 - 2 * along * correlations)
+            )
 
         zero = np.zeros(self.dim)
         source = closed_forms.affine_cube(plane, zero, self.sigma, device=device, dtype=dtype)
         target = closed_forms.affine_cube(tilted, zero, device=device, dtype=dtype)
-        A, L, D, noise = (torch.as_tensor(array, device=device, dtype=dtype) for array in (plane.T, tilted.T, along, self.sigma * ratio))
+        A, L, D, noise = (
+            torch.as_tensor(array, device=device, dtype=dtype)
+            for array in (plane.T, tilted.T, along, self.sigma * ratio)
+        )
         if self.sigma > 0:
             truth = Truth(
                 "brenier",

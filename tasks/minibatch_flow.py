@@ -1,19 +1,24 @@
-"""Mini-batch flow: couplings of batches from a Gaussian and from a toy distribution, as flow matching needs one at every step.
+"""Mini-batch flow: couplings of batches from a Gaussian and from a toy distribution, as flow
+matching needs one at every step.
 
-Each pair is a batch of N(0, I_2) and one of the target (eight Gaussians, two moons or an S-curve, see `otbench.toys`), of equal weights,
-cost ||x - y||^2; what is asked for is the plan of
+Each pair is a batch of N(0, I_2) and one of the target (eight Gaussians, two moons or an S-curve,
+see `otbench.families.toys`), of equal weights, cost ||x - y||^2; what is asked for is the plan of
 
     min <C, P> + eps KL(P | a b')    over P >= 0 with P 1 = a and P' 1 = b.
 
-All batches are fresh: pairs have no point in common. Solvers learn from the training pairs, which are not solved, and are scored on the
-held-out ones, whose truth is Sinkhorn's algorithm run to a marginal error of 1e-9 or, with eps = 0, the exact linear program (network
-simplex, POT's ``ot.emd``), both in float64 on the points as rounded to the dtype asked for.
+All batches are fresh: pairs have no point in common. Solvers learn from the training pairs, which
+    are not solved, and are scored on the
+held-out ones, whose truth is Sinkhorn's algorithm run to a marginal error of 1e-9 or, with eps = 0,
+the exact linear program (network simplex, POT's ``ot.emd``), both in float64 on the points as
+rounded to the dtype asked for.
 
-Truong & Nguyen (2026) learn from 50 such batches of 512 for the flows that ``ot-cfm`` trains on ``flow-toy``. The eps of their code is 0.1
-in one place and 5 in another; here it is 0.1. Sinkhorn's algorithm comes to a halt there on batches that chance has made fall apart, two
-clusters with as many points as the part of the source that goes there; Newton's method finishes them.
+Truong & Nguyen (2026) learn from 50 such batches of 512 for the flows that ``ot-cfm`` trains on
+``flow-toy``. The eps of their code is 0.1 in one place and 5 in another; here it is 0.1. Sinkhorn's
+algorithm comes to a halt there on batches that chance has made fall apart, two clusters with as
+many points as the part of the source that goes there; Newton's method finishes them.
 
-Hard for solvers that learn from weights on fixed points: here the weights are all the same, and what varies are the points.
+Hard for solvers that learn from weights on fixed points: here the weights are all the same, and
+    what varies are the points.
 """
 
 from __future__ import annotations
@@ -22,8 +27,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, Measure, Task, Truth
-from otbench.discrete import solved
-from otbench.toys import TOYS, Toy, normal, toy
+from otbench.families.toys import TOYS, Toy, normal, toy
+from otbench.methods.discrete import solved
 
 
 if TYPE_CHECKING:
@@ -64,11 +69,16 @@ class MinibatchFlow(Task):
         if not self.eps >= 0:
             raise ValueError(f"eps must not be negative, got {self.eps}")
 
-    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> AmortizedProblem:
+    def problem(
+        self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
+    ) -> AmortizedProblem:
         """Draw the batches from ``rng``, on the host, and solve the held-out pairs."""
         import torch
 
-        source, target = normal(device="cpu", dtype=dtype), toy(self.target, device="cpu", dtype=dtype)
+        source, target = (
+            normal(device="cpu", dtype=dtype),
+            toy(self.target, device="cpu", dtype=dtype),
+        )
         weights = torch.full((self.batch,), 1 / self.batch, device=device, dtype=dtype)
 
         def pairs(number: int, stream: np.random.Generator) -> list[DiscreteProblem]:
@@ -78,9 +88,22 @@ class MinibatchFlow(Task):
                 return measure.sample(self.batch, generator).to(device)
 
             return [
-                DiscreteProblem(batch(source), weights, batch(target), weights, SQEUCLIDEAN, Truth("none"), self.eps) for _ in range(number)
+                DiscreteProblem(
+                    batch(source),
+                    weights,
+                    batch(target),
+                    weights,
+                    SQEUCLIDEAN,
+                    Truth("none"),
+                    self.eps,
+                )
+                for _ in range(number)
             ]
 
-        train, test = rng.spawn(2)  # so that held-out pairs do not depend on the number of training pairs
+        train, test = rng.spawn(
+            2
+        )  # so that held-out pairs do not depend on the number of training pairs
         held_out = [solved(pair) for pair in pairs(self.test, test)]
-        return AmortizedProblem(pairs(self.train, train), held_out, SQEUCLIDEAN, Truth(held_out[0].truth.certificate))
+        return AmortizedProblem(
+            pairs(self.train, train), held_out, SQEUCLIDEAN, Truth(held_out[0].truth.certificate)
+        )

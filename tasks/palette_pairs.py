@@ -1,23 +1,30 @@
-"""Palette pairs: learn from transport between the colours of pictures to recolour new pictures at once.
+"""Palette pairs: learn from transport between the colours of pictures to recolour new pictures at
+once.
 
-A picture is a measure on the cube [0, 1]^3 of red, green and blue: the centres of clusters of its pixels, weighted by their shares. Asked
-for is the entropic plan between the palettes of two pictures, for the cost ||x - y||^2 (Truong & Nguyen 2026):
+A picture is a measure on the cube [0, 1]^3 of red, green and blue: the centres of clusters of its
+pixels, weighted by their shares. Asked for is the entropic plan between the palettes of two
+pictures, for the cost ||x - y||^2 (Truong & Nguyen 2026):
 
     min <C, P> + eps KL(P | a b')    over P >= 0 with P 1 = a and P' 1 = b.
 
-Pairs are random ordered pairs of two different pictures. The held-out ones are of pictures that no training pair shows: of three of the ten
-that come with scikit-image and scikit-learn, trained on the other seven, or of five photographs of POT's documentation, trained on all ten.
-So few pictures make few pairs, most of which are seen again with every seed.
+Pairs are random ordered pairs of two different pictures. The held-out ones are of pictures that no
+training pair shows: of three of the ten that come with scikit-image and scikit-learn, trained on
+the other seven, or of five photographs of POT's documentation, trained on all ten. So few pictures
+make few pairs, most of which are seen again with every seed.
 
-The truth of the held-out pairs is Sinkhorn's algorithm in float64, to a marginal error of 1e-9, or with eps = 0 the exact linear program
-(network simplex, POT's ``ot.emd``), on values as rounded to the dtype asked for. Training pairs are not solved.
+The truth of the held-out pairs is Sinkhorn's algorithm in float64, to a marginal error of 1e-9, or
+with eps = 0 the exact linear program (network simplex, POT's ``ot.emd``), on values as rounded to
+the dtype asked for. Training pairs are not solved.
 
-Hard for predictors: points and weights both change from pair to pair, point i of one palette has nothing to do with point i of another, and
+Hard for predictors: points and weights both change from pair to pair, point i of one palette has
+    nothing to do with point i of another, and
 at so small an eps Sinkhorn's algorithm takes many hundred iterations from zero.
 
-Palettes are found by mini-batch k-means (Sculley 2010) of the pictures at a longest side of 256 pixels, the same for all pairs and seeds.
-The photographs are found by `otbench.data` as ``color_transfer/pot_*.jpg`` (MIT licence, as POT). Of the built-in pictures that are shown,
-``china`` is by danielbuechele (flickr.com/photos/danielbuechele, CC BY 2.0), ``coffee`` by Rachel Michetti and ``rocket`` by SpaceX (CC0).
+Palettes are found by mini-batch k-means (Sculley 2010) of the pictures at a longest side of 256
+pixels, the same for all pairs and seeds. The photographs are found by `otbench.data.files` as
+``color_transfer/pot_*.jpg`` (MIT licence, as POT). Of the built-in pictures that are shown,
+``china`` is by danielbuechele (flickr.com/photos/danielbuechele, CC BY 2.0), ``coffee`` by Rachel
+Michetti and ``rocket`` by SpaceX (CC0).
 """
 
 from __future__ import annotations
@@ -30,8 +37,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MissingError, Task, Truth
-from otbench.data import find
-from otbench.discrete import solved
+from otbench.data.files import find
+from otbench.methods.discrete import solved
 
 
 if TYPE_CHECKING:
@@ -55,11 +62,26 @@ BUILT_IN = {
 }
 # File and checksum.
 PHOTOGRAPHS = {
-    "autumn": ("color_transfer/pot_autumn.jpg", "b5deb993080efd59746555d37ac51b10182aaca49b9ec93f8acf00f41d1bc0ca"),
-    "fallingwater": ("color_transfer/pot_fallingwater.jpg", "279f4ec8408abe8c165cbc3db3ed4512c8eb271795443d01c0df1ce2804b9d08"),
-    "ocean-day": ("color_transfer/pot_ocean_day.jpg", "084ae49297ef39834e9ccfbfd8b138aa28db0ad8dc8dd05c1b304598edb1c506"),
-    "ocean-sunset": ("color_transfer/pot_ocean_sunset.jpg", "616462bfa6f82c1eba1f3395a95aedc4ff57916ea6e9bcc871fe3747f2894dd1"),
-    "woods": ("color_transfer/pot_woods.jpg", "ed1d58603b5262218bf4eb71c3f2f53844374cbc94c46a67a6ac05730866fb73"),
+    "autumn": (
+        "color_transfer/pot_autumn.jpg",
+        "b5deb993080efd59746555d37ac51b10182aaca49b9ec93f8acf00f41d1bc0ca",
+    ),
+    "fallingwater": (
+        "color_transfer/pot_fallingwater.jpg",
+        "279f4ec8408abe8c165cbc3db3ed4512c8eb271795443d01c0df1ce2804b9d08",
+    ),
+    "ocean-day": (
+        "color_transfer/pot_ocean_day.jpg",
+        "084ae49297ef39834e9ccfbfd8b138aa28db0ad8dc8dd05c1b304598edb1c506",
+    ),
+    "ocean-sunset": (
+        "color_transfer/pot_ocean_sunset.jpg",
+        "616462bfa6f82c1eba1f3395a95aedc4ff57916ea6e9bcc871fe3747f2894dd1",
+    ),
+    "woods": (
+        "color_transfer/pot_woods.jpg",
+        "ed1d58603b5262218bf4eb71c3f2f53844374cbc94c46a67a6ac05730866fb73",
+    ),
 }
 HELD_OUT = ("china", "coffee", "rocket")  # of the built-in ones
 
@@ -79,7 +101,8 @@ class PalettePairs(Task):
         eps: entropic regularisation in cost units; 0 asks for the linear program.
         train: training pairs.
         test: held-out pairs, the same for every ``train``.
-        held_out: pictures of the held-out pairs: three ``built-in`` ones, or five ``photographs``, which need their files.
+        held_out: pictures of the held-out pairs: three ``built-in`` ones, or five ``photographs``,
+            which need their files.
     """
 
     name: ClassVar[str] = "palette-pairs"
@@ -104,12 +127,18 @@ class PalettePairs(Task):
             if number < least:
                 raise ValueError(f"{field} must be at least {least}, got {number}")
             if number > most:
-                raise ValueError(f"{field} must be at most {most}, the number of ordered pairs of {len(names)} pictures, got {number}")
+                raise ValueError(
+                    f"{field} must be at most {most}, the number of ordered pairs of {len(names)} pictures, got {number}"
+                )
 
     @property
     def files(self) -> tuple[str, ...]:
         """The photographs, where they are asked for."""
-        return tuple(file for file, _ in PHOTOGRAPHS.values()) if self.held_out == "photographs" else ()
+        return (
+            tuple(file for file, _ in PHOTOGRAPHS.values())
+            if self.held_out == "photographs"
+            else ()
+        )
 
     @property
     def pictures(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -124,10 +153,14 @@ class PalettePairs(Task):
             pairs = list(itertools.permutations(names, 2))
             return [pairs[i] for i in stream.permutation(len(pairs))[:number]]
 
-        train, test = rng.spawn(2)  # so that held-out pairs do not depend on the number of training pairs
+        train, test = rng.spawn(
+            2
+        )  # so that held-out pairs do not depend on the number of training pairs
         return draw(train, self.pictures[0], self.train), draw(test, self.pictures[1], self.test)
 
-    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> AmortizedProblem:
+    def problem(
+        self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
+    ) -> AmortizedProblem:
         """Draw the pairs from ``rng``, find the palettes, and solve the held-out pairs.
 
         Raises:
@@ -141,12 +174,16 @@ class PalettePairs(Task):
         def palette(name: str) -> tuple[Tensor, Tensor, Tensor]:
             _, labels, centres = _clustered(_path(name), self.colours)
             shares = np.bincount(labels.ravel(), minlength=self.colours) / labels.size
-            points, weights = (torch.tensor(values, device=device, dtype=dtype) for values in (centres, shares))
+            points, weights = (
+                torch.tensor(values, device=device, dtype=dtype) for values in (centres, shares)
+            )
             return points, weights, torch.tensor(labels, device=device, dtype=torch.int64)
 
         def pair(names: Names) -> DiscreteProblem:
             (x, a, pixels), (y, b, target_pixels) = map(palette, names)
-            return DiscreteProblem(x, a, y, b, SQEUCLIDEAN, Truth("none"), self.eps, pixels, target_pixels)
+            return DiscreteProblem(
+                x, a, y, b, SQEUCLIDEAN, Truth("none"), self.eps, pixels, target_pixels
+            )
 
         train, test = ([pair(names) for names in drawn] for drawn in self.draw_names(rng))
         held_out = [solved(pair) for pair in test]
@@ -154,7 +191,8 @@ class PalettePairs(Task):
 
 
 def picture_and_labels(name: str, colours: int = COLOURS) -> tuple[np.ndarray, np.ndarray]:
-    """A picture ``(h, w, 3)`` with values in [0, 1], and of each pixel ``(h, w)`` the index of its colour in the palette, to recolour it.
+    """A picture ``(h, w, 3)`` with values in [0, 1], and of each pixel ``(h, w)`` the index of its
+    colour in the palette, to recolour it.
 
     Raises:
         MissingError: the picture is absent, or is another.
@@ -181,7 +219,9 @@ def _path(name: str) -> Path:
 
 @functools.cache
 def _clustered(path: Path, colours: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture ``(h, w, 3)``, the colour of each pixel ``(h, w)``, and the colours ``(colours, 3)``; none of them can be written to."""
+    """A picture ``(h, w, 3)``, the colour of each pixel ``(h, w)``, and the colours ``(colours,
+    3)``; none of them can be written to.
+    """
     import numpy as np
     from PIL import Image, ImageOps
     from sklearn.cluster import MiniBatchKMeans

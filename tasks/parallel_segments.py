@@ -1,18 +1,21 @@
-"""Parallel segments: a flat cube to be lifted onto its parallel copy, in a direction solvers cannot see.
+"""Parallel segments: a flat cube to be lifted onto its parallel copy, in a direction solvers cannot
+see.
 
-The cube [-1, 1]^{d-1} at height 0 goes to the same cube at height 1, cost ||x - y||^2; for d = 2 both are segments. With U_k uniform on
-[-1, 1]^k,
+The cube [-1, 1]^{d-1} at height 0 goes to the same cube at height 1, cost ||x - y||^2; for d = 2
+both are segments. With U_k uniform on [-1, 1]^k,
 
     U_{d-1} x delta_0 to U_{d-1} x delta_1,    T(x) = x + e_d,    W2^2 = 1.
 
-With C the cube [-1, 1]^{d-1} the potentials f(x) = dist(x_u, C)^2 + (x_d - 1)^2 - 1 and g(y) = dist(y_u, C)^2 + y_d^2 prove that the
-translation T is optimal; it is unique on the source.
+With C the cube [-1, 1]^{d-1} the potentials f(x) = dist(x_u, C)^2 + (x_d - 1)^2 - 1 and g(y) =
+dist(y_u, C)^2 + y_d^2 prove that the translation T is optimal; it is unique on the source.
 
-Hard for solvers that alternate between map and potential: g is the largest there is, and c(x, y) - g(y) does not depend on y_d, the very
+Hard for solvers that alternate between map and potential: g is the largest there is, and c(x, y) -
+    g(y) does not depend on y_d, the very
 direction in which all the mass must move. A spurious solution leaves every point where it is.
 
-With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. Its coordinates stay independent: the only
-optimal map rearranges each of the first d - 1 monotonically (see `otbench.closed_forms`) and sends the last to 1.
+With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. Its
+coordinates stay independent: the only optimal map rearranges each of the first d - 1 monotonically
+(see `otbench.families.closed_forms`) and sends the last to 1.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, MapProblem, Task, Truth, closed_forms
+from otbench import SQEUCLIDEAN, MapProblem, Task, Truth
+from otbench.families import closed_forms
 
 
 if TYPE_CHECKING:
@@ -56,7 +60,9 @@ class ParallelSegments(Task):
         import numpy as np
 
         eye = np.eye(self.dim)
-        source = closed_forms.affine_cube(eye[:-1], np.zeros(self.dim), self.sigma, device=device, dtype=dtype)
+        source = closed_forms.affine_cube(
+            eye[:-1], np.zeros(self.dim), self.sigma, device=device, dtype=dtype
+        )
         target = closed_forms.affine_cube(eye[:-1], eye[-1], device=device, dtype=dtype)
         if self.sigma > 0:
             truth = Truth(
@@ -70,8 +76,12 @@ class ParallelSegments(Task):
                 "dual_certificate",
                 self._cost(0),
                 lambda x: _with_last(x[:, :-1], 1.0),
-                potential=lambda x: closed_forms.squared_distance_to_cube(x[:, :-1]) + (x[:, -1] - 1).square() - 1,
-                target_potential=lambda y: closed_forms.squared_distance_to_cube(y[:, :-1]) + y[:, -1].square(),
+                potential=lambda x: (
+                    closed_forms.squared_distance_to_cube(x[:, :-1]) + (x[:, -1] - 1).square() - 1
+                ),
+                target_potential=lambda y: (
+                    closed_forms.squared_distance_to_cube(y[:, :-1]) + y[:, -1].square()
+                ),
                 smoothed_cost=self._cost,
                 spurious=lambda x: _with_last(x[:, :-1], 0.0),
             )

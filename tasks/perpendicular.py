@@ -1,19 +1,23 @@
 """Perpendicular: a flat cube to a cube at right angles to it, where every plan is optimal.
 
-A cube in the first k = d / 2 coordinates goes to a cube in the last k, cost ||x - y||^2; for d = 2 they are two crossing segments. With U_k
-uniform on [-1, 1]^k,
+A cube in the first k = d / 2 coordinates goes to a cube in the last k, cost ||x - y||^2; for d = 2
+they are two crossing segments. With U_k uniform on [-1, 1]^k,
 
     U_k x delta_0 to delta_0 x U_k in R^d,    W2^2 = d / 3.
 
-Since <x, y> = 0 on the supports, every coupling is optimal: optimal maps exist and are not unique. The potentials f(x) = |x|^2 - 2 |x_2|_1
-and g(y) = |y|^2 - 2 |y_1|_1, with x = (x_1, x_2) and y = (y_1, y_2), prove it. The problem is named by Choi, Choi & Kwon 2025; the supports
-are our reading of it.
+Since <x, y> = 0 on the supports, every coupling is optimal: optimal maps exist and are not unique.
+The potentials f(x) = |x|^2 - 2 |x_2|_1 and g(y) = |y|^2 - 2 |y_1|_1, with x = (x_1, x_2) and y =
+(y_1, y_2), prove it. The problem is named by Choi, Choi & Kwon 2025; the supports are our reading
+of it.
 
-Hard for solvers that alternate between map and potential, which stop anywhere: g is the largest there is, and against it every map into
-{0} x R^k is as good as an optimal one. A spurious solution sends all the mass to a single point of the target.
+Hard for solvers that alternate between map and potential, which stop anywhere: g is the largest
+    there is, and against it every map into
+{0} x R^k is as good as an optimal one. A spurious solution sends all the mass to a single point of
+the target.
 
-With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. The only optimal map is then
-T(x) = (0, 2 Phi(x_2 / sigma) - 1), the gradient of sum_j E|x_2j + sigma xi|, and W2^2 = 2 k (1 / 3 + sigma^2 - sigma / sqrt(pi)).
+With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. The
+only optimal map is then T(x) = (0, 2 Phi(x_2 / sigma) - 1), the gradient of sum_j E|x_2j + sigma
+xi|, and W2^2 = 2 k (1 / 3 + sigma^2 - sigma / sqrt(pi)).
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, MapProblem, Task, Truth, closed_forms
+from otbench import SQEUCLIDEAN, MapProblem, Task, Truth
+from otbench.families import closed_forms
 
 
 if TYPE_CHECKING:
@@ -73,7 +78,9 @@ class Perpendicular(Task):
                 "brenier",
                 self._cost(sigma),
                 lambda x: into_target(closed_forms.gaussian_to_uniform(x[:, k:], sigma)),
-                potential=lambda x: x.square().sum(1) - 2 * closed_forms.mean_distance(x[:, k:], sigma).sum(1),
+                potential=lambda x: (
+                    x.square().sum(1) - 2 * closed_forms.mean_distance(x[:, k:], sigma).sum(1)
+                ),
                 target_potential=smoothed_target_potential,
                 smoothed_cost=lambda added: self._cost(math.hypot(sigma, added)),
             )
@@ -82,7 +89,10 @@ class Perpendicular(Task):
                 "dual_certificate",
                 self._cost(0),
                 no_map="not unique: every coupling is optimal",
-                pairs=lambda n, generator: (source.sample(n, generator), target.sample(n, generator)),
+                pairs=lambda n, generator: (
+                    source.sample(n, generator),
+                    target.sample(n, generator),
+                ),
                 potential=lambda x: x.square().sum(1) - 2 * x[:, k:].abs().sum(1),
                 target_potential=lambda y: y.square().sum(1) - 2 * y[:, :k].abs().sum(1),
                 smoothed_cost=self._cost,

@@ -1,18 +1,22 @@
 """Petals: a Gaussian in the plane cut into sectors that are moved apart to a ring of clusters.
 
-N(0, I_2) is cut into equal sectors; T scales each by eps and moves it outwards by radius, cost ||x - y||^2. The target is the push-forward.
-With k(x) = argmax_k <a_k, x> and a_k = radius (cos, sin)(2 pi k / petals),
+N(0, I_2) is cut into equal sectors; T scales each by eps and moves it outwards by radius, cost ||x
+- y||^2. The target is the push-forward. With k(x) = argmax_k <a_k, x> and a_k = radius (cos, sin)(2
+pi k / petals),
 
-    T(x) = eps x + a_k(x),    s = E <a_k(x), x> / radius = sqrt(pi / 2) sin(pi / petals) / (pi / petals),
-    W2^2 = 2 (1 - eps)^2 - 2 (1 - eps) radius s + radius^2,    E |T(x)|^2 = 2 eps^2 + 2 eps radius s + radius^2.
+    T(x) = eps x + a_k(x),    s = E <a_k(x), x> / radius = sqrt(pi / 2) sin(pi / petals) / (pi /
+    petals), W2^2 = 2 (1 - eps)^2 - 2 (1 - eps) radius s + radius^2,    E |T(x)|^2 = 2 eps^2 + 2 eps
+    radius s + radius^2.
 
-T is the gradient of the convex potential phi(x) = eps |x|^2 / 2 + max_k <a_k, x>, hence optimal and unique (Brenier 1991). The Kantorovich
-potentials are |x|^2 - 2 phi(x) and, on the target, |y|^2 - 2 phi*(y) with phi*(y) = |y - a|^2 / (2 eps), a the nearest a_k; with eps = 0
-phi* is infinite off the atoms a_k.
+T is the gradient of the convex potential phi(x) = eps |x|^2 / 2 + max_k <a_k, x>, hence optimal and
+unique (Brenier 1991). The Kantorovich potentials are |x|^2 - 2 phi(x) and, on the target, |y|^2 - 2
+phi*(y) with phi*(y) = |y - a|^2 / (2 eps), a the nearest a_k; with eps = 0 phi* is infinite off the
+atoms a_k.
 
-Hard for solvers that learn a continuous map: T jumps at the edges of the sectors, from one cluster to the next, and a network that cannot
-jump strews points between them. With eight petals this is a closed-form relative of the eight Gaussians on which generative models are
-often shown.
+Hard for solvers that learn a continuous map: T jumps at the edges of the sectors, from one cluster
+    to the next, and a network that cannot
+jump strews points between them. With eight petals this is a closed-form relative of the eight
+Gaussians on which generative models are often shown.
 """
 
 from __future__ import annotations
@@ -55,7 +59,9 @@ class Petals(Task):
         if not self.radius > 0:
             raise ValueError(f"radius must be positive, got {self.radius}")
         if not self.eps >= 0:
-            raise ValueError(f"eps must not be negative, got {self.eps}: the potential would not be convex")
+            raise ValueError(
+                f"eps must not be negative, got {self.eps}: the potential would not be convex"
+            )
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """The problem, the same for every ``rng``."""
@@ -63,7 +69,10 @@ class Petals(Task):
 
         angles = torch.arange(self.petals, dtype=torch.float64) * (2 * math.pi / self.petals)
         atoms = (self.radius * torch.stack([angles.cos(), angles.sin()], 1)).to(device, dtype)
-        zero, eye = torch.zeros(2, device=device, dtype=dtype), torch.eye(2, device=device, dtype=dtype)
+        zero, eye = (
+            torch.zeros(2, device=device, dtype=dtype),
+            torch.eye(2, device=device, dtype=dtype),
+        )
 
         def push(x: Tensor) -> Tensor:
             return self.eps * x + atoms[(x @ atoms.T).argmax(1)]
@@ -77,15 +86,25 @@ class Petals(Task):
         def target_potential(y: Tensor) -> Tensor:
             squared = y.square().sum(1)
             if self.eps == 0:
-                distance = torch.cdist(y, atoms, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+                distance = torch.cdist(y, atoms, compute_mode="donot_use_mm_for_euclid_dist").amin(
+                    1
+                )
                 return torch.where(distance < ON_ATOM * self.radius, squared, -torch.inf)
             return squared - (y - atoms[(y @ atoms.T).argmax(1)]).square().sum(1) / self.eps
 
         half_angle = math.pi / self.petals
-        reach = self.radius * math.sqrt(math.pi / 2) * math.sin(half_angle) / half_angle  # E <a_k(x), x>
+        reach = (
+            self.radius * math.sqrt(math.pi / 2) * math.sin(half_angle) / half_angle
+        )  # E <a_k(x), x>
         cost = 2 * (1 - self.eps) ** 2 - 2 * (1 - self.eps) * reach + self.radius**2
         variance = 2 * self.eps**2 + 2 * self.eps * reach + self.radius**2
         source = Measure((2,), draw, mean=zero, cov=eye, variance=2.0)
-        target = Measure((2,), lambda n, generator: push(draw(n, generator)), mean=zero, cov=eye * (variance / 2), variance=variance)
+        target = Measure(
+            (2,),
+            lambda n, generator: push(draw(n, generator)),
+            mean=zero,
+            cov=eye * (variance / 2),
+            variance=variance,
+        )
         truth = Truth("brenier", cost, push, potential=potential, target_potential=target_potential)
         return MapProblem(source, target, SQEUCLIDEAN, truth)

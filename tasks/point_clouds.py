@@ -1,15 +1,17 @@
 """Point clouds: which points of one weighted cloud go to which of another, at the least cost.
 
-The points x_i of weights a_i are to be moved to the points y_j of weights b_j, cost C_ij = ||x_i - y_j||^2 or ||x_i - y_j||:
+The points x_i of weights a_i are to be moved to the points y_j of weights b_j, cost C_ij = ||x_i -
+y_j||^2 or ||x_i - y_j||:
 
     min <C, P>    over P >= 0 with P 1 = a and P' 1 = b.
 
-The x_i are N(0, I_d); the y_j are N(m, G G') with |m| = 1 and G a random matrix with entries N(0, 1/d); the weights are uniform on the
-simplex. The truth is the exact linear program (network simplex, POT's ``ot.emd``) in float64, on points and weights as rounded to the dtype
-asked for.
+The x_i are N(0, I_d); the y_j are N(m, G G') with |m| = 1 and G a random matrix with entries N(0,
+1/d); the weights are uniform on the simplex. The truth is the exact linear program (network
+simplex, POT's ``ot.emd``) in float64, on points and weights as rounded to the dtype asked for.
 
-The plain problem of discrete transport, easy for linear programs while the clouds are small. Hard for entropic solvers, which blur it: some
-optimal plan has at most n + m - 1 entries above zero, theirs has none at zero, and they converge the more slowly the sharper it is to be.
+The plain problem of discrete transport, easy for linear programs while the clouds are small. Hard
+for entropic solvers, which blur it: some optimal plan has at most n + m - 1 entries above zero,
+theirs has none at zero, and they converge the more slowly the sharper it is to be.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, DiscreteProblem, Task, Truth
-from otbench.discrete import exact_truth
+from otbench.methods.discrete import exact_truth
 
 
 if TYPE_CHECKING:
@@ -53,7 +55,9 @@ class PointClouds(Task):
         if self.cost not in ("sqeuclidean", "euclidean"):
             raise ValueError(f"cost must be sqeuclidean or euclidean, got {self.cost!r}")
 
-    def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> DiscreteProblem:
+    def problem(
+        self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
+    ) -> DiscreteProblem:
         """Draw the clouds from ``rng`` and solve the linear program."""
         import numpy as np
         import torch

@@ -1,14 +1,19 @@
-"""Shrinking noise onto a subspace: points pushed off it sideways go straight back to where they were.
+"""Shrinking noise onto a subspace: points pushed off it sideways go straight back to where they
+were.
 
-A cube in a k-dimensional subspace of R^d, under Gaussian noise across the subspace, goes to the cube without noise; the cost is ||x - y||
-or ||x - y||^2. The source is (p, r) with p uniform on [-1, 1]^k and r ~ N(0, sigma^2 I_{d-k}) independent of it:
+A cube in a k-dimensional subspace of R^d, under Gaussian noise across the subspace, goes to the
+cube without noise; the cost is ||x - y|| or ||x - y||^2. The source is (p, r) with p uniform on
+[-1, 1]^k and r ~ N(0, sigma^2 I_{d-k}) independent of it:
 
-    T(p, r) = (p, 0),    u(p, r) = |r|,    W1 = sigma sqrt(2) Gamma((d-k+1)/2) / Gamma((d-k)/2),    W2^2 = (d-k) sigma^2.
+    T(p, r) = (p, 0),    u(p, r) = |r|,    W1 = sigma sqrt(2) Gamma((d-k+1)/2) / Gamma((d-k)/2),
+    W2^2 = (d-k) sigma^2.
 
-T takes each point to the nearest one of the subspace, here the one it came from. That is unique, so T is the only optimum for both costs
-(W1: u is 1-Lipschitz and falls by |x - T(x)|; W2: the potentials are u^2 and 0).
+T takes each point to the nearest one of the subspace, here the one it came from. That is unique, so
+T is the only optimum for both costs (W1: u is 1-Lipschitz and falls by |x - T(x)|; W2: the
+potentials are u^2 and 0).
 
-Hard for solvers for W1, which must move points by different lengths along directions that are singular on the target itself.
+Hard for solvers for W1, which must move points by different lengths along directions that are
+singular on the target itself.
 """
 
 from __future__ import annotations
@@ -31,7 +36,8 @@ ON_TARGET = 1e-6  # squared distance up to which a rounded point lies on the tar
 
 @dataclass(frozen=True)
 class SubspaceShrink(Task):
-    """A cube in a subspace and the same with Gaussian noise across the subspace. Nothing about it is random.
+    """A cube in a subspace and the same with Gaussian noise across the subspace. Nothing about it
+    is random.
 
     Attributes:
         k: dimension of the subspace.
@@ -73,24 +79,42 @@ class SubspaceShrink(Task):
 
         def target_potential(y: Tensor) -> Tensor:
             u = potential(y)
-            return -u if cost.power == 1 else torch.where(u < ON_TARGET, torch.zeros_like(u), -torch.inf)
+            return (
+                -u
+                if cost.power == 1
+                else torch.where(u < ON_TARGET, torch.zeros_like(u), -torch.inf)
+            )
 
         def clean(n: int, generator: torch.Generator) -> Tensor:
             cube = torch.rand(n, self.k, generator=generator, device=generator.device, dtype=dtype)
             return pad(2 * cube - 1, (0, across))
 
         def noisy(n: int, generator: torch.Generator) -> Tensor:
-            noise = torch.randn(n, across, generator=generator, device=generator.device, dtype=dtype)
+            noise = torch.randn(
+                n, across, generator=generator, device=generator.device, dtype=dtype
+            )
             return clean(n, generator) + pad(self.sigma * noise, (self.k, 0))
 
         if cost.power == 2:
             value = across * self.sigma**2
         else:
-            value = self.sigma * math.sqrt(2) * math.exp(math.lgamma((across + 1) / 2) - math.lgamma(across / 2))
+            value = (
+                self.sigma
+                * math.sqrt(2)
+                * math.exp(math.lgamma((across + 1) / 2) - math.lgamma(across / 2))
+            )
         zero = torch.zeros(self.dim, device=device, dtype=dtype)
         cov = pad(zero.new_full((self.k,), 1 / 3), (0, across))
         noise_cov = pad(zero.new_full((across,), self.sigma**2), (self.k, 0))
-        source = Measure((self.dim,), noisy, mean=zero, cov=torch.diag(cov + noise_cov), variance=self.k / 3 + across * self.sigma**2)
+        source = Measure(
+            (self.dim,),
+            noisy,
+            mean=zero,
+            cov=torch.diag(cov + noise_cov),
+            variance=self.k / 3 + across * self.sigma**2,
+        )
         target = Measure((self.dim,), clean, mean=zero, cov=torch.diag(cov), variance=self.k / 3)
-        truth = Truth("closed_form", value, project, potential=potential, target_potential=target_potential)
+        truth = Truth(
+            "closed_form", value, project, potential=potential, target_potential=target_potential
+        )
         return MapProblem(source, target, cost, truth)

@@ -1,15 +1,19 @@
 """Two walls: a square moves onto two parallel segments, and which half goes where does not matter.
 
-The source is uniform on the square [1, 2] x [0, 1], the target on the walls {0} x [0, 1] and {-1} x [0, 1] with half the mass each, cost
+The source is uniform on the square [1, 2] x [0, 1], the target on the walls {0} x [0, 1] and {-1} x
+[0, 1] with half the mass each, cost
 ||x - y||. Every plan that moves along the first axis costs the same:
 
     u(x) = x_1,    W1 = E x_1 - E y_1 = 2.
 
-u is 1-Lipschitz and falls by |x - y| along the first axis, which proves it. The near half of the square may serve the near wall, the far
-half may, or alternate strips: the optimal map is not unique, and solvers are scored by their cost and their push-forward only.
+u is 1-Lipschitz and falls by |x - y| along the first axis, which proves it. The near half of the
+square may serve the near wall, the far half may, or alternate strips: the optimal map is not
+unique, and solvers are scored by their cost and their push-forward only.
 
-Hard for W1 solvers that move points along the gradient of a potential: a potential alone tells the optimal map where the target has
-codimension two or more (Milne, Bilocq & Nachman 2022); here it has one, and the rays of u never end.
+Hard for W1 solvers that move points along the gradient of a potential: a potential alone tells the
+    optimal map where the target has
+codimension two or more (Milne, Bilocq & Nachman 2022); here it has one, and the rays of u never
+end.
 """
 
 from __future__ import annotations
@@ -50,10 +54,21 @@ class TwoWalls(Task):
             x = square(n, generator)
             return x, serve(x)
 
-        source_mean, target_mean = (torch.tensor(mean, device=device, dtype=dtype) for mean in ([1.5, 0.5], [-0.5, 0.5]))
-        source_cov, target_cov = (torch.diag(torch.tensor(v, device=device, dtype=dtype)) for v in ([1 / 12, 1 / 12], [1 / 4, 1 / 12]))
+        source_mean, target_mean = (
+            torch.tensor(mean, device=device, dtype=dtype) for mean in ([1.5, 0.5], [-0.5, 0.5])
+        )
+        source_cov, target_cov = (
+            torch.diag(torch.tensor(v, device=device, dtype=dtype))
+            for v in ([1 / 12, 1 / 12], [1 / 4, 1 / 12])
+        )
         source = Measure((2,), square, mean=source_mean, cov=source_cov, variance=1 / 6)
-        target = Measure((2,), lambda n, generator: pairs(n, generator)[1], mean=target_mean, cov=target_cov, variance=1 / 3)
+        target = Measure(
+            (2,),
+            lambda n, generator: pairs(n, generator)[1],
+            mean=target_mean,
+            cov=target_cov,
+            variance=1 / 3,
+        )
         truth = Truth(
             "closed_form",
             2.0,

@@ -27,10 +27,17 @@ HOSTILE = Path(__file__).parent / "hostile" / "hostile.py"
 def otbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Call the command line as a user does, in a process of its own, from an empty folder."""
 
-    def call(*arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 300):
-        command = [sys.executable, "-m", "otbench.cli", *map(str, arguments)]
+    def call(
+        *arguments: object,
+        cwd: Path = tmp_path,
+        env: dict[str, str] | None = None,
+        timeout: float = 300,
+    ):
+        command = [sys.executable, "-m", "otbench", *map(str, arguments)]
         environment = {**os.environ, "COLUMNS": "200", **(env or {})}
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+        )
 
     return call
 

@@ -13,7 +13,9 @@ from otbench.store import Results, RunFolder, load
 MACHINE = {"cpu": "Test CPU", "cores": 4, "gpu": None}
 
 
-def row(task: str, solver: str, seed: int = 0, status: str = "ok", **changes: Any) -> dict[str, Any]:
+def row(
+    task: str, solver: str, seed: int = 0, status: str = "ok", **changes: Any
+) -> dict[str, Any]:
     """One run; ``changes`` are columns, such as ``metric_l2_uvp=1.0``."""
     values: dict[str, Any] = {
         "task": task.split("[")[0],
@@ -34,11 +36,15 @@ def row(task: str, solver: str, seed: int = 0, status: str = "ok", **changes: An
         "when": "2026-01-01T00:00:00+00:00",
         **changes,
     }
-    key = "-".join(str(values[name]) for name in ("task_label", "solver_label", "seed", "device", "dtype"))
+    key = "-".join(
+        str(values[name]) for name in ("task_label", "solver_label", "seed", "device", "dtype")
+    )
     return {"key": "".join(c if c.isalnum() else "-" for c in key), **values}
 
 
-def write(folder: Path, rows: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any] = MACHINE) -> Results:
+def write(
+    folder: Path, rows: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any] = MACHINE
+) -> Results:
     """Record the rows in a run folder below ``folder``, and load them."""
     run_folder = RunFolder(folder, "synthetic", provenance)
     for values in rows:
@@ -49,18 +55,34 @@ def write(folder: Path, rows: Iterable[Mapping[str, Any]], provenance: Mapping[s
 
 def uvp(task: str, solver: str, values: Iterable[float], **changes: Any) -> list[dict[str, Any]]:
     """Successful runs with these values of ``l2_uvp``, seed by seed."""
-    return [row(task, solver, seed, metric_l2_uvp=value, **changes) for seed, value in enumerate(values)]
+    return [
+        row(task, solver, seed, metric_l2_uvp=value, **changes) for seed, value in enumerate(values)
+    ]
 
 
-def together(task: str, solver: str, values: Iterable[float], seconds: float, **changes: Any) -> list[dict[str, Any]]:
+def together(
+    task: str, solver: str, values: Iterable[float], seconds: float, **changes: Any
+) -> list[dict[str, Any]]:
     """The same of seeds that were solved as one, in so many seconds."""
     values = list(values)
-    return uvp(task, solver, values, fit_cold_s=None, together=len(values), fit_together_s=seconds, **changes)
+    return uvp(
+        task,
+        solver,
+        values,
+        fit_cold_s=None,
+        together=len(values),
+        fit_together_s=seconds,
+        **changes,
+    )
 
 
 def lines(text: str) -> dict[str, list[str]]:
     """The cells of the (only) Markdown table by solver, rank first."""
-    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
     return {cell[1]: [cell[0], *cell[2:]] for cell in cells}
 
 

@@ -15,8 +15,18 @@ from otbench.report.figures import styles, total_time
 from tests.synthetic import row, write
 
 
-def solved(solver: str, train_s: float, infer_ms: float, seed: int = 0, gap: float = 0.1, **changes) -> dict:
-    return row("digits", solver, seed, fit_cold_s=train_s, infer_ms_per_pair=infer_ms, metric_cost_gap=gap, **changes)
+def solved(
+    solver: str, train_s: float, infer_ms: float, seed: int = 0, gap: float = 0.1, **changes
+) -> dict:
+    return row(
+        "digits",
+        solver,
+        seed,
+        fit_cold_s=train_s,
+        infer_ms_per_pair=infer_ms,
+        metric_cost_gap=gap,
+        **changes,
+    )
 
 
 @pytest.fixture
@@ -24,7 +34,10 @@ def results(tmp_path):
     return write(
         tmp_path,
         [
-            *(solved("learned", 10.0 + seed, 2.0, seed, 0.1 + 0.02 * seed, learns=True) for seed in (0, 1, 2)),
+            *(
+                solved("learned", 10.0 + seed, 2.0, seed, 0.1 + 0.02 * seed, learns=True)
+                for seed in (0, 1, 2)
+            ),
             solved("slow-learner", 100.0, 60.0, learns=True),
             solved("pot", 0.0001, 52.0, gap=0.0),
             solved("ott", 0.0001, 1.0, gap=0.0),
@@ -37,23 +50,39 @@ def results(tmp_path):
 
 def test_break_even_counts_are_training_over_what_a_pair_saves(results):
     table = amortization(results)
-    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if line.startswith("| ")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in table.splitlines()
+        if line.startswith("| ")
+    ]
     head, *body = cells
     assert head[:4] == ["solver", "training (s)", "ms per pair", "cost_gap"]
     found = {line[0]: dict(zip(head, line, strict=True)) for line in body}
-    assert list(found) == ["zero °", "ott", "learned", "pot", "slow-learner"], "fastest first, failures and other tasks left out"
-    assert found["learned"]["training (s)"] == "11.0" and found["learned"]["cost_gap"].startswith("0.120 ±")
+    assert list(found) == ["zero °", "ott", "learned", "pot", "slow-learner"], (
+        "fastest first, failures and other tasks left out"
+    )
+    assert found["learned"]["training (s)"] == "11.0" and found["learned"]["cost_gap"].startswith(
+        "0.120 ±"
+    )
     assert found["pot"]["training (s)"] == "1.00e-4"
     # 11 s of training, less the tenth of a millisecond of the other, at 50 ms saved by the pair
-    assert found["learned"]["N* against pot"] == "220" and found["learned"]["N* against ott"] == "never"
-    assert found["slow-learner"]["N* against pot"] == "never" and found["zero °"]["N* against pot"] == "0"
+    assert (
+        found["learned"]["N* against pot"] == "220"
+        and found["learned"]["N* against ott"] == "never"
+    )
+    assert (
+        found["slow-learner"]["N* against pot"] == "never"
+        and found["zero °"]["N* against pot"] == "0"
+    )
     assert found["pot"]["N* against pot"] == "\N{EN DASH}" and all(
         f"N* against {name}" not in table for name in ("zero", "learned", "slow-learner")
     )
 
 
 def test_counts_are_against_whom_one_asks_for(results):
-    tidy = list(csv.DictReader(io.StringIO(amortization(results, against=["slow-learner"], format="csv"))))
+    tidy = list(
+        csv.DictReader(io.StringIO(amortization(results, against=["slow-learner"], format="csv")))
+    )
     assert {line["solver_label"]: line["break_even_slow-learner"] for line in tidy} == {
         "zero": "0.0",
         "ott": "0.0",
@@ -61,7 +90,9 @@ def test_counts_are_against_whom_one_asks_for(results):
         "pot": "0.0",
         "slow-learner": "",
     }
-    assert "<table>" in amortization(results, format="html") and r"\toprule" in amortization(results, format="latex")
+    assert "<table>" in amortization(results, format="html") and r"\toprule" in amortization(
+        results, format="latex"
+    )
 
 
 def test_what_cannot_be_shown_is_said(results, tmp_path):
@@ -81,7 +112,10 @@ def test_the_lines_of_the_picture_cross_at_the_break_even(results):
     assert len(ax.get_lines()) == 5
     drawn = {round(float(np.asarray(line.get_ydata())[0]), 3): line for line in ax.get_lines()}
     learned, scratch = drawn[11.002], drawn[0.052]
-    pairs, of_learned, of_scratch = (np.asarray(values) for values in (learned.get_xdata(), learned.get_ydata(), scratch.get_ydata()))
+    pairs, of_learned, of_scratch = (
+        np.asarray(values)
+        for values in (learned.get_xdata(), learned.get_ydata(), scratch.get_ydata())
+    )
     assert 220 <= pairs[of_learned < of_scratch].min() < 280
     assert learned.get_linestyle() == "-" and scratch.get_linestyle() == "--"
     assert total_time(select(results.runs, ["gaussian"]), styles(runs), "cpu") is None

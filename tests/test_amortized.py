@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MissingError, Run, Truth
-from otbench.amortized.slices import Slices
-from otbench.entropic import Entropic, entropic_truth
+from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, FitContext, MissingError, Truth
+from otbench.methods.amortized.slices import Slices
+from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.registry import registry
-from otbench.scoring import score_plans
+from otbench.scoring.maps import score_plans
 from otbench.solvers.mean_slice import MeanSlice
 from otbench.solvers.oa_ot import OaOt
 from otbench.solvers.ra_ot import RaOt
@@ -58,8 +58,8 @@ def build(task, seed: int = 0, dtype: torch.dtype = torch.float64) -> AmortizedP
     return problem
 
 
-def run(dtype: torch.dtype = torch.float64) -> Run:
-    return Run("cpu", dtype, 0, torch.Generator().manual_seed(7))
+def run(dtype: torch.dtype = torch.float64) -> FitContext:
+    return FitContext("cpu", dtype, 0, torch.Generator().manual_seed(7))
 
 
 def scores(solver, problem: AmortizedProblem) -> dict[str, float]:
@@ -89,17 +89,25 @@ def line_pairs(number: int, n: int, seed: int) -> list[DiscreteProblem]:
     generator = torch.Generator().manual_seed(seed)
     pairs = []
     for _ in range(number):
-        x, y = (torch.rand(n, 1, generator=generator, dtype=torch.float64) + shift for shift in (0, 0.5))
+        x, y = (
+            torch.rand(n, 1, generator=generator, dtype=torch.float64) + shift for shift in (0, 0.5)
+        )
         a, b = (torch.rand(n, generator=generator, dtype=torch.float64) for _ in range(2))
         pair = DiscreteProblem(x, a / a.sum(), y, b / b.sum(), SQEUCLIDEAN, Truth("none"), 0.002)
         pairs.append(replace(pair, truth=entropic_truth(pair)))
     return pairs
 
 
-@pytest.mark.parametrize("solver", [RaOt(slices=3, ridge=1e-6), OaOt(slices=3)], ids=lambda solver: solver.name)
+@pytest.mark.parametrize(
+    "solver", [RaOt(slices=3, ridge=1e-6), OaOt(slices=3)], ids=lambda solver: solver.name
+)
 def test_on_a_line_the_slice_is_the_potential(solver):
-    """All directions are the same up to sign, and so are their potentials: the weights must sum to one."""
-    problem = AmortizedProblem(line_pairs(20, 30, 0), line_pairs(3, 40, 1), SQEUCLIDEAN, Truth("entropic"))
+    """All directions are the same up to sign, and so are their potentials: the weights must sum to
+    one.
+    """
+    problem = AmortizedProblem(
+        line_pairs(20, 30, 0), line_pairs(3, 40, 1), SQEUCLIDEAN, Truth("entropic")
+    )
     transport = solver.fit(problem, run())
     assert transport.info["omega_sum"] == pytest.approx(1, abs=0.02)
     for pair in problem.test:
@@ -115,11 +123,18 @@ def test_the_weights_of_oa_maximise_the_dual_of_the_training_pairs(digits):
 
     def dual(omega: torch.Tensor) -> float:
         values = [(problem, slices.features(problem) @ omega) for problem in problems]
-        return float(sum(problem.a @ f + problem.b @ problem.target_potential(f) for problem, f in values)) / len(problems)
+        return float(
+            sum(problem.a @ f + problem.b @ problem.target_potential(f) for problem, f in values)
+        ) / len(problems)
 
-    others = [RaOt().weigh(slices, problems, run())[0], MeanSlice().weigh(slices, problems, run())[0]]
+    others = [
+        RaOt().weigh(slices, problems, run())[0],
+        MeanSlice().weigh(slices, problems, run())[0],
+    ]
     generator = torch.Generator().manual_seed(3)
-    others += [best + 0.01 * torch.randn(20, generator=generator, dtype=torch.float64) for _ in range(5)]
+    others += [
+        best + 0.01 * torch.randn(20, generator=generator, dtype=torch.float64) for _ in range(5)
+    ]
     assert all(dual(best) > dual(other) for other in others)
     adam = OaOt(optimizer="adam", steps=300, lr=0.02)
     assert dual(adam.weigh(slices, problems, run())[0]) == pytest.approx(dual(best), rel=0.01)
@@ -133,7 +148,10 @@ def test_the_regression_of_ra_is_ridge_regression(digits):
     omega, info = solver.weigh(slices, problems, run())
     features = torch.cat([slices.features(problem, everywhere=True) for problem in problems])
     response = torch.cat([(f := problem.solve().everywhere()) - f.mean() for problem in problems])
-    stacked = torch.cat([features, 0.7**0.5 * torch.eye(10, dtype=torch.float64)]), torch.cat([response, response.new_zeros(10)])
+    stacked = (
+        torch.cat([features, 0.7**0.5 * torch.eye(10, dtype=torch.float64)]),
+        torch.cat([response, response.new_zeros(10)]),
+    )
     torch.testing.assert_close(omega, torch.linalg.lstsq(*stacked).solution, rtol=1e-6, atol=1e-9)
     left = (response - features @ omega).square().sum() / response.square().sum()
     assert info["r2"] == pytest.approx(1 - float(left))
@@ -148,7 +166,10 @@ def test_a_pair_of_another_size_is_predicted(name, digits):
     for pair in finer.test:
         problem, optimal = Entropic(pair), pair.truth.plan
         assert len(pair.x) == 144 and optimal is not None
-        plan, trivial = transport.plan(pair), problem.whole(problem.recovered(torch.zeros_like(problem.a)))
+        plan, trivial = (
+            transport.plan(pair),
+            problem.whole(problem.recovered(torch.zeros_like(problem.a))),
+        )
         torch.testing.assert_close(plan.sum(1), pair.a)
         assert float((plan - optimal).abs().sum()) < 0.6 * float((trivial - optimal).abs().sum())
 
@@ -156,7 +177,9 @@ def test_a_pair_of_another_size_is_predicted(name, digits):
 def test_points_of_another_dimension_are_refused(digits):
     transport = RaOt().fit(digits, run())
     (pair,) = line_pairs(1, 5, 0)
-    with pytest.raises(ValueError, match="lines in dimension 2 cannot project points of dimension 1"):
+    with pytest.raises(
+        ValueError, match="lines in dimension 2 cannot project points of dimension 1"
+    ):
         assert transport.plan is not None
         transport.plan(pair)
 
@@ -187,21 +210,36 @@ def test_the_excess_over_the_entropic_optimum_is_a_divergence(digits):
     rounded = rows_[:, None] * plan * columns + u[:, None] * v / u.sum()
     held = (rounded > 0) & (optimal > 0)
     divergence = float((rounded[held] * (rounded[held] / optimal[held]).log()).sum())
-    assert score_plans([pair], [plan])["entropic_gap"] == pytest.approx(pair.eps * divergence / pair.truth.cost, rel=1e-6)
+    assert score_plans([pair], [plan])["entropic_gap"] == pytest.approx(
+        pair.eps * divergence / pair.truth.cost, rel=1e-6
+    )
 
 
 def test_the_true_plan_scores_perfectly_and_a_cheaper_one_does_not(digits):
     pair = digits.test[0]
     assert pair.truth.plan is not None
     perfect = score_plans([pair], [pair.truth.plan])
-    for name in ("cost_gap", "entropic_gap", "barycentric_uvp", "plan_rmse", "plan_tv", "marginal_l1"):
+    for name in (
+        "cost_gap",
+        "entropic_gap",
+        "barycentric_uvp",
+        "plan_rmse",
+        "plan_tv",
+        "marginal_l1",
+    ):
         assert perfect[name] == pytest.approx(0, abs=1e-7), name
     (emd,) = registry("solver").select("pot-emd")
     cheapest = score_plans([pair], [emd.build().fit(pair, run()).plan(pair)])
     assert cheapest["cost_gap"] > 0.03 and cheapest["entropic_gap"] > 0.03
     # a mixture with the independent plan that costs what the true plan does is no better for it
-    plans = {name: registry("solver").select(name)[0].build().fit(pair, run()).plan(pair) for name in ("pot-emd", "independent")}
-    costs = {name: float((plan * SQEUCLIDEAN.matrix(pair.x, pair.y)).sum()) for name, plan in plans.items()}
+    plans = {
+        name: registry("solver").select(name)[0].build().fit(pair, run()).plan(pair)
+        for name in ("pot-emd", "independent")
+    }
+    costs = {
+        name: float((plan * SQEUCLIDEAN.matrix(pair.x, pair.y)).sum())
+        for name, plan in plans.items()
+    }
     assert pair.truth.cost is not None
     share = (pair.truth.cost - costs["pot-emd"]) / (costs["independent"] - costs["pot-emd"])
     mixed = score_plans([pair], [(1 - share) * plans["pot-emd"] + share * plans["independent"]])
@@ -219,14 +257,30 @@ def test_what_rounding_leaves_below_zero_does_not_switch_off_a_metric(digits):
 def test_a_solver_does_not_see_the_answers(otbench, tmp_path):
     plugin = tmp_path / "peeking.py"
     plugin.write_text(PEEKING)
-    otbench("run", "-t", "weight-pairs[side=4,train=2,test=2]", "-s", "peeking", "--seeds", 1, "--plugins", plugin, "--results", "out")
+    otbench(
+        "run",
+        "-t",
+        "weight-pairs[side=4,train=2,test=2]",
+        "-s",
+        "peeking",
+        "--seeds",
+        1,
+        "--plugins",
+        plugin,
+        "--results",
+        "out",
+    )
     (recorded,) = rows(tmp_path / "out")
-    assert recorded["status"] == "ok" and recorded["info_seen"] == 0 and recorded["metric_plan_tv"] > 0.1
+    assert (
+        recorded["status"] == "ok"
+        and recorded["info_seen"] == 0
+        and recorded["metric_plan_tv"] > 0.1
+    )
 
 
 def test_a_warm_start_from_the_answer_takes_an_iteration(digits):
     class Answer(MeanSlice):
-        def learn(self, problems, run):
+        def learn(self, problems, context):
             return lambda problem: problem.solve().f, {}
 
     known = scores(Answer(), digits)
@@ -234,7 +288,9 @@ def test_a_warm_start_from_the_answer_takes_an_iteration(digits):
 
 
 def images(problem: AmortizedProblem, part: str) -> set[bytes]:
-    return {weights.numpy().tobytes() for pair in getattr(problem, part) for weights in (pair.a, pair.b)}
+    return {
+        weights.numpy().tobytes() for pair in getattr(problem, part) for weights in (pair.a, pair.b)
+    }
 
 
 def test_digits_are_split_and_held_out_pairs_do_not_depend_on_the_others(digits):
@@ -250,11 +306,14 @@ def test_digits_are_split_and_held_out_pairs_do_not_depend_on_the_others(digits)
 
 def test_digits_keep_their_mass_when_resized_and_turned():
     plain, coarse, turned = (
-        build(DigitPairs(data="digits", train=1, test=5, **changes)) for changes in ({}, {"test_side": 4}, {"rotation": 90.0})
+        build(DigitPairs(data="digits", train=1, test=5, **changes))
+        for changes in ({}, {"test_side": 4}, {"rotation": 90.0})
     )
     for pair, small, rotated in zip(plain.test, coarse.test, turned.test, strict=True):
         assert len(small.a) == 16 and float(small.a.sum()) == pytest.approx(1)
-        torch.testing.assert_close(small.a.view(4, 4), pair.a.view(4, 2, 4, 2).sum((1, 3)), rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(
+            small.a.view(4, 4), pair.a.view(4, 2, 4, 2).sum((1, 3)), rtol=1e-5, atol=1e-7
+        )
         image = pair.a.view(8, 8)
         turns = [torch.rot90(image, k) for k in (1, 3)]
         assert any(float((rotated.a.view(8, 8) - turn).abs().max()) < 1e-3 for turn in turns)
@@ -275,7 +334,9 @@ def test_bad_parameters_are_refused(parameters, words):
         DigitPairs(**parameters)
 
 
-@pytest.mark.parametrize(("solver", "words"), [(RaOt, "ridge"), (OaOt, "steps"), (MeanSlice, "slices")])
+@pytest.mark.parametrize(
+    ("solver", "words"), [(RaOt, "ridge"), (OaOt, "steps"), (MeanSlice, "slices")]
+)
 def test_bad_settings_are_refused(solver, words):
     with pytest.raises(ValueError, match=f"{words} must be"):
         solver(**{words: 0})
@@ -301,7 +362,9 @@ def mnist(seed: int) -> AmortizedProblem:
 
 
 def test_trivial_rows_on_mnist_are_those_measured_independently():
-    """Plan errors of three trivial plans; between sets of 40 pairs the mean varies by a tenth, that of ten iterations by more."""
+    """Plan errors of three trivial plans; between sets of 40 pairs the mean varies by a tenth, that
+    of ten iterations by more.
+    """
     problem = mnist(0)
     assert [len(pair.x) for pair in problem.test] == [784] * 40
     (independent,) = registry("solver").select("independent")
@@ -325,7 +388,11 @@ def test_predictions_do_not_depend_on_the_units():
     def scaled(pair: DiscreteProblem) -> DiscreteProblem:
         return replace(pair, x=10 * pair.x, y=10 * pair.y, eps=100 * pair.eps)
 
-    larger = replace(plain, train=[scaled(pair) for pair in plain.train], test=[scaled(pair) for pair in plain.test])
+    larger = replace(
+        plain,
+        train=[scaled(pair) for pair in plain.train],
+        test=[scaled(pair) for pair in plain.test],
+    )
     first, second = (RaOt().fit(problem, run()).plan for problem in (plain, larger))
     for one, two in zip(plain.test, larger.test, strict=True):
         torch.testing.assert_close(first(one), second(two), rtol=1e-6, atol=1e-9)  # type: ignore[misc]
@@ -333,20 +400,47 @@ def test_predictions_do_not_depend_on_the_units():
 
 def test_a_response_that_cannot_be_explained_is_said(digits):
     hard = Entropic(replace(digits.train[0], eps=1e-4))
-    _, info = RaOt(tolerance=1e-12).weigh(Slices.draw(3, digits.train[0], torch.Generator()), [hard], run())
+    _, info = RaOt(tolerance=1e-12).weigh(
+        Slices.draw(3, digits.train[0], torch.Generator()), [hard], run()
+    )
     assert info["unsolved"] == 1
-    lone = [replace(pair, x=pair.x[:1], a=torch.ones(1, dtype=torch.float64)) for pair in line_pairs(2, 5, 0)]
-    _, info = RaOt().weigh(Slices.draw(3, lone[0], torch.Generator()), [Entropic(pair) for pair in lone], run())
+    lone = [
+        replace(pair, x=pair.x[:1], a=torch.ones(1, dtype=torch.float64))
+        for pair in line_pairs(2, 5, 0)
+    ]
+    _, info = RaOt().weigh(
+        Slices.draw(3, lone[0], torch.Generator()), [Entropic(pair) for pair in lone], run()
+    )
     assert "r2" not in info
 
 
 def test_a_run_records_training_and_inference(otbench, tmp_path):
-    command = ("run", "-t", "digit-pairs[data=digits,train=5,test=3]", "-s", "ra-ot", "sinkhorn-steps", "--seeds", 1, "--results", "out")
+    command = (
+        "run",
+        "-t",
+        "digit-pairs[data=digits,train=5,test=3]",
+        "-s",
+        "ra-ot",
+        "sinkhorn-steps",
+        "--seeds",
+        1,
+        "--results",
+        "out",
+    )
     done = otbench(*command)
     assert done.returncode == 0, done.stderr
     recorded = {row["solver"]: row for row in rows(tmp_path / "out")}
-    assert {row["status"] for row in recorded.values()} == {"ok"}, [row["message"] for row in recorded.values()]
+    assert {row["status"] for row in recorded.values()} == {"ok"}, [
+        row["message"] for row in recorded.values()
+    ]
     learned = recorded["ra-ot"]
-    assert learned["fit_cold_s"] > 0 and learned["infer_ms_per_pair"] > 0 and 0 < learned["info_r2"] < 1
-    assert learned["metric_iters_to_tol"] >= 1 and "metric_iters_to_tol" not in recorded["sinkhorn-steps"]
+    assert (
+        learned["fit_cold_s"] > 0
+        and learned["infer_ms_per_pair"] > 0
+        and 0 < learned["info_r2"] < 1
+    )
+    assert (
+        learned["metric_iters_to_tol"] >= 1
+        and "metric_iters_to_tol" not in recorded["sinkhorn-steps"]
+    )
     assert {"metric_entropic_gap", "metric_barycentric_uvp", "metric_cost_gap"} <= learned.keys()

@@ -1,4 +1,6 @@
-"""The solvers that sliced potentials are compared with: learned potentials, learned sorting, and the cheapest of many directions."""
+"""The solvers that sliced potentials are compared with: learned potentials, learned sorting, and
+the cheapest of many directions.
+"""
 
 # pyright: reportMissingImports=false
 
@@ -10,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from otbench import GEODESIC, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, Run, Truth
-from otbench.contract import findings
-from otbench.discrete import exact_truth
-from otbench.entropic import Entropic, entropic_truth
+from otbench import GEODESIC, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, FitContext, Truth
+from otbench.methods.discrete import exact_truth
+from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.metrics import entries, marginal, marginal_l1
-from otbench.problem import Transport
+from otbench.runner.contract import findings
+from otbench.solver import Transport
 from otbench.solvers.meta_ot import MetaOt
 from otbench.solvers.min_stp import MinStp, staircase
 from otbench.solvers.pot_emd import PotEmd
@@ -31,8 +33,8 @@ SETS = MetaOt(encoder="set", width=64, depth=2, lr=3e-3, steps=250)
 SCORES = MinStp(width=64, steps=500)
 
 
-def make_run(dtype: torch.dtype = torch.float64, seed: int = 0) -> Run:
-    return Run("cpu", dtype, seed, torch.Generator().manual_seed(seed))
+def make_run(dtype: torch.dtype = torch.float64, seed: int = 0) -> FitContext:
+    return FitContext("cpu", dtype, seed, torch.Generator().manual_seed(seed))
 
 
 def build(dtype: torch.dtype = torch.float64, **parameters: float) -> AmortizedProblem:
@@ -47,7 +49,9 @@ def grids() -> AmortizedProblem:
     return build(train=40, test=10, eps=0.05)
 
 
-def clouds(number: int, *, sphere: bool = False, eps: float = 0.0, seed: int = 0) -> list[DiscreteProblem]:
+def clouds(
+    number: int, *, sphere: bool = False, eps: float = 0.0, seed: int = 0
+) -> list[DiscreteProblem]:
     """Pairs of clouds of their own points and of their own sizes, some points without mass."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -61,12 +65,17 @@ def clouds(number: int, *, sphere: bool = False, eps: float = 0.0, seed: int = 0
     pairs = []
     for i in range(number):
         (x, a), (y, b) = cloud(15 + i % 3, dim), cloud(20 - i % 4, dim)
-        pairs.append(DiscreteProblem(x, a, y if sphere else 0.5 * y + 1, b, cost, Truth("none"), eps))
+        pairs.append(
+            DiscreteProblem(x, a, y if sphere else 0.5 * y + 1, b, cost, Truth("none"), eps)
+        )
     return pairs
 
 
 def amortized(pairs: list[DiscreteProblem], test: int = 4) -> AmortizedProblem:
-    solved = [replace(pair, truth=entropic_truth(pair) if pair.eps > 0 else exact_truth(pair)) for pair in pairs[:test]]
+    solved = [
+        replace(pair, truth=entropic_truth(pair) if pair.eps > 0 else exact_truth(pair))
+        for pair in pairs[:test]
+    ]
     return AmortizedProblem(pairs[test:], solved, pairs[0].cost, Truth("lp"))
 
 
@@ -85,7 +94,9 @@ def error(pair: DiscreteProblem, plan: torch.Tensor) -> float:
     return float((plan - pair.truth.plan).norm())
 
 
-@pytest.mark.parametrize("solver", [WEIGHTS, SETS, replace(WEIGHTS, pairs="given")], ids=["weights", "set", "given"])
+@pytest.mark.parametrize(
+    "solver", [WEIGHTS, SETS, replace(WEIGHTS, pairs="given")], ids=["weights", "set", "given"]
+)
 def test_a_trained_network_beats_no_prediction_on_held_out_pairs(solver, grids):
     transport = solver.fit(grids, make_run())
     learned, without = [], []
@@ -103,7 +114,9 @@ def test_training_raises_the_dual_up_to_its_optimum(solver, grids):
         problem = Entropic(pair)
         solution = problem.solve()
         optimum += float(problem.a @ solution.f + problem.b @ solution.g) / len(grids.train)
-    early, late = (replace(solver, steps=steps).fit(grids, make_run()).info["dual_value"] for steps in (2, 250))
+    early, late = (
+        replace(solver, steps=steps).fit(grids, make_run()).info["dual_value"] for steps in (2, 250)
+    )
     assert isinstance(early, float) and isinstance(late, float)
     assert early < late < optimum
     assert optimum - late < 0.3 * (optimum - early)
@@ -113,7 +126,9 @@ def test_the_unit_of_the_cost_does_not_matter():
     pairs = clouds(12, eps=0.5)
     scaled = [replace(pair, x=3 * pair.x, y=3 * pair.y, eps=9 * pair.eps) for pair in pairs]
     solver = replace(SETS, steps=30)
-    first, second = (plan_of(solver.fit(amortized(those), make_run()), those[0]) for those in (pairs, scaled))
+    first, second = (
+        plan_of(solver.fit(amortized(those), make_run()), those[0]) for those in (pairs, scaled)
+    )
     torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-12)
 
 
@@ -127,15 +142,25 @@ def test_sets_are_learnt_where_points_change(moving):
     problem, transport = moving
     for pair in problem.test:
         posed = Entropic(pair)
-        assert error(pair, plan_of(transport, pair)) < error(pair, posed.whole(posed.recovered(torch.zeros_like(posed.a))))
+        assert error(pair, plan_of(transport, pair)) < error(
+            pair, posed.whole(posed.recovered(torch.zeros_like(posed.a)))
+        )
 
 
 def test_sets_have_no_order(moving):
     problem, transport = moving
     pair = problem.test[0]
-    rows, columns = (torch.randperm(n, generator=torch.Generator().manual_seed(1)) for n in (len(pair.a), len(pair.b)))
+    rows, columns = (
+        torch.randperm(n, generator=torch.Generator().manual_seed(1))
+        for n in (len(pair.a), len(pair.b))
+    )
     shuffled = replace(pair, x=pair.x[rows], a=pair.a[rows], y=pair.y[columns], b=pair.b[columns])
-    torch.testing.assert_close(plan_of(transport, shuffled), plan_of(transport, pair)[rows][:, columns], rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(
+        plan_of(transport, shuffled),
+        plan_of(transport, pair)[rows][:, columns],
+        rtol=1e-6,
+        atol=1e-12,
+    )
 
 
 def test_splitting_a_point_of_a_set_splits_its_row(moving):
@@ -174,7 +199,9 @@ def test_a_staircase_is_the_exact_plan_on_a_line():
         line = replace(pair, x=pair.x[2:, :1], a=pair.a[2:], y=pair.y[2:, :1], b=pair.b[2:])
         rows, columns, masses = staircase(line.x[:, 0], line.y[:, 0], line.a, line.b)
         assert len(masses) <= len(line.a) + len(line.b) - 1 and float(masses.min()) > 0
-        plan = torch.zeros(len(line.a), len(line.b), dtype=torch.float64).index_put((rows, columns), masses, accumulate=True)
+        plan = torch.zeros(len(line.a), len(line.b), dtype=torch.float64).index_put(
+            (rows, columns), masses, accumulate=True
+        )
         assert marginal_l1(plan, line.a, line.b) < 1e-14
         assert cost_of(line, plan) == pytest.approx(exact_truth(line).cost, rel=1e-12)
 
@@ -182,7 +209,10 @@ def test_a_staircase_is_the_exact_plan_on_a_line():
 def two_groups(pairs: list[DiscreteProblem]) -> list[DiscreteProblem]:
     """Clouds of the sphere, drawn to two opposite points of it."""
     stretch = torch.tensor([0.2, 2.0, 0.2], dtype=torch.float64)
-    return [replace(pair, x=GEODESIC.project(pair.x * stretch), y=GEODESIC.project(pair.y * stretch)) for pair in pairs]
+    return [
+        replace(pair, x=GEODESIC.project(pair.x * stretch), y=GEODESIC.project(pair.y * stretch))
+        for pair in pairs
+    ]
 
 
 def gap(problem: AmortizedProblem, solver: MinStp, seed: int) -> float:
@@ -191,7 +221,10 @@ def gap(problem: AmortizedProblem, solver: MinStp, seed: int) -> float:
     total = 0.0
     for pair in problem.test:
         plan, optimum = plan_of(transport, pair), pair.truth.cost
-        assert plan.is_sparse and len(entries(plan)) <= int((pair.a > 0).sum()) + int((pair.b > 0).sum()) - 1
+        assert (
+            plan.is_sparse
+            and len(entries(plan)) <= int((pair.a > 0).sum()) + int((pair.b > 0).sum()) - 1
+        )
         assert marginal_l1(plan, pair.a, pair.b) < 1e-12
         assert not marginal(plan, 1)[pair.a == 0].any() and not marginal(plan, 0)[pair.b == 0].any()
         assert optimum is not None and cost_of(pair, plan) >= optimum - 1e-12
@@ -202,7 +235,9 @@ def gap(problem: AmortizedProblem, solver: MinStp, seed: int) -> float:
 @pytest.mark.parametrize("space", ["digits", "sphere"])
 def test_learnt_scores_sort_into_sparse_plans_that_are_cheaper_than_those_of_random_scores(space):
     if space == "digits":
-        problem = DigitPairs(data="digits", train=50, test=20, eps=0.0).problem(np.random.default_rng(0), device="cpu", dtype=torch.float64)
+        problem = DigitPairs(data="digits", train=50, test=20, eps=0.0).problem(
+            np.random.default_rng(0), device="cpu", dtype=torch.float64
+        )
     else:
         problem = amortized(two_groups(clouds(40, sphere=True)), test=10)
     untrained = [gap(problem, replace(SCORES, lr=1e-12, steps=1), seed) for seed in range(5)]
@@ -224,15 +259,21 @@ def test_the_soft_plan_has_the_cost_of_the_sorted_one_in_the_limit():
         rows, columns, masses = staircase(s, t, problem.a, problem.b)
         hard = float(masses @ problem.matrix[rows, columns])
         for i, softness in enumerate((1.0, 0.1, 1e-4)):
-            errors[i] += abs(float(MinStp(softness=softness).soft_cost(problem, s, t)) / hard - 1) / 5
+            errors[i] += (
+                abs(float(MinStp(softness=softness).soft_cost(problem, s, t)) / hard - 1) / 5
+            )
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.02
 
 
 def test_the_cheapest_direction_on_the_sphere():
     problem = amortized(clouds(5, sphere=True))
-    few, many = (PotSlicedPlan(projections=projections).fit(problem, make_run()) for projections in (3, 200))
+    few, many = (
+        PotSlicedPlan(projections=projections).fit(problem, make_run()) for projections in (3, 200)
+    )
     exact = PotEmd().fit(problem, make_run())
-    costs = torch.tensor([[cost_of(pair, plan_of(of, pair)) for pair in problem.test] for of in (exact, many, few)])
+    costs = torch.tensor(
+        [[cost_of(pair, plan_of(of, pair)) for pair in problem.test] for of in (exact, many, few)]
+    )
     assert (costs[0] <= costs[1] + 1e-12).all() and (costs[1] < costs[2]).all()
     independent = [cost_of(pair, pair.a[:, None] * pair.b) for pair in problem.test]
     assert costs[1].sum() < 0.8 * sum(independent)
@@ -256,7 +297,9 @@ def test_the_contract_is_kept(solver, parameters, dtype):
     assert findings(solver, problem, "cpu", dtype) == []
 
 
-@pytest.mark.parametrize("solver", [MetaOt(), MetaOt(encoder="set"), MinStp()], ids=["weights", "set", "scores"])
+@pytest.mark.parametrize(
+    "solver", [MetaOt(), MetaOt(encoder="set"), MinStp()], ids=["weights", "set", "scores"]
+)
 def test_what_cannot_be_learnt_from_is_refused(solver):
     assert "none to train on" in (solver.supports(build(train=0, test=1, eps=0.05)) or "")
     assert "amortized setting only" in (solver.supports(clouds(1)[0]) or "")

@@ -1,4 +1,6 @@
-"""Time of the metrics; skipped in ordinary test runs: ``pytest tests/test_benchmarks.py --benchmark-only``."""
+"""Time of the metrics; skipped in ordinary test runs: ``pytest tests/test_benchmarks.py
+--benchmark-only``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,6 @@ import pytest
 import torch
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, Truth
-from otbench.clock import MemoryMeter
 from otbench.metrics import (
     EXACT_DIM,
     branch_defect,
@@ -26,7 +27,8 @@ from otbench.metrics import (
     target_gap,
     wrong_atom,
 )
-from otbench.scoring import c_transform, score_plans
+from otbench.runner.clock import MemoryMeter
+from otbench.scoring.maps import c_transform, score_plans
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,7 +74,9 @@ def test_rounded_cost(benchmark, n):
     a = torch.full((n,), 1 / n, dtype=torch.float64)
     plan = normal(n, n, dtype=torch.float64).abs() / n**2
     ones = torch.ones(n, n, dtype=torch.float64)
-    assert benchmark(rounded_cost, plan, a, a, lambda i, j: ones[i, j], lambda rows: ones[rows]) == pytest.approx(1)
+    assert benchmark(
+        rounded_cost, plan, a, a, lambda i, j: ones[i, j], lambda rows: ones[rows]
+    ) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("dim", [2, 16])
@@ -91,7 +95,10 @@ def of_maps(dim: int) -> dict[str, Callable[[], float]]:
     """The metrics of a map with the arrays that they are functions of."""
     x = normal(MANY, dim)
     y, atoms, costs = x.flip(0) + 0.1, normal(16, dim), normal(MANY).abs()
-    position, floors = normal(MANY), torch.zeros(20, 2 if dim <= EXACT_DIM else 1, dtype=torch.float64)
+    position, floors = (
+        normal(MANY),
+        torch.zeros(20, 2 if dim <= EXACT_DIM else 1, dtype=torch.float64),
+    )
     return {
         "l2_uvp": lambda: l2_uvp(x, y, 1.0),
         "cos": lambda: cos(x, y, 2 * y),
@@ -102,7 +109,9 @@ def of_maps(dim: int) -> dict[str, Callable[[], float]]:
         "coordinate_ks": lambda: coordinate_ks(x, y, dim),
         "energy_distance": lambda: energy_distance(x, y),
         "target_gap": lambda: target_gap(discrepancies(x, y), floors[0], floors),
-        "c_transform": lambda: float(c_transform(SQEUCLIDEAN, lambda z: -z.square().sum(1), x, y, x[:4096]).mean()),
+        "c_transform": lambda: float(
+            c_transform(SQEUCLIDEAN, lambda z: -z.square().sum(1), x, y, x[:4096]).mean()
+        ),
     }
 
 
@@ -111,17 +120,29 @@ def of_plans(dim: int) -> dict[str, Callable[[], float]]:
     x = normal(MANY, dim, dtype=torch.float64)
     every = torch.arange(MANY)
     a = torch.full((MANY,), 1 / MANY, dtype=torch.float64)
-    right = torch.sparse_coo_tensor(torch.stack([every, every]), a, (MANY, MANY), check_invariants=True)
-    wrong = torch.sparse_coo_tensor(torch.stack([every, every.flip(0)]), 0.9 * a, (MANY, MANY), check_invariants=True)
+    right = torch.sparse_coo_tensor(
+        torch.stack([every, every]), a, (MANY, MANY), check_invariants=True
+    )
+    wrong = torch.sparse_coo_tensor(
+        torch.stack([every, every.flip(0)]), 0.9 * a, (MANY, MANY), check_invariants=True
+    )
     pair = DiscreteProblem(x, a, x + 0.1, a, SQEUCLIDEAN, Truth("brenier", 0.01 * dim, plan=right))
     return {"plan metrics": lambda: score_plans([pair], [wrong])["cost_gap"]}
 
 
 @pytest.mark.parametrize(
-    ("name", "dim"), [*((name, 16) for name in of_maps(1)), ("target_gap", 64), ("energy_distance", 64), ("plan metrics", 16)]
+    ("name", "dim"),
+    [
+        *((name, 16) for name in of_maps(1)),
+        ("target_gap", 64),
+        ("energy_distance", 64),
+        ("plan metrics", 16),
+    ],
 )
 def test_a_hundred_thousand_points(benchmark, name, dim):
-    """No metric holds a matrix of all pairs: the peak of memory above the arrays themselves stays far below it."""
+    """No metric holds a matrix of all pairs: the peak of memory above the arrays themselves stays
+    far below it.
+    """
     call = (of_plans(dim) if name == "plan metrics" else of_maps(dim))[name]
     memory = MemoryMeter()
     value = benchmark.pedantic(call, rounds=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from otbench.cli import _bytes, _seconds
+from otbench.cli.main import _bytes, _seconds
 from tests.conftest import HOSTILE, rows
 
 
@@ -44,7 +44,10 @@ def test_bad_input_is_one_clear_line(otbench, arguments, words):
     assert done.stderr.strip().splitlines()[-1].startswith("otbench")
 
 
-@pytest.mark.skipif("CUDA_VISIBLE_DEVICES" in os.environ or Path("/dev/nvidia0").exists(), reason="a GPU may be here")
+@pytest.mark.skipif(
+    "CUDA_VISIBLE_DEVICES" in os.environ or Path("/dev/nvidia0").exists(),
+    reason="a GPU may be here",
+)
 def test_cuda_without_a_gpu_is_refused(otbench):
     done = otbench("run", "-t", "gaussian", "-s", "identity", "--device", "cuda")
     assert done.returncode == 2 and "torch sees no CUDA device" in done.stderr
@@ -53,16 +56,25 @@ def test_cuda_without_a_gpu_is_refused(otbench):
 def test_list_describes_everything_and_stays_light():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     heavy = "[m for m in ('torch', 'jax', 'ot', 'pandas', 'numpy') if m in sys.modules]"
-    code = f"import sys; from otbench.cli import main; main(['list']); print({heavy})"
+    code = f"import sys; from otbench.cli.main import main; main(['list']); print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.strip().endswith("[]"), done.stdout[-500:]
-    for name in ("gaussian[dim=2", "mix3tomix10", "pot-emd[n=1024", "identity  (trivial)", "smoke 6", "l2_uvp (%, lower is better)"):
+    for name in (
+        "gaussian[dim=2",
+        "mix3tomix10",
+        "pot-emd[n=1024",
+        "identity  (trivial)",
+        "smoke 6",
+        "l2_uvp (%, lower is better)",
+    ):
         assert name in done.stdout
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     subprocess.run([sys.executable, "-c", "import torch"])
     with_torch = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert spent < 0.5 * (with_torch.ru_utime + with_torch.ru_stime - after.ru_utime - after.ru_stime)
+    assert spent < 0.5 * (
+        with_torch.ru_utime + with_torch.ru_stime - after.ru_utime - after.ru_stime
+    )
 
 
 def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
@@ -73,14 +85,31 @@ def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
     assert ast.parse(path.read_text())
     checked = otbench("check", "mean-shift", "--plugins", path)
     assert checked.returncode == 0 and "keeps the contract" in checked.stdout, checked.stdout
-    done = otbench("run", "-t", "gaussian", "-s", "mean-shift", "identity", "--seeds", 2, "--plugins", path, "--results", "out")
+    done = otbench(
+        "run",
+        "-t",
+        "gaussian",
+        "-s",
+        "mean-shift",
+        "identity",
+        "--seeds",
+        2,
+        "--plugins",
+        path,
+        "--results",
+        "out",
+    )
     assert "mean-shift" in done.stdout.split("l2_uvp")[-1]
     assert otbench("new", "solver", "mean-shift").returncode == 2  # nothing is overwritten
 
 
 def test_check_says_in_words_what_is_wrong(otbench):
     done = otbench("check", "hostile[act=wrong_shape]", "--plugins", HOSTILE)
-    assert done.returncode == 1 and "WRONG    gaussian: push returned shape (64, 1), expected (64, 2): make it so" in done.stdout
+    assert (
+        done.returncode == 1
+        and "WRONG    gaussian: push returned shape (64, 1), expected (64, 2): make it so"
+        in done.stdout
+    )
     crashed = otbench("check", "hostile[act=segfault]", "--plugins", HOSTILE)
     assert crashed.returncode == 1 and "crashed: died of SIGSEGV" in crashed.stdout
 
@@ -89,15 +118,22 @@ def test_the_smoke_suite_end_to_end(otbench, tmp_path):
     done = otbench("run", "--suite", "smoke", "--jobs", 2, "--results", "out", "--keep")
     assert done.returncode == 0, done.stderr
     recorded = rows(tmp_path / "out")
-    assert {row["status"] for row in recorded} == {"ok", "skipped"}, [r["message"] for r in recorded]
+    assert {row["status"] for row in recorded} == {"ok", "skipped"}, [
+        r["message"] for r in recorded
+    ]
     assert len(recorded) == 90
     assert not (tmp_path / "out" / "figures").exists()
-    for table in (otbench("leaderboard", "out"), otbench("leaderboard", "out", "--format", "csv", "--metric", "l2_uvp")):
+    for table in (
+        otbench("leaderboard", "out"),
+        otbench("leaderboard", "out", "--format", "csv", "--metric", "l2_uvp"),
+    ):
         assert table.returncode == 0 and "pot-emd" in table.stdout
     exported = otbench("export", "out", "--out", "tables")
     assert (tmp_path / "tables" / "runs.parquet").exists() and exported.returncode == 0
     drawn = otbench("plot", "out", "--out", "figures")
-    assert drawn.returncode == 0 and len(list((tmp_path / "figures").glob("*.png"))) >= 2, drawn.stderr
+    assert drawn.returncode == 0 and len(list((tmp_path / "figures").glob("*.png"))) >= 2, (
+        drawn.stderr
+    )
     same = otbench("compare", "out", "out")
     assert same.returncode == 0, same.stdout
     again = otbench("run", "--suite", "smoke", "--results", "out")
@@ -109,21 +145,42 @@ def test_compare_finds_a_regression(otbench, tmp_path):
         folder = tmp_path / name / "one"
         folder.mkdir(parents=True)
         (folder / "provenance.json").write_text(json.dumps({"cpu": "x", "device": "cpu"}))
-        common = {"task": "t", "task_label": "t", "task_params": "{}", "solver": "s", "solver_label": "s", "solver_params": "{}"}
-        common |= {"trivial": False, "threads": 1, "device": "cpu", "dtype": "float32", "status": "ok", "message": ""}
+        common = {
+            "task": "t",
+            "task_label": "t",
+            "task_params": "{}",
+            "solver": "s",
+            "solver_label": "s",
+            "solver_params": "{}",
+        }
+        common |= {
+            "trivial": False,
+            "threads": 1,
+            "device": "cpu",
+            "dtype": "float32",
+            "status": "ok",
+            "message": "",
+        }
         common |= {"when": "2026-01-01", "batch": "one", "metric_l2_uvp": 1.0}
-        lines = [{**common, "key": f"k{seed}", "seed": seed, "fit_cold_s": act * (1 + seed / 100)} for seed in range(5)]
+        lines = [
+            {**common, "key": f"k{seed}", "seed": seed, "fit_cold_s": act * (1 + seed / 100)}
+            for seed in range(5)
+        ]
         (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = otbench("compare", "base", "new")
     assert done.returncode == 1 and "fit" in done.stdout
     assert otbench("compare", "new", "base").returncode == 0
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)]
+)
 def test_times(text, seconds):
     assert _seconds(text) == seconds
 
 
-@pytest.mark.parametrize(("text", "size"), [("8GiB", 8 * 2**30), ("500MB", 500_000_000), ("2G", 2**31), ("1024", 1024)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("8GiB", 8 * 2**30), ("500MB", 500_000_000), ("2G", 2**31), ("1024", 1024)]
+)
 def test_sizes(text, size):
     assert _bytes(text) == size

@@ -49,7 +49,9 @@ def other():
 def git(repo: Path, *arguments: str) -> str:
     """Call git with an author that nobody is."""
     identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
-    return subprocess.run(["git", "-C", str(repo), *identity, *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", "-C", str(repo), *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def change(repo: Path, file: str, old: str, new: str) -> None:
@@ -78,7 +80,18 @@ def repo(tmp_path: Path) -> Path:
 
 def compare(repo: Path, base: str, new: str, rounds: int = 2) -> subprocess.CompletedProcess[str]:
     """Call the driver, and see that it left the repository as it was."""
-    command = [sys.executable, str(DRIVER), base, new, "--rounds", str(rounds), "--factor", "1.5", "--repo", str(repo)]
+    command = [
+        sys.executable,
+        str(DRIVER),
+        base,
+        new,
+        "--rounds",
+        str(rounds),
+        "--factor",
+        "1.5",
+        "--repo",
+        str(repo),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert len(git(repo, "worktree", "list").splitlines()) == 1
     assert git(repo, "status", "--porcelain") == ""
@@ -95,12 +108,19 @@ def test_the_same_code_is_no_regression(repo):
 
 @pytest.mark.slow
 def test_a_planted_slow_down_and_a_worse_tracked_value_are_named_and_nothing_else_is(repo):
-    change(repo, "tiny.py", "def work():\n    time.sleep(0.02)", "def work():\n    time.sleep(0.06)")
+    change(
+        repo, "tiny.py", "def work():\n    time.sleep(0.02)", "def work():\n    time.sleep(0.06)"
+    )
     change(repo, "tiny.py", "ERROR = 1.0", "ERROR = 2.0")
     done = compare(repo, "base", "HEAD")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "regression beyond 1.5: bench_tiny.Tiny.time_work, bench_tiny.Tiny.track_error"
-    assert compare(repo, "HEAD", "base", rounds=1).returncode == 0  # the other way round it is an improvement
+    assert (
+        done.stdout.splitlines()[-1]
+        == "regression beyond 1.5: bench_tiny.Tiny.time_work, bench_tiny.Tiny.track_error"
+    )
+    assert (
+        compare(repo, "HEAD", "base", rounds=1).returncode == 0
+    )  # the other way round it is an improvement
 
 
 @pytest.mark.slow

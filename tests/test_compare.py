@@ -22,7 +22,16 @@ def write(folder, rows, provenance=MACHINE):
 
 def timed(rng, task, solver, seeds=5, slow=1.0, noise=0.03, **changes):
     values = {"metric_l2_uvp": 3.0, "push_us_per_point": 0.5, "host_peak_mib": 100.0, **changes}
-    return [row(task, solver, seed, fit_cold_s=2.0 * slow * np.exp(noise * rng.standard_normal()), **values) for seed in range(seeds)]
+    return [
+        row(
+            task,
+            solver,
+            seed,
+            fit_cold_s=2.0 * slow * np.exp(noise * rng.standard_normal()),
+            **values,
+        )
+        for seed in range(seeds)
+    ]
 
 
 @pytest.fixture
@@ -33,20 +42,30 @@ def rng():
 def test_a_solver_slowed_by_half_is_found_on_five_seeds_and_no_other(tmp_path, rng):
     solvers = ["otm", "otp", "pot-emd", "ott-sinkhorn"]
     base = write(tmp_path / "a", [r for s in solvers for r in timed(rng, "gaussian", s)])
-    new = write(tmp_path / "b", [r for s in solvers for r in timed(rng, "gaussian", s, slow=1.5 if s == "otp" else 1.0)])
+    new = write(
+        tmp_path / "b",
+        [r for s in solvers for r in timed(rng, "gaussian", s, slow=1.5 if s == "otp" else 1.0)],
+    )
     comparison = compare(base, new)
     worse = comparison.changes[comparison.changes.verdict == "regression"]
     assert worse[["solver_label", "quantity", "n"]].values.tolist() == [["otp", "fit_s", 5]]
     assert worse.ratio.item() == pytest.approx(1.5, rel=0.05)
     assert worse.low.item() < worse.ratio.item() < worse.high.item()
     assert len(comparison.regressions) == 1
-    assert "1 regression:" in render(comparison) and "otp" in render(comparison) and "repeat it" in render(comparison)
+    assert (
+        "1 regression:" in render(comparison)
+        and "otp" in render(comparison)
+        and "repeat it" in render(comparison)
+    )
 
 
 @pytest.mark.parametrize("noise", [0.03, 0.3])
 def test_noise_between_equals_is_no_regression(tmp_path, rng, noise):
     cases = [(f"gaussian[dim={d}]", f"solver-{s}") for d in (2, 4, 8) for s in "abcdefgh"]
-    base, new = (write(tmp_path / side, [r for c in cases for r in timed(rng, *c, noise=noise)]) for side in "ab")
+    base, new = (
+        write(tmp_path / side, [r for c in cases for r in timed(rng, *c, noise=noise)])
+        for side in "ab"
+    )
     comparison = compare(base, new)
     assert comparison.regressions == []
     assert "no regression:" in render(comparison) and "repeat it" not in render(comparison)
@@ -78,7 +97,9 @@ def test_runs_whose_seeds_were_solved_together_are_compared_by_their_answers_alo
     assert of_otm[["quantity", "verdict"]].values.tolist() == [["l2_uvp", "regression"]]
     assert "fit_s" in set(comparison.changes.quantity[comparison.changes.solver_label == "otp"])
     assert any(note.startswith("times and memory of 5 runs") for note in comparison.notes)
-    separate = compare(base, write(tmp_path / "c", [*timed(rng, "gaussian", "otm"), *alone])).changes
+    separate = compare(
+        base, write(tmp_path / "c", [*timed(rng, "gaussian", "otm"), *alone])
+    ).changes
     assert set(separate.quantity[separate.solver_label == "otm"]) == {"l2_uvp"}
 
 
@@ -91,9 +112,13 @@ def test_a_worse_and_a_better_map(tmp_path, rng):
             for seed in range(5)
         ]
 
-    changes = compare(write(tmp_path / "a", rows(3, 3), {}), write(tmp_path / "b", rows(6, 1), {})).changes.set_index("solver_label")
+    changes = compare(
+        write(tmp_path / "a", rows(3, 3), {}), write(tmp_path / "b", rows(6, 1), {})
+    ).changes.set_index("solver_label")
     assert changes.verdict.to_dict() == {"worse": "regression", "better": "improved"}
-    assert changes.ratio["worse"] == pytest.approx(2, rel=0.05) and changes.ratio["better"] == pytest.approx(1 / 3, rel=0.05)
+    assert changes.ratio["worse"] == pytest.approx(2, rel=0.05) and changes.ratio[
+        "better"
+    ] == pytest.approx(1 / 3, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +134,11 @@ def test_a_worse_and_a_better_map(tmp_path, rng):
 )
 def test_each_direction_and_near_zero(tmp_path, metric, old, now, verdict):
     def side(name, value):
-        return write(tmp_path / name, [row("gaussian", "otm", seed, **{f"metric_{metric}": value}) for seed in range(5)], {})
+        return write(
+            tmp_path / name,
+            [row("gaussian", "otm", seed, **{f"metric_{metric}": value}) for seed in range(5)],
+            {},
+        )
 
     changes = compare(side("a", old), side("b", now)).changes
     assert changes.verdict.tolist() == [verdict]
@@ -117,7 +146,14 @@ def test_each_direction_and_near_zero(tmp_path, metric, old, now, verdict):
 
 def test_the_target_gap_is_compared_on_top_of_its_floor(tmp_path):
     def side(name, gap):
-        return write(tmp_path / name, [row("gaussian", "otm", s, metric_target_gap=gap, metric_target_noise=0.1) for s in range(5)], {})
+        return write(
+            tmp_path / name,
+            [
+                row("gaussian", "otm", s, metric_target_gap=gap, metric_target_noise=0.1)
+                for s in range(5)
+            ],
+            {},
+        )
 
     changes = compare(side("a", -0.001), side("b", 0.004)).changes
     assert changes["quantity"].tolist() == ["target_gap"] and changes.verdict.tolist() == ["same"]
@@ -125,8 +161,14 @@ def test_the_target_gap_is_compared_on_top_of_its_floor(tmp_path):
 
 
 def test_a_run_that_fails_now_is_a_regression_with_any_number_of_seeds(tmp_path):
-    base = write(tmp_path / "a", [row("gaussian", "otm", metric_l2_uvp=1.0), row("gaussian", "otp", status="oom")])
-    new = write(tmp_path / "b", [row("gaussian", "otm", status="timeout"), row("gaussian", "otp", metric_l2_uvp=1.0)])
+    base = write(
+        tmp_path / "a",
+        [row("gaussian", "otm", metric_l2_uvp=1.0), row("gaussian", "otp", status="oom")],
+    )
+    new = write(
+        tmp_path / "b",
+        [row("gaussian", "otm", status="timeout"), row("gaussian", "otp", metric_l2_uvp=1.0)],
+    )
     comparison = compare(base, new)
     assert comparison.regressions == ["otm on gaussian, seed 0: ok -> timeout"]
     assert "otp on gaussian: oom -> ok" in render(comparison)
@@ -142,7 +184,10 @@ def test_one_seed_is_untested(tmp_path, rng):
     base = write(tmp_path / "a", timed(rng, "gaussian", "otm", seeds=1))
     new = write(tmp_path / "b", timed(rng, "gaussian", "otm", seeds=1, slow=3))
     comparison = compare(base, new)
-    assert comparison.changes.set_index("quantity").verdict["fit_s"] == "untested" and comparison.regressions == []
+    assert (
+        comparison.changes.set_index("quantity").verdict["fit_s"] == "untested"
+        and comparison.regressions == []
+    )
 
 
 def test_worse_accuracy_of_one_task_is_found_among_many_noisy_times(tmp_path, rng):
@@ -154,17 +199,32 @@ def test_worse_accuracy_of_one_task_is_found_among_many_noisy_times(tmp_path, rn
             for solver in ("one", "two", "three", "four", "five"):
                 worse = factor if (task, solver) == ("a", "one") else 1.0
                 for seed in range(3):
-                    noise = {name: float(rng.lognormal(0, 0.1)) for name in ("fit_warm_s", "push_us_per_point")}
-                    rows.append(row(task, solver, seed, metric_l2_uvp=worse * (5 + 0.1 * seed) * float(rng.lognormal(0, 0.01)), **noise))
+                    noise = {
+                        name: float(rng.lognormal(0, 0.1))
+                        for name in ("fit_warm_s", "push_us_per_point")
+                    }
+                    rows.append(
+                        row(
+                            task,
+                            solver,
+                            seed,
+                            metric_l2_uvp=worse * (5 + 0.1 * seed) * float(rng.lognormal(0, 0.01)),
+                            **noise,
+                        )
+                    )
         write(tmp_path / side, rows)
         sides.append(tmp_path / side)
     comparison = compare(*sides)
-    assert len(comparison.regressions) == 1 and comparison.regressions[0].startswith("l2_uvp of one on a")
+    assert len(comparison.regressions) == 1 and comparison.regressions[0].startswith(
+        "l2_uvp of one on a"
+    )
 
 
 def test_times_of_two_machines_are_not_compared(tmp_path, rng):
     base = write(tmp_path / "a", timed(rng, "gaussian", "otm"))
-    new = write(tmp_path / "b", timed(rng, "gaussian", "otm", slow=9), {**MACHINE, "cpu": "Other CPU"})
+    new = write(
+        tmp_path / "b", timed(rng, "gaussian", "otm", slow=9), {**MACHINE, "cpu": "Other CPU"}
+    )
     comparison = compare(base, new)
     assert set(comparison.changes["quantity"]) == {"l2_uvp", "host_peak_mib"}
     assert "base on Test CPU, 4 and" not in render(comparison)
@@ -174,7 +234,9 @@ def test_times_of_two_machines_are_not_compared(tmp_path, rng):
 def test_times_of_unknown_machines_are_not_compared(tmp_path, rng):
     rows = timed(rng, "gaussian", "otm")
     comparison = compare(write(tmp_path / "a", rows, {}), write(tmp_path / "b", rows, {}))
-    assert "fit_s" not in set(comparison.changes["quantity"]) and "base on an unknown machine" in render(comparison)
+    assert "fit_s" not in set(
+        comparison.changes["quantity"]
+    ) and "base on an unknown machine" in render(comparison)
 
 
 def test_times_with_other_threads_are_not_compared(tmp_path, rng):
@@ -185,20 +247,42 @@ def test_times_with_other_threads_are_not_compared(tmp_path, rng):
 
 
 def test_warm_fits_are_compared_with_warm_fits_only(tmp_path):
-    base = write(tmp_path / "a", [row("gaussian", "otm", s, fit_cold_s=2.0, fit_warm_s=0.1) for s in range(5)])
+    base = write(
+        tmp_path / "a",
+        [row("gaussian", "otm", s, fit_cold_s=2.0, fit_warm_s=0.1) for s in range(5)],
+    )
     new = write(tmp_path / "b", [row("gaussian", "otm", s, fit_cold_s=2.0) for s in range(5)])
     assert compare(base, new).changes.ratio.tolist() == [1.0]
 
 
 def test_changed_sources_and_unpaired_runs_are_said(tmp_path):
-    base = write(tmp_path / "a", [row("gaussian", "otm", s, task_hash="aa", solver_hash="bb", metric_l2_uvp=1.0) for s in range(3)])
-    new = write(tmp_path / "b", [row("gaussian", "otm", s, task_hash="cc", solver_hash="bb", metric_l2_uvp=1.0) for s in range(2)])
+    base = write(
+        tmp_path / "a",
+        [
+            row("gaussian", "otm", s, task_hash="aa", solver_hash="bb", metric_l2_uvp=1.0)
+            for s in range(3)
+        ],
+    )
+    new = write(
+        tmp_path / "b",
+        [
+            row("gaussian", "otm", s, task_hash="cc", solver_hash="bb", metric_l2_uvp=1.0)
+            for s in range(2)
+        ],
+    )
     notes = "\n".join(compare(base, new).notes)
-    assert "1 runs only in base" in notes and "source of task gaussian differs" in notes and "source of solver" not in notes
+    assert (
+        "1 runs only in base" in notes
+        and "source of task gaussian differs" in notes
+        and "source of solver" not in notes
+    )
 
 
 def test_nothing_in_common_and_a_senseless_factor(tmp_path):
-    base, new = write(tmp_path / "a", [row("gaussian", "otm", 0)]), write(tmp_path / "b", [row("gaussian", "otm", 1)])
+    base, new = (
+        write(tmp_path / "a", [row("gaussian", "otm", 0)]),
+        write(tmp_path / "b", [row("gaussian", "otm", 1)]),
+    )
     with pytest.raises(UserError, match="no run stands on both sides"):
         compare(base, new)
     with pytest.raises(UserError, match="factor"):

@@ -1,4 +1,6 @@
-"""One contract over every registered solver and task, and proof that the contract catches what it should."""
+"""One contract over every registered solver and task, and proof that the contract catches what it
+should.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from otbench.contract import PROBLEMS, findings
 from otbench.errors import DivergedError
-from otbench.problem import MapProblem, Run, Solver, Transport
+from otbench.problem import MapProblem
 from otbench.registry import absent, registry
+from otbench.runner.contract import PROBLEMS, findings
+from otbench.solver import FitContext, Solver, Transport
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,13 @@ def test_every_solver_keeps_the_contract(solver, task, dtype):
     entry = registry("solver").entries[solver]
     if lacking := absent(entry.cls.needs):
         pytest.skip(lacking)
-    built = entry.cls(**{name: value for name, value in {"n": 64, "steps": 5, "critics": 2}.items() if name in entry.parameters})
+    built = entry.cls(
+        **{
+            name: value
+            for name, value in {"n": 64, "steps": 5, "critics": 2}.items()
+            if name in entry.parameters
+        }
+    )
     small = problem(task, dtype)
     reason = built.supports(small)
     if reason is not None:
@@ -58,7 +67,7 @@ class Misbehaving(Solver):
     def __init__(self, fault: str) -> None:
         self.fault = fault
 
-    def fit(self, problem, run: Run) -> Transport:
+    def fit(self, problem, context: FitContext) -> Transport:
         def in_place(x):
             return x.mul_(2)
 
@@ -82,8 +91,8 @@ class Muddled(Misbehaving):
 
     batched: ClassVar[bool] = True
 
-    def fit_together(self, problems, runs) -> list[Transport | DivergedError]:
-        shift = {"good": 0.0, "stack": 1.0, "neighbour": 0.01 * runs[0].seed}[self.fault]
+    def fit_together(self, problems, contexts) -> list[Transport | DivergedError]:
+        shift = {"good": 0.0, "stack": 1.0, "neighbour": 0.01 * contexts[0].seed}[self.fault]
         return [Transport(push=lambda x: x + shift) for _ in problems]
 
 
@@ -103,10 +112,15 @@ def test_the_contract_catches(fault, words):
     gaussian = problem("gaussian")
     assert isinstance(gaussian, MapProblem)
     assert findings(Misbehaving("good"), gaussian, "cpu", torch.float32) == []
-    assert any(words in finding for finding in findings(Misbehaving(fault), gaussian, "cpu", torch.float32))
+    assert any(
+        words in finding for finding in findings(Misbehaving(fault), gaussian, "cpu", torch.float32)
+    )
 
 
-@pytest.mark.parametrize(("fault", "words"), [("stack", "another map than fit"), ("neighbour", "depends on its neighbours")])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("stack", "another map than fit"), ("neighbour", "depends on its neighbours")],
+)
 def test_the_contract_catches_a_stack_that_mixes_its_members(fault, words):
     gaussian = problem("gaussian")
     assert findings(Muddled("good"), gaussian, "cpu", torch.float32) == []

@@ -11,27 +11,48 @@ import numpy as np
 import pytest
 import torch
 
-from otbench import MapProblem, MissingError, Run
-from otbench.amortized.slices import line_potentials
+from otbench import FitContext, MapProblem, MissingError
+from otbench.methods.amortized.slices import line_potentials
 from otbench.registry import registry
-from otbench.run import find_device
-from otbench.scoring import MapScoring, score_plans
+from otbench.runner.run import find_device
+from otbench.scoring.maps import MapScoring, score_plans
+from otbench.scoring.verdict import Verdict, judge
 from otbench.solvers.oracle import Oracle
-from otbench.verdict import Verdict, judge
 from tests.conftest import HOSTILE, rows
 
 
-pytestmark = pytest.mark.skipif(find_device("auto") == "cpu", reason="torch sees no CUDA device here")
+pytestmark = pytest.mark.skipif(
+    find_device("auto") == "cpu", reason="torch sees no CUDA device here"
+)
 
 
 def test_runs_on_the_gpu_are_scored_as_on_the_cpu(otbench, tmp_path):
     solvers = ("identity", "linear", "pot-emd[n=256]", "pot-sinkhorn[n=256]")
     for device in ("cpu", "cuda"):
-        otbench("run", "-t", "gaussian[dim=4]", "-s", *solvers, "--seeds", 3, "--device", device, "--results", device)
-    uvp = {device: {(row["solver"], row["seed"]): row["metric_l2_uvp"] for row in rows(tmp_path / device)} for device in ("cpu", "cuda")}
+        otbench(
+            "run",
+            "-t",
+            "gaussian[dim=4]",
+            "-s",
+            *solvers,
+            "--seeds",
+            3,
+            "--device",
+            device,
+            "--results",
+            device,
+        )
+    uvp = {
+        device: {
+            (row["solver"], row["seed"]): row["metric_l2_uvp"] for row in rows(tmp_path / device)
+        }
+        for device in ("cpu", "cuda")
+    }
     assert uvp["cpu"].keys() == uvp["cuda"].keys() and len(uvp["cpu"]) == 12
     for seed in range(3):  # other random numbers on the other device, the same law
-        assert uvp["cuda"]["identity", seed] == pytest.approx(uvp["cpu"]["identity", seed], rel=0.05)
+        assert uvp["cuda"]["identity", seed] == pytest.approx(
+            uvp["cpu"]["identity", seed], rel=0.05
+        )
         assert uvp["cuda"]["linear", seed] < 0.1
     gpu = [row for row in rows(tmp_path / "cuda") if row["solver"] == "pot-sinkhorn"]
     assert all(row["device_peak_mib"] > 0 and row["device"] == "cuda" for row in gpu)
@@ -46,7 +67,9 @@ def test_queued_kernels_are_waited_for(otbench, tmp_path):
     assert min(times[False]) == pytest.approx(min(times[True]), rel=0.25)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in registry("task").entries if name != "samples"))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in registry("task").entries if name != "samples")
+)
 def test_every_task_is_built_sampled_and_scored_on_the_gpu(name):
     task = registry("task").select(name)[0].build()
     try:
@@ -56,12 +79,16 @@ def test_every_task_is_built_sampled_and_scored_on_the_gpu(name):
     if not isinstance(problem, MapProblem):
         pairs = [problem] if problem.setting == "discrete" else problem.test
         assert all(pair.x.is_cuda and pair.truth.plan.is_cuda for pair in pairs)
-        assert score_plans(pairs, [pair.truth.plan for pair in pairs])["plan_tv"] == pytest.approx(0, abs=1e-5)
+        assert score_plans(pairs, [pair.truth.plan for pair in pairs])["plan_tv"] == pytest.approx(
+            0, abs=1e-5
+        )
         return
     scoring = MapScoring(problem, torch.Generator("cuda").manual_seed(1))
     assert scoring.x.is_cuda and problem.target.sample(3, scoring.generator).is_cuda
     if problem.truth.map is not None:
-        transport = Oracle().fit(problem, Run("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2)))
+        transport = Oracle().fit(
+            problem, FitContext("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2))
+        )
         scores = scoring.score(transport, problem.truth.map(scoring.x))
         assert judge(scores) is Verdict.OK, scores
 
@@ -81,7 +108,7 @@ def test_every_task_is_built_sampled_and_scored_on_the_gpu(name):
 def test_neural_maps_train_on_the_gpu(text, on):
     (task,), (solver,) = registry("task").select(on), registry("solver").select(text)
     problem = task.build().problem(np.random.default_rng(0), device="cuda", dtype=torch.float32)
-    run = Run("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2))
+    run = FitContext("cuda", torch.float32, 0, torch.Generator("cuda").manual_seed(2))
     transport = solver.build().fit(problem, run)
     scoring = MapScoring(problem, torch.Generator("cuda").manual_seed(1))
     scores = scoring.score(transport, transport.push(scoring.x))
@@ -90,23 +117,47 @@ def test_neural_maps_train_on_the_gpu(text, on):
 
 def test_lines_give_the_same_potentials_on_the_gpu():
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(20, n, generator=generator, dtype=torch.float64).sort(-1).values for n in (50, 40))
-    a, b = (torch.rand(20, n, generator=generator, dtype=torch.float64).clamp(min=0.3).sub(0.3) for n in (50, 40))
+    x, y = (
+        torch.randn(20, n, generator=generator, dtype=torch.float64).sort(-1).values
+        for n in (50, 40)
+    )
+    a, b = (
+        torch.rand(20, n, generator=generator, dtype=torch.float64).clamp(min=0.3).sub(0.3)
+        for n in (50, 40)
+    )
     arrays = x, a / a.sum(-1, keepdim=True), y, b / b.sum(-1, keepdim=True)
-    for here, there in zip(line_potentials(*arrays), line_potentials(*(array.cuda() for array in arrays)), strict=True):
+    for here, there in zip(
+        line_potentials(*arrays), line_potentials(*(array.cuda() for array in arrays)), strict=True
+    ):
         torch.testing.assert_close(there.cpu(), here)
 
 
 @pytest.mark.parametrize(
-    "text", ["ra-ot", "ra-ot[preset=paper]", "oa-ot", "mean-slice", "sinkhorn-steps", "independent", "meta-ot[steps=50]"]
+    "text",
+    [
+        "ra-ot",
+        "ra-ot[preset=paper]",
+        "oa-ot",
+        "mean-slice",
+        "sinkhorn-steps",
+        "independent",
+        "meta-ot[steps=50]",
+    ],
 )
 def test_amortized_solvers_answer_on_the_gpu_as_on_the_cpu(text):
     scores = {}
     for device in ("cpu", "cuda"):
-        (task,), (solver,) = registry("task").select("digit-pairs[data=digits,train=20,test=5]"), registry("solver").select(text)
+        (task,), (solver,) = (
+            registry("task").select("digit-pairs[data=digits,train=20,test=5]"),
+            registry("solver").select(text),
+        )
         problem = task.build().problem(np.random.default_rng(0), device=device, dtype=torch.float64)
-        transport = solver.build().fit(problem, Run(device, torch.float64, 0, torch.Generator(device).manual_seed(2)))
+        transport = solver.build().fit(
+            problem, FitContext(device, torch.float64, 0, torch.Generator(device).manual_seed(2))
+        )
         plans = [transport.plan(pair) for pair in problem.test]
         assert all(plan.device.type == device for plan in plans)
         scores[device] = score_plans(problem.test, plans, transport)
-    assert scores["cuda"]["plan_rmse"] == pytest.approx(scores["cpu"]["plan_rmse"], rel=0.2)  # other lines, the same law
+    assert scores["cuda"]["plan_rmse"] == pytest.approx(
+        scores["cpu"]["plan_rmse"], rel=0.2
+    )  # other lines, the same law

@@ -1,4 +1,6 @@
-"""Data sets: downloads against a server of our own, files that are damaged, and the loaders of images. Nothing here needs the network."""
+"""Data sets: downloads against a server of our own, files that are damaged, and the loaders of
+images. Nothing here needs the network.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
@@ -25,12 +27,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from otbench import MissingError, images
-from otbench.cli import main
-from otbench.data import find, folders, present
-from otbench.datasets import DATASETS, Dataset, File, fault, verify
+from otbench import MissingError
+from otbench.cli.main import main
+from otbench.data import images
+from otbench.data.catalogue import DATASETS, Dataset, File, fault, verify
+from otbench.data.download import fetch
+from otbench.data.files import find, folders, present
 from otbench.errors import UserError
-from otbench.fetch import fetch
 from otbench.registry import registry
 from otbench.tasks import mix3tomix10, palette_pairs, w1_benchmark
 from otbench.tasks.blur_permutation import BlurPermutation
@@ -54,7 +57,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Shop(ThreadingHTTPServer):
-    """Serves ``content`` under any path, well or badly as ``manner`` says, and notes each request: the range asked for and bytes sent."""
+    """Serves ``content`` under any path, well or badly as ``manner`` says, and notes each request:
+    the range asked for and bytes sent.
+    """
 
     content = CONTENT
     manner = "good"
@@ -67,7 +72,9 @@ class Shop(ThreadingHTTPServer):
 
 
 class Counter(BaseHTTPRequestHandler):
-    """Manners: ``good``; ``no ranges``; ``breaks`` the connection half way; ``stalls`` there; ``absent``."""
+    """Manners: ``good``; ``no ranges``; ``breaks`` the connection half way; ``stalls`` there;
+    ``absent``.
+    """
 
     def do_GET(self) -> None:
         shop = cast(Shop, self.server)
@@ -106,7 +113,12 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     with Shop() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        toy = Dataset("A toy.", "To be read aloud.", "http://example.org", (File("toy/toy.gz", f"sha256:{SHA256}", server.url),))
+        toy = Dataset(
+            "A toy.",
+            "To be read aloud.",
+            "http://example.org",
+            (File("toy/toy.gz", f"sha256:{SHA256}", server.url),),
+        )
         monkeypatch.setitem(cast(dict, DATASETS), "toy", toy)
         yield server
         server.closing.set()
@@ -143,12 +155,18 @@ def test_a_download_that_broke_goes_on_where_it_stopped(shop: Shop, folder: Path
         ("good", b"", 1),
     ],
 )
-def test_whatever_is_left_of_a_download_the_file_is_right(shop: Shop, folder: Path, manner: str, part: bytes, requests: int) -> None:
+def test_whatever_is_left_of_a_download_the_file_is_right(
+    shop: Shop, folder: Path, manner: str, part: bytes, requests: int
+) -> None:
     (folder / "toy").mkdir(parents=True)
     (folder / "toy" / "toy.gz.part").write_bytes(part)
     shop.manner = manner
     assert fetch(["toy"], accept_terms=True)
-    assert left(folder) == ["toy.gz"] and (folder / "toy" / "toy.gz").read_bytes() == CONTENT and len(shop.seen) == requests
+    assert (
+        left(folder) == ["toy.gz"]
+        and (folder / "toy" / "toy.gz").read_bytes() == CONTENT
+        and len(shop.seen) == requests
+    )
 
 
 @pytest.mark.parametrize("part", [b"", b"of another file"])
@@ -162,7 +180,9 @@ def test_a_wrong_file_is_refused(shop: Shop, folder: Path, part: bytes) -> None:
     assert left(folder) == []  # so that the next try begins afresh
 
 
-def test_what_is_right_is_left_and_what_is_wrong_is_replaced(shop: Shop, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_right_is_left_and_what_is_wrong_is_replaced(
+    shop: Shop, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fetch(["toy"], accept_terms=True) and fetch(["toy"], accept_terms=False)
     assert len(shop.seen) == 1 and "every file is here" in capsys.readouterr().out
     (folder / "toy" / "toy.gz").write_bytes(CONTENT[:-1])
@@ -178,9 +198,16 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("answer", "accepted"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+@pytest.mark.parametrize(
+    ("answer", "accepted"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
 def test_terms_are_asked_about_before_anything_is_requested(
-    shop: Shop, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str, accepted: bool
+    shop: Shop,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str,
+    accepted: bool,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     assert main(["data", "fetch", "toy"]) == (0 if accepted else 1)
@@ -201,7 +228,7 @@ def test_without_a_terminal_terms_are_accepted_by_an_option_only(
 def test_an_interrupted_download_goes_on(shop: Shop, folder: Path) -> None:
     shop.manner = "stalls"
     code = (
-        "import signal, sys; from otbench import cli, datasets as d; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import signal, sys; from otbench.cli import main as cli; from otbench.data import catalogue as d; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"d.DATASETS['toy'] = d.Dataset('', '', '', (d.File('toy/toy.gz', 'sha256:{SHA256}', '{shop.url}'),))\n"
         "sys.exit(cli.main(['data', 'fetch', 'toy', '--accept-terms']))"
     )
@@ -213,11 +240,17 @@ def test_an_interrupted_download_goes_on(shop: Shop, folder: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130 and errors == "otbench: interrupted: the same command goes on where this one stopped\n"
+    assert (
+        process.returncode == 130
+        and errors == "otbench: interrupted: the same command goes on where this one stopped\n"
+    )
     have = part.stat().st_size
     assert left(folder) == ["toy.gz.part"] and have > 0
     shop.manner = "good"
-    assert fetch(["toy"], accept_terms=True) and shop.seen[-1] == (f"bytes={have}-", len(CONTENT) - have)
+    assert fetch(["toy"], accept_terms=True) and shop.seen[-1] == (
+        f"bytes={have}-",
+        len(CONTENT) - have,
+    )
 
 
 def test_what_cannot_be_had_is_one_clear_line(
@@ -231,7 +264,10 @@ def test_what_cannot_be_had_is_one_clear_line(
     shop.manner = "absent"
     assert "404" in error("toy")
     assert "unknown data set 'mnst'; did you mean 'mnist'?" in error("mnst")
-    assert "must be got by hand" in (line := error("celeba")) and str(folder / "celeba" / "img_align_celeba.zip") in line
+    assert (
+        "must be got by hand" in (line := error("celeba"))
+        and str(folder / "celeba" / "img_align_celeba.zip") in line
+    )
     nobody = File("toy/toy.gz", f"sha256:{SHA256}", "http://127.0.0.1:1/toy.gz")
     monkeypatch.setitem(cast(dict, DATASETS), "nobody", Dataset("", "", "", (nobody,)))
     assert "refused" in error("nobody")
@@ -241,7 +277,9 @@ def test_what_cannot_be_had_is_one_clear_line(
     assert "cannot write" in error("toy")
 
 
-def test_a_data_folder_that_cannot_be_written_is_passed_over(shop: Shop, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_that_cannot_be_written_is_passed_over(
+    shop: Shop, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "toy").mkdir(parents=True)
     cache = folders()[-1]
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).startswith(str(folder)))
@@ -258,29 +296,49 @@ def test_a_data_folder_that_cannot_be_written_is_passed_over(shop: Shop, folder:
 def test_the_table_is_whole_and_says_what_the_tasks_say() -> None:
     listed = {file.path: file.checksum for dataset in DATASETS.values() for file in dataset.files}
     for dataset in DATASETS.values():
-        assert dataset.terms.endswith(".") and dataset.what.endswith(".") and dataset.source.startswith("http")
+        assert (
+            dataset.terms.endswith(".")
+            and dataset.what.endswith(".")
+            and dataset.source.startswith("http")
+        )
         assert dataset.by_hand or all(file.url for file in dataset.files)
-        assert all(re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", file.checksum) for file in dataset.files if file.checksum)
-        assert all(file.checksum for file in dataset.files if file.url)  # nothing is downloaded unchecked
+        assert all(
+            re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", file.checksum)
+            for file in dataset.files
+            if file.checksum
+        )
+        assert all(
+            file.checksum for file in dataset.files if file.url
+        )  # nothing is downloaded unchecked
     for name, entry in registry("task").entries.items():
         read = entry.cls().files if name != "samples" else ()  # which are the user's own
         assert all(path in listed or path.startswith("celeba/") for path in read), name
     for dim, known in mix3tomix10.CHECKSUMS.items():
         names = (f"Mix3toMix10/{dim}_v1.pt", f"Mix3toMix10/{dim}_v2.pt", f"frozen_D{dim}.npz")
-        assert [listed[f"w2_benchmark/{name}"] for name in names] == [f"sha256:{sha}" for sha in known]
+        assert [listed[f"w2_benchmark/{name}"] for name in names] == [
+            f"sha256:{sha}" for sha in known
+        ]
     for (dim, width), sha in w1_benchmark.CHECKSUMS.items():
-        assert listed[f"w1_benchmark/nd/dim_{dim}/width_{width}/deg_8_seed_987.pt"] == f"sha256:{sha}"
+        assert (
+            listed[f"w1_benchmark/nd/dim_{dim}/width_{width}/deg_8_seed_987.pt"] == f"sha256:{sha}"
+        )
     for path, sha in palette_pairs.PHOTOGRAPHS.values():
         assert listed[path] == f"sha256:{sha}"
 
 
-def test_list_tells_what_is_here(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_tells_what_is_here(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "600")
     write_idx(folder, "mnist", 3, 2)
     assert main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert set(DATASETS) < set(lines)
-    assert str(folder) in lines["mnist"] and "absent" in lines["celeba"] and "Non-commercial research only" in lines["celeba"]
+    assert (
+        str(folder) in lines["mnist"]
+        and "absent" in lines["celeba"]
+        and "Non-commercial research only" in lines["celeba"]
+    )
     (folder / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
     assert main(["data", "list", "mnist"]) == 0 and "3 of 4 files in" in capsys.readouterr().out
 
@@ -312,12 +370,21 @@ def name_of(number: int) -> str:
     return f"{number:06}.jpg"
 
 
-def write_faces(folder: Path, n: int = 20, path: str = "celeba/img_align_celeba.zip", size: tuple[int, int] = (178, 218)) -> Path:
+def write_faces(
+    folder: Path,
+    n: int = 20,
+    path: str = "celeba/img_align_celeba.zip",
+    size: tuple[int, int] = (178, 218),
+) -> Path:
     """Faces 1 to n, out of order, in an archive or, where the path ends so, a folder."""
     contents = {name_of(i): jpg(face(i, size)) for i in range(n, 0, -1)}
     place = folder / path
     if place.suffix == ".zip":
-        return write_zip(place, {f"inside/{name}": content for name, content in contents.items()} | {"inside/about.txt": b"no picture"})
+        return write_zip(
+            place,
+            {f"inside/{name}": content for name, content in contents.items()}
+            | {"inside/about.txt": b"no picture"},
+        )
     place.mkdir(parents=True)
     for name, content in contents.items():
         (place / name).write_bytes(content)
@@ -343,22 +410,32 @@ def flip_a_byte(path: Path, name: str) -> None:
         (COMPRESSED[:5000] + b"oops" + COMPRESSED[5004:], "unreadable", ""),
     ],
 )
-def test_damage_to_a_compressed_file(tmp_path: Path, content: bytes, state: str, words: str) -> None:
+def test_damage_to_a_compressed_file(
+    tmp_path: Path, content: bytes, state: str, words: str
+) -> None:
     path = tmp_path / "file.gz"
     path.write_bytes(content)
     verdict, reason = fault(path, f"sha256:{hashlib.sha256(COMPRESSED).hexdigest()}")
     assert verdict == state and words in reason and "\n" not in reason
 
 
-def test_verify_reads_every_face_and_names_those_that_are_damaged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_reads_every_face_and_names_those_that_are_damaged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_faces(folder, 300, size=(18, 22))
     assert main(["data", "verify", "celeba"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["ok", str(path)] and [line.split()[0] for line in lines[1:]] == ["absent"] * 2
+    assert (
+        lines[0].split() == ["ok", str(path)]
+        and [line.split()[0] for line in lines[1:]] == ["absent"] * 2
+    )
     flip_a_byte(path, "inside/000123.jpg")
     assert main(["data", "verify", "celeba"]) == 1
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith(f"unreadable     {path}: inside/000123.jpg: Bad CRC-32") and "more" not in line
+    assert (
+        line.startswith(f"unreadable     {path}: inside/000123.jpg: Bad CRC-32")
+        and "more" not in line
+    )
     flip_a_byte(path, "inside/000200.jpg")
     assert next(verify(["celeba"]))[2].endswith(", and 1 more")
     path.write_bytes(path.read_bytes()[:-5000])
@@ -369,16 +446,26 @@ def test_verify_reads_every_face_and_names_those_that_are_damaged(folder: Path, 
 
 def test_verify_decodes_pictures_whose_archive_is_whole(folder: Path) -> None:
     good = jpg(face(0))
-    path = write_zip(folder / "celeba" / "mine.zip", {"1.jpg": good, "2.jpg": b"no picture", "3.jpg": good[: len(good) // 2]})
+    path = write_zip(
+        folder / "celeba" / "mine.zip",
+        {"1.jpg": good, "2.jpg": b"no picture", "3.jpg": good[: len(good) // 2]},
+    )
     state, place, reason = next(verify(["celeba"]))
-    assert (state, place) == ("unreadable", str(path)) and reason.startswith("2.jpg: ") and reason.endswith(", and 1 more")
+    assert (
+        (state, place) == ("unreadable", str(path))
+        and reason.startswith("2.jpg: ")
+        and reason.endswith(", and 1 more")
+    )
 
 
 def test_verify_finds_truncated_and_wrong_files_of_official_sets(folder: Path) -> None:
     write_idx(folder, "mnist", 3, 2)
     path = folder / "mnist" / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-10])
-    assert [state for state, _, _ in verify(["mnist"])] == ["wrong checksum"] * 2 + ["truncated", "wrong checksum"]
+    assert [state for state, _, _ in verify(["mnist"])] == ["wrong checksum"] * 2 + [
+        "truncated",
+        "wrong checksum",
+    ]
 
 
 # Faces
@@ -394,7 +481,9 @@ BOXES = {(89, 109): (9, 19, 79, 89), (178, 218): (19, 39, 159, 179)}
 
 def expected(number: int, size: tuple[int, int], side: int) -> np.ndarray:
     with Image.open(io.BytesIO(jpg(face(number, size)))) as picture:
-        return np.asarray(picture.crop(BOXES[size]).resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+        return np.asarray(
+            picture.crop(BOXES[size]).resize((side, side), Image.Resampling.BILINEAR)
+        ).transpose(2, 0, 1)
 
 
 @pytest.mark.parametrize(("path", "size"), LAYOUTS)
@@ -417,11 +506,20 @@ def test_the_official_archive_comes_first(folder: Path) -> None:
     assert [state for state, _, _ in verify(["celeba"])] == ["ok"] * 4 + ["absent"] * 2
 
 
-def write_attributes(folder: Path, rows: Mapping[str, Sequence[int]], path: str = images.ATTRIBUTES[0]) -> None:
-    lines = [str(len(rows)), "Bald Male Young ", *(f"{name} " + " ".join(f"{sign:2}" for sign in signs) for name, signs in rows.items())]
+def write_attributes(
+    folder: Path, rows: Mapping[str, Sequence[int]], path: str = images.ATTRIBUTES[0]
+) -> None:
+    lines = [
+        str(len(rows)),
+        "Bald Male Young ",
+        *(f"{name} " + " ".join(f"{sign:2}" for sign in signs) for name, signs in rows.items()),
+    ]
     text = "\r\n".join([*lines, ""])
     if path.endswith(".zip"):
-        write_zip(folder / path, {"__MACOSX/._list_attr_celeba.txt": b"\0", "list_attr_celeba.txt": text.encode()})
+        write_zip(
+            folder / path,
+            {"__MACOSX/._list_attr_celeba.txt": b"\0", "list_attr_celeba.txt": text.encode()},
+        )
     else:
         (folder / path).write_text(text, newline="")
 
@@ -432,18 +530,28 @@ def test_attributes_are_those_of_the_faces(folder: Path, path: str) -> None:
     signs = {name_of(i): (-1, 1 if i in (2, 3, 9) else -1, 1) for i in (9, 3, 2, 1, 4)}
     write_attributes(folder, signs, path)
     assert images.face_attribute("Male").tolist() == [False, True, True, False]
-    assert images.face_attribute("Male").dtype == bool and images.face_attribute("Young").all() and not images.face_attribute("Bald").any()
+    assert (
+        images.face_attribute("Male").dtype == bool
+        and images.face_attribute("Young").all()
+        and not images.face_attribute("Bald").any()
+    )
     with pytest.raises(ValueError, match=r"one of Bald, Male, Young, got 'male'"):
         images.face_attribute("male")
-    assert len(images.load("celeba", 8).pixels) == 4  # the zip of attributes is taken for no archive of faces
+    assert (
+        len(images.load("celeba", 8).pixels) == 4
+    )  # the zip of attributes is taken for no archive of faces
     of_attributes = [state for state, where, _ in verify(["celeba"]) if where.endswith(path)]
-    assert of_attributes == ["wrong checksum" if path.endswith(".txt") else "ok"]  # these are not the official ones
+    assert of_attributes == [
+        "wrong checksum" if path.endswith(".txt") else "ok"
+    ]  # these are not the official ones
 
 
 def test_faces_to_score_on_are_those_of_the_official_test_partition(folder: Path) -> None:
     write_faces(folder, 20, size=(89, 109))
     partition = folder / images.PARTITION
-    partition.write_text("".join(f"{name_of(i)} {0 if i < 10 else 1 if i < 15 else 2}\n" for i in range(1, 21)))
+    partition.write_text(
+        "".join(f"{name_of(i)} {0 if i < 10 else 1 if i < 15 else 2}\n" for i in range(1, 21))
+    )
     assert images.load("celeba", 8).learnt == 14
     partition.write_text("".join(f"{name_of(i)} 0\n" for i in range(1, 21)))
     assert images.load("celeba", 8).learnt == 18
@@ -475,8 +583,11 @@ def test_archives_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_two_processes_may_decode_at_once_and_a_killed_one_harms_nothing(folder: Path) -> None:
     write_faces(folder, 300, size=(89, 109))
     decoded = folders()[-1] / "decoded"
-    code = "import hashlib; from otbench import images; print(hashlib.sha256(images.load('celeba', 32).pixels.tobytes()).hexdigest())"
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    code = "import hashlib; from otbench.data import images; print(hashlib.sha256(images.load('celeba', 32).pixels.tobytes()).hexdigest())"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     outputs = {process.communicate(timeout=60)[0].strip() for process in processes}
     assert outputs == {hashlib.sha256(images.load("celeba", 32).pixels.tobytes()).hexdigest()}
     (file,) = decoded.glob("*.npy")
@@ -498,11 +609,17 @@ def missing(call: str) -> str:
 
 
 def test_faces_that_cannot_be_read_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
-    assert "no CelebA faces: put img_align_celeba.zip into" in missing("load") and str(folder / "celeba") in missing("load")
+    assert "no CelebA faces: put img_align_celeba.zip into" in missing("load") and str(
+        folder / "celeba"
+    ) in missing("load")
     path = write_faces(folder, 300, size=(89, 109))
     flip_a_byte(path, "inside/000123.jpg")
     line = missing("load")
-    assert str(path) in line and "inside/000123.jpg is damaged" in line and "`otbench data verify celeba`" in line
+    assert (
+        str(path) in line
+        and "inside/000123.jpg is damaged" in line
+        and "`otbench data verify celeba`" in line
+    )
     path.write_bytes(path.read_bytes()[:-100])
     path.with_name("mine.zip").write_bytes(b"")  # another, of no account
     assert "is cut off, or no zip archive" in missing("load")
@@ -526,7 +643,9 @@ def test_attributes_that_do_not_fit_are_one_clear_line(folder: Path) -> None:
     assert "no celeba/list_attr_celeba.txt beside" in missing("attribute")
     write_attributes(folder, {name_of(i): (1, 1, 1) for i in (1, 2)})
     assert "has no attributes of 000003.jpg" in missing("attribute")
-    (folder / images.ATTRIBUTES[0]).write_text("202599\nBald Male Young\n000001.jpg 1 1 1\n000002.jpg 1\n000003.jpg 1 1 1\n")
+    (folder / images.ATTRIBUTES[0]).write_text(
+        "202599\nBald Male Young\n000001.jpg 1 1 1\n000002.jpg 1\n000003.jpg 1 1 1\n"
+    )
     assert "has no attributes of 000002.jpg" in missing("attribute")
     (folder / images.ATTRIBUTES[0]).write_text("")
     assert "has no attributes of 000001.jpg" in missing("attribute")
@@ -535,7 +654,9 @@ def test_attributes_that_do_not_fit_are_one_clear_line(folder: Path) -> None:
     assert "is cut off, or no zip archive" in missing("attribute")
 
 
-def test_a_cache_that_cannot_be_kept_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_kept_is_one_clear_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_faces(folder, 3)
 
     def full(*_: object) -> None:
@@ -553,12 +674,17 @@ def test_a_cache_that_cannot_be_kept_is_one_clear_line(folder: Path, monkeypatch
 def write_idx(folder: Path, name: str, train: int, test: int) -> tuple[np.ndarray, np.ndarray]:
     """Random images and labels, the training ones first."""
     rng = np.random.default_rng(0)
-    pixels, labels = rng.integers(256, size=(train + test, 28, 28), dtype=np.uint8), rng.integers(10, size=train + test, dtype=np.uint8)
+    pixels, labels = (
+        rng.integers(256, size=(train + test, 28, 28), dtype=np.uint8),
+        rng.integers(10, size=train + test, dtype=np.uint8),
+    )
     (folder / name).mkdir(parents=True)
     for part, kept in (("train", slice(train)), ("t10k", slice(train, None))):
         for kind, array in (("images-idx3", pixels[kept]), ("labels-idx1", labels[kept])):
             header = np.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
-            (folder / name / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+            (folder / name / f"{part}-{kind}-ubyte.gz").write_bytes(
+                gzip.compress(header + array.tobytes())
+            )
     return pixels, labels
 
 
@@ -575,7 +701,9 @@ def test_idx_files(folder: Path, name: images.Data) -> None:
     assert halved.shape == (10, 1, 14, 14)
     assert np.abs(halved[:, 0] - pixels.reshape(10, 14, 2, 14, 2).mean((2, 4))).max() <= 0.5
     assert images.load(name, 32).pixels.shape == (10, 1, 32, 32)
-    assert [path.split("/")[0] for path in images.files(name)] == [name] * 4 and all(map(find, images.files(name)))
+    assert [path.split("/")[0] for path in images.files(name)] == [name] * 4 and all(
+        map(find, images.files(name))
+    )
 
 
 def test_idx_files_that_do_not_fit_are_one_clear_line(folder: Path) -> None:
@@ -597,13 +725,23 @@ def test_idx_files_that_do_not_fit_are_one_clear_line(folder: Path) -> None:
 
 def test_the_digits_of_scikit_learn() -> None:
     loaded = images.load("digits")
-    assert loaded.pixels.shape == (1797, 1, 8, 8) and loaded.pixels.max() == loaded.white == 16 and loaded.learnt == 1500
-    assert loaded.labels is not None and loaded.labels[:10].tolist() == list(range(10)) and images.files("digits") == ()
+    assert (
+        loaded.pixels.shape == (1797, 1, 8, 8)
+        and loaded.pixels.max() == loaded.white == 16
+        and loaded.learnt == 1500
+    )
+    assert (
+        loaded.labels is not None
+        and loaded.labels[:10].tolist() == list(range(10))
+        and images.files("digits") == ()
+    )
     small = images.load("digits", 4).pixels
     assert np.abs(small[:, 0] - loaded.pixels.reshape(1797, 4, 2, 4, 2).mean((2, 4))).max() <= 0.5
     parts = [images.digits("digits", part) for part in ("train", "test")]
     assert [len(pixels) for pixels, _ in parts] == [1000, 797]
-    np.testing.assert_array_equal(np.concatenate([pixels for pixels, _ in parts]), loaded.pixels[:, 0])
+    np.testing.assert_array_equal(
+        np.concatenate([pixels for pixels, _ in parts]), loaded.pixels[:, 0]
+    )
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in parts]), loaded.labels)
 
 
@@ -634,9 +772,17 @@ def test_real_faces_are_those_of_the_recorded_results(real: None) -> None:
     golden = "3a816cf8a36f971c9be74da5feaaf1d75532d0ae295ec119f638439d2c21b972"
     assert loaded.pixels.shape == (10_000, 3, 32, 32) and loaded.learnt == 9000
     assert hashlib.sha256(loaded.pixels[:16].tobytes()).hexdigest() == golden
-    assert hashlib.sha256(BlurPermutation(data="celeba", n=16)._distinct().tobytes()).hexdigest() == golden
+    assert (
+        hashlib.sha256(BlurPermutation(data="celeba", n=16)._distinct().tobytes()).hexdigest()
+        == golden
+    )
     with images.entries(find(images.HALF_SIZE)) as (names, read):
-        again = images.decoded(read(names[-1])).convert("RGB").crop((9, 19, 79, 89)).resize((32, 32), Image.Resampling.BILINEAR)
+        again = (
+            images.decoded(read(names[-1]))
+            .convert("RGB")
+            .crop((9, 19, 79, 89))
+            .resize((32, 32), Image.Resampling.BILINEAR)
+        )
     np.testing.assert_array_equal(loaded.pixels[-1], np.asarray(again).transpose(2, 0, 1))
 
 

@@ -1,4 +1,6 @@
-"""The lift of discrete solvers to the three settings: maps with solvers that need no library, potentials of the linear program."""
+"""The lift of discrete solvers to the three settings: maps with solvers that need no library,
+potentials of the linear program.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench/__init__.py lends the package the folders tasks/ and solvers/ of a checkout; a type checker does not see that.)
@@ -13,8 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Truth
-from otbench.discrete import CHUNK, Coupling, DiscreteSolver, SinkhornSolver, c_transform, extend, in_float64, sample_pair
-from otbench.problem import Run
+from otbench.methods.discrete import (
+    CHUNK,
+    Coupling,
+    DiscreteSolver,
+    SinkhornSolver,
+    c_transform,
+    extend,
+    in_float64,
+    sample_pair,
+)
+from otbench.solver import FitContext
 from otbench.solvers.pot_emd import PotEmd
 from otbench.tasks.gaussian import Gaussian
 
@@ -26,13 +37,15 @@ class Independent(DiscreteSolver):
     name: ClassVar[str] = "independent"
     kind: Literal["plan", "entropic", "push"] = "plan"
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """The independent coupling."""
         assert pair.x.dtype == pair.a.dtype == torch.float64
         plan = pair.a[:, None] * pair.b
         if self.kind == "entropic":
             return Coupling(plan, g=torch.zeros_like(pair.b), eps=1e9)
-        return Coupling(plan, push=(lambda x: -x) if self.kind == "push" else None, info={"points": len(pair.x)})
+        return Coupling(
+            plan, push=(lambda x: -x) if self.kind == "push" else None, info={"points": len(pair.x)}
+        )
 
 
 @dataclass(frozen=True)
@@ -41,20 +54,22 @@ class Ordered(DiscreteSolver):
 
     name: ClassVar[str] = "ordered"
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """A diagonal plan."""
         return Coupling(pair.a.diag())
 
 
-def make_run(seed: int = 0) -> Run:
-    return Run("cpu", torch.float32, seed, torch.Generator().manual_seed(seed))
+def make_run(seed: int = 0) -> FitContext:
+    return FitContext("cpu", torch.float32, seed, torch.Generator().manual_seed(seed))
 
 
 def gaussian(dim: int = 2) -> MapProblem:
     return Gaussian(dim=dim).problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
 
 
-def make_pair(n: int = 12, m: int = 9, dim: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64) -> DiscreteProblem:
+def make_pair(
+    n: int = 12, m: int = 9, dim: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> DiscreteProblem:
     generator = torch.Generator().manual_seed(seed)
     x, y = (torch.randn(k, dim, generator=generator, dtype=dtype) for k in (n, m))
     a, b = (torch.rand(k, generator=generator, dtype=dtype) + 0.1 for k in (n, m))
@@ -85,7 +100,9 @@ def test_map_setting_samples_n_points_and_pushes_in_the_dtype_of_x():
 def test_both_extensions_of_the_independent_coupling_are_the_mean(kind):
     pair = make_pair()
     push = extend(Independent(kind=kind).couple(pair, make_run()), pair)
-    torch.testing.assert_close(push(torch.randn(5, 2).double()), (pair.b @ pair.y).expand(5, 2), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        push(torch.randn(5, 2).double()), (pair.b @ pair.y).expand(5, 2), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_the_librarys_own_push_goes_first():
@@ -112,7 +129,10 @@ def test_pushing_more_than_a_chunk_changes_nothing():
 
 def test_points_need_not_be_vectors():
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(6, 1, 2, 2, generator=generator).double(), torch.randn(6, 3, 2, 2, generator=generator).double()
+    x, y = (
+        torch.randn(6, 1, 2, 2, generator=generator).double(),
+        torch.randn(6, 3, 2, 2, generator=generator).double(),
+    )
     weights = torch.full((6,), 1 / 6, dtype=torch.float64)
     pair = DiscreteProblem(x, weights, y, weights, SQEUCLIDEAN, Truth("none"))
     assert torch.allclose(extend(Coupling(torch.eye(6).double() / 6), pair)(x), y, rtol=1e-14)
@@ -135,12 +155,21 @@ def test_points_without_mass_are_nobodys_image():
     nearest = extend(Coupling(pair.a.diag()), pair)(pair.x)
     assert torch.isfinite(nearest).all() and torch.allclose(nearest[1:], pair.y[1:], rtol=1e-14)
     g = torch.zeros(9, dtype=torch.float64)
-    entropic = extend(Coupling(pair.a.diag(), g.index_fill(0, torch.tensor([0]), torch.nan), 0.5), pair)(pair.x)
+    entropic = extend(
+        Coupling(pair.a.diag(), g.index_fill(0, torch.tensor([0]), torch.nan), 0.5), pair
+    )(pair.x)
     without = replace(pair, y=pair.y[1:], b=pair.b[1:])
-    assert torch.equal(entropic, extend(Coupling(pair.a.diag()[:, 1:], g[1:], 0.5), without)(pair.x))
+    assert torch.equal(
+        entropic, extend(Coupling(pair.a.diag()[:, 1:], g[1:], 0.5), without)(pair.x)
+    )
 
 
-@given(st.integers(0, 2**16), st.floats(1e-3, 1e3), st.floats(0.1, 100), st.sampled_from([SQEUCLIDEAN, EUCLIDEAN]))
+@given(
+    st.integers(0, 2**16),
+    st.floats(1e-3, 1e3),
+    st.floats(0.1, 100),
+    st.sampled_from([SQEUCLIDEAN, EUCLIDEAN]),
+)
 def test_entropic_push_lies_in_the_convex_hull_of_the_target(seed, eps, spread, cost):
     """In every direction, no further out than the furthest point of y."""
     pair = replace(make_pair(seed=seed), cost=cost)
@@ -155,7 +184,9 @@ def test_entropic_push_lies_in_the_convex_hull_of_the_target(seed, eps, spread, 
 @given(st.integers(0, 2**16), st.integers(1, 20), st.integers(1, 20))
 def test_nearest_extension_maps_sample_points_to_their_barycentric_image(seed, n, m):
     pair = make_pair(n=n, m=m, seed=seed)
-    plan = torch.rand(n, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1e-3
+    plan = (
+        torch.rand(n, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1e-3
+    )
     images = plan @ pair.y / plan.sum(1, keepdim=True)
     torch.testing.assert_close(extend(Coupling(plan), pair)(pair.x + 1e-9), images)
 
@@ -192,7 +223,9 @@ def test_the_entropic_potential_gives_the_gibbs_plan_its_row_sums_and_bounds_the
 def test_autograd_goes_through_the_potential(cost, eps):
     pair = replace(make_pair(), cost=cost)
     dual = torch.linspace(-1, 1, len(pair.b), dtype=torch.float64)
-    points = torch.randn(7, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64).requires_grad_()
+    points = torch.randn(
+        7, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    ).requires_grad_()
     assert torch.autograd.gradcheck(c_transform(pair, dual, eps), (points,))
 
 
@@ -200,7 +233,9 @@ def test_the_entropic_map_descends_the_entropic_potential():
     """For the cost |x - y|^2, T(x) = x - grad f(x) / 2."""
     pair = make_pair()
     dual = torch.linspace(-1, 1, len(pair.b), dtype=torch.float64)
-    x = torch.randn(CHUNK + 7, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64).requires_grad_()
+    x = torch.randn(
+        CHUNK + 7, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    ).requires_grad_()
     (slope,) = torch.autograd.grad(c_transform(pair, dual, 0.7)(x).sum(), x)
     coupling = Coupling(pair.a[:, None] * pair.b, dual, 0.7)
     torch.testing.assert_close(x.detach() - slope / 2, extend(coupling, pair)(x.detach()))
@@ -214,7 +249,9 @@ def test_points_without_mass_do_not_shape_the_potential(eps):
     dual = torch.linspace(-1, 1, 9, dtype=torch.float64).index_fill(0, torch.tensor([0]), torch.nan)
     without = replace(pair, y=pair.y[1:], b=pair.b[1:])
     points = make_pair(seed=3).x
-    torch.testing.assert_close(c_transform(pair, dual, eps)(points), c_transform(without, dual[1:], eps)(points))
+    torch.testing.assert_close(
+        c_transform(pair, dual, eps)(points), c_transform(without, dual[1:], eps)(points)
+    )
 
 
 def test_the_potential_between_spaces_of_different_shapes():
@@ -226,7 +263,10 @@ def test_the_potential_between_spaces_of_different_shapes():
     images = extend(Coupling(torch.eye(8).double() / 8), pair)(pair.x)
     torch.testing.assert_close(images, pair.y)
     values = c_transform(pair, g, None)(pair.x)
-    assert values.shape == (8,) and float((values[:, None] + g - cost.matrix(pair.x, pair.y)).max()) <= 1e-12
+    assert (
+        values.shape == (8,)
+        and float((values[:, None] + g - cost.matrix(pair.x, pair.y)).max()) <= 1e-12
+    )
 
 
 def test_the_map_setting_exposes_the_potential_in_the_dtype_of_the_points_and_claims_no_saddle():
@@ -235,7 +275,9 @@ def test_the_map_setting_exposes_the_potential_in_the_dtype_of_the_points_and_cl
     x = torch.randn(CHUNK + 7, 2, generator=torch.Generator().manual_seed(0))
     values = transport.potential(x)
     assert values.dtype == torch.float32
-    torch.testing.assert_close(values, torch.cat([transport.potential(x[:11]), transport.potential(x[11:])]))
+    torch.testing.assert_close(
+        values, torch.cat([transport.potential(x[:11]), transport.potential(x[11:])])
+    )
     assert Ordered(n=50).fit(gaussian(), make_run()).potential is None
 
 
@@ -244,7 +286,9 @@ def test_a_sparse_plan_extends_as_the_dense_one():
     plan = torch.rand(12, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64).relu()
     plan[3] = 0
     points = make_pair(seed=3).x
-    torch.testing.assert_close(extend(Coupling(plan.to_sparse_coo()), pair)(points), extend(Coupling(plan), pair)(points))
+    torch.testing.assert_close(
+        extend(Coupling(plan.to_sparse_coo()), pair)(points), extend(Coupling(plan), pair)(points)
+    )
 
 
 def test_in_float64_keeps_everything_else():
@@ -260,7 +304,7 @@ class NoSinkhorn(SinkhornSolver):
 
     name: ClassVar[str] = "no-sinkhorn"
 
-    def couple(self, pair: DiscreteProblem, run: Run) -> Coupling:
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """The independent coupling, reported as if it were a Sinkhorn plan."""
         plan = pair.a[:, None] * pair.b
         return Coupling(plan, info=self.report(pair, plan, eps=2.0, mean_cost=8.0, iterations=3))
@@ -275,7 +319,15 @@ def test_sinkhorn_solvers_report_eps_both_ways_and_the_marginal_error():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"n": 0}, {"eps": 0.0}, {"eps": float("nan")}, {"eps_rule": "median"}, {"max_iters": 0}, {"tolerance": -1.0}]
+    "bad",
+    [
+        {"n": 0},
+        {"eps": 0.0},
+        {"eps": float("nan")},
+        {"eps_rule": "median"},
+        {"max_iters": 0},
+        {"tolerance": -1.0},
+    ],
 )
 def test_bad_parameters_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

@@ -9,13 +9,23 @@ import pytest
 import torch
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, Truth
-from otbench.entropic import TOLERANCE, Entropic, entropic_truth
+from otbench.methods.entropic import TOLERANCE, Entropic, entropic_truth
 
 
-def make(n: int = 12, m: int = 9, eps: float = 0.3, zeros: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64) -> DiscreteProblem:
+def make(
+    n: int = 12,
+    m: int = 9,
+    eps: float = 0.3,
+    zeros: int = 2,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> DiscreteProblem:
     generator = torch.Generator().manual_seed(seed)
     x, y = (torch.randn(k, 2, generator=generator, dtype=dtype) for k in (n, m))
-    a, b = (torch.rand(k, generator=generator, dtype=dtype).index_fill_(0, torch.arange(zeros), 0) for k in (n, m))
+    a, b = (
+        torch.rand(k, generator=generator, dtype=dtype).index_fill_(0, torch.arange(zeros), 0)
+        for k in (n, m)
+    )
     return DiscreteProblem(x, a / a.sum(), y, b / b.sum(), SQEUCLIDEAN, Truth("none"), eps)
 
 
@@ -25,11 +35,15 @@ def test_the_plan_is_that_of_pot(eps):
     problem = Entropic(pair)
     solution = problem.solve(max_iters=100_000)
     costs = SQEUCLIDEAN.matrix(pair.x, pair.y)[2:, 2:]
-    expected = ot.sinkhorn(pair.a[2:], pair.b[2:], costs, eps, method="sinkhorn_log", stopThr=1e-12, numItermax=100_000)
+    expected = ot.sinkhorn(
+        pair.a[2:], pair.b[2:], costs, eps, method="sinkhorn_log", stopThr=1e-12, numItermax=100_000
+    )
     whole = problem.whole(solution.plan)
     torch.testing.assert_close(whole[2:, 2:], torch.as_tensor(expected), rtol=0, atol=1e-8)
     assert float(whole[:2].abs().sum() + whole[:, :2].abs().sum()) == 0
-    torch.testing.assert_close(problem.plan(solution.f, solution.g), solution.plan, rtol=1e-6, atol=1e-300)
+    torch.testing.assert_close(
+        problem.plan(solution.f, solution.g), solution.plan, rtol=1e-6, atol=1e-300
+    )
 
 
 def test_an_eps_a_thousand_times_less_than_the_costs_neither_overflows_nor_stops_early():
@@ -50,14 +64,18 @@ def test_an_iteration_is_a_soft_c_transform_there_and_back():
         solution = problem.solve(start, tolerance=0, max_iters=k)
         assert solution.iterations == k
         torch.testing.assert_close(solution.plan, problem.plan(f, g))
-    torch.testing.assert_close(problem.recovered(start), problem.solve(start, tolerance=0, max_iters=2).plan)
+    torch.testing.assert_close(
+        problem.recovered(start), problem.solve(start, tolerance=0, max_iters=2).plan
+    )
 
 
 @pytest.mark.parametrize("eps", [0.02, 0.001])
 def test_a_potential_that_is_far_off_is_updated_as_any_other(eps):
     """Rows and columns of its plan underflow, where no scaling helps."""
     problem = Entropic(make(eps=eps))
-    f = 30 * torch.randn(len(problem.a), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    f = 30 * torch.randn(
+        len(problem.a), generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     for k in (1, 2, 3):
         plan = problem.solve(f, tolerance=0, max_iters=k).plan
         g, updated = f, f
@@ -77,7 +95,9 @@ def test_from_the_solution_there_is_nothing_left_to_do():
 
 
 def test_the_two_sided_objective_is_the_dual_before_and_after_half_an_iteration():
-    """As the authors of OA-OT write it, <a, f - f_a> + <b, g - g_b> + eps (1 - sum P), and as the sum of two semi-duals."""
+    """As the authors of OA-OT write it, <a, f - f_a> + <b, g - g_b> + eps (1 - sum P), and as the
+    sum of two semi-duals.
+    """
     problem = Entropic(make())
     eps, f = problem.eps, torch.linspace(-1, 1, len(problem.a), dtype=torch.float64)
     g = problem.target_potential(f)
@@ -99,7 +119,9 @@ def test_duality_at_the_solution():
     solution = problem.solve()
     plan = solution.plan
     entropy = float((plan * (plan / (problem.a[:, None] * problem.b)).log()).sum())
-    assert float(problem.a @ solution.f + problem.b @ solution.g) == pytest.approx(solution.cost + problem.eps * entropy, rel=1e-8)
+    assert float(problem.a @ solution.f + problem.b @ solution.g) == pytest.approx(
+        solution.cost + problem.eps * entropy, rel=1e-8
+    )
 
 
 def test_transposed_is_the_problem_of_the_exchanged_clouds():
@@ -119,7 +141,9 @@ def test_the_potential_of_points_without_mass_is_the_c_transform():
     everywhere = solution.everywhere()
     torch.testing.assert_close(everywhere[2:], solution.f, rtol=0, atol=1e-7)
     costs = SQEUCLIDEAN.matrix(pair.x, pair.y[2:])
-    torch.testing.assert_close(everywhere, -0.3 * (pair.b[2:] * ((solution.g - costs) / 0.3).exp()).sum(1).log())
+    torch.testing.assert_close(
+        everywhere, -0.3 * (pair.b[2:] * ((solution.g - costs) / 0.3).exp()).sum(1).log()
+    )
 
 
 @pytest.mark.parametrize("eps", [0.03, 0.3])
@@ -132,7 +156,9 @@ def test_the_method_of_newton_finds_what_sinkhorns_algorithm_does(eps):
 
 
 def test_the_truth_of_a_batch_on_which_sinkhorns_algorithm_stalls():
-    """Two groups of equal weight far apart, of sizes that do not match: one point's mass has to be shared across."""
+    """Two groups of equal weight far apart, of sizes that do not match: one point's mass has to be
+    shared across.
+    """
     x = torch.tensor([[0.0], [0.1], [0.2], [9.0]], dtype=torch.float64)
     y = torch.tensor([[0.0], [0.1], [9.0], [9.1]], dtype=torch.float64)
     weights = x.new_full((4,), 0.25)
@@ -148,10 +174,15 @@ def test_the_truth_meets_its_marginals_in_the_dtype_of_the_pair(dtype):
     pair = make(dtype=dtype)
     truth = entropic_truth(pair)
     assert truth.certificate == "entropic" and truth.plan is not None and truth.plan.dtype == dtype
-    error = float((truth.plan.double().sum(0) - pair.b.double() / pair.b.double().sum()).abs().sum())
+    error = float(
+        (truth.plan.double().sum(0) - pair.b.double() / pair.b.double().sum()).abs().sum()
+    )
     assert error <= (TOLERANCE * 1.01 if dtype == torch.float64 else 1e-6)
 
 
 def test_iterations_that_do_not_suffice_are_an_error():
-    with pytest.raises(ValueError, match=r"does not converge in 2 iterations at eps 0\.003: take a larger eps, or 0"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not converge in 2 iterations at eps 0\.003: take a larger eps, or 0",
+    ):
         entropic_truth(make(eps=0.003), max_iters=2)

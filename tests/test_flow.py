@@ -1,4 +1,6 @@
-"""Flow matching: toy distributions against their moments, batches against their truth, flows against known maps."""
+"""Flow matching: toy distributions against their moments, batches against their truth, flows
+against known maps.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks and otbench.solvers are joined to the package at run time, see otbench/__init__.py)
@@ -13,17 +15,17 @@ import numpy as np
 import pytest
 import torch
 
-from otbench import AmortizedProblem, MapProblem, Measure, Run, Transport, Truth
-from otbench.contract import findings
+from otbench import AmortizedProblem, FitContext, MapProblem, Measure, Transport, Truth
 from otbench.errors import UserError
+from otbench.families.toys import TOYS, Toy, normal, toy
+from otbench.methods.neural.networks import MLP, Weights
 from otbench.metrics import exact_w2_squared
-from otbench.neural.networks import MLP, Weights
 from otbench.problem import SQEUCLIDEAN
 from otbench.registry import registry
+from otbench.runner.contract import findings
 from otbench.solvers.ot_cfm import OtCfm, _Matching
 from otbench.tasks.flow_toy import FlowToy
 from otbench.tasks.minibatch_flow import MinibatchFlow
-from otbench.toys import TOYS, Toy, normal, toy
 
 from .truths import agree, build, build_map, generator, moments_are_those_of_samples
 
@@ -33,18 +35,22 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 WHERE = {"device": "cpu", "dtype": torch.float64}
 
 
-def run(seed: int, dtype: torch.dtype = torch.float32) -> Run:
-    return Run("cpu", dtype, seed, torch.Generator().manual_seed(100 + seed))
+def run(seed: int, dtype: torch.dtype = torch.float32) -> FitContext:
+    return FitContext("cpu", dtype, seed, torch.Generator().manual_seed(100 + seed))
 
 
 def translation(by: float, dtype: torch.dtype = torch.float32) -> MapProblem:
     """A Gaussian and the same moved along the diagonal."""
     source = normal(device="cpu", dtype=dtype)
     target = Measure((2,), lambda n, generator: source.draw(n, generator) + by, variance=2.0)
-    return MapProblem(source, target, SQEUCLIDEAN, Truth("closed_form", 2 * by**2, lambda x: x + by))
+    return MapProblem(
+        source, target, SQEUCLIDEAN, Truth("closed_form", 2 * by**2, lambda x: x + by)
+    )
 
 
-def fitted(problem: MapProblem, solver: OtCfm) -> tuple[Callable[[torch.Tensor], torch.Tensor], Transport]:
+def fitted(
+    problem: MapProblem, solver: OtCfm
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], Transport]:
     """The paths of a fit, and all of it."""
     transport = solver.fit(problem, run(0))
     assert transport.push is not None and transport.path is not None
@@ -57,7 +63,8 @@ def batches(task: MinibatchFlow) -> AmortizedProblem:
     return problem
 
 
-# --- toys -------------------------------------------------------------------------------------------------------------------------------
+# --- toys
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -72,8 +79,13 @@ def test_eight_gaussians_have_the_variance_of_the_protocol():
     centres = 5 * torch.stack([angles.cos(), angles.sin()], 1).double()
     squared = torch.cdist(y, centres).square()
     cluster = squared.argmin(1)
-    agree(torch.nn.functional.one_hot(cluster, 8).double(), torch.full((8,), 1 / 8, dtype=torch.float64))
-    assert float(squared.amin(1).mean()) == pytest.approx(2 * math.sqrt(0.1), rel=0.01)  # few points are nearer to another centre
+    agree(
+        torch.nn.functional.one_hot(cluster, 8).double(),
+        torch.full((8,), 1 / 8, dtype=torch.float64),
+    )
+    assert float(squared.amin(1).mean()) == pytest.approx(
+        2 * math.sqrt(0.1), rel=0.01
+    )  # few points are nearer to another centre
 
 
 def test_moons_and_the_s_curve_lie_along_their_curves():
@@ -82,11 +94,16 @@ def test_moons_and_the_s_curve_lie_along_their_curves():
     moons = torch.cat([upper, torch.stack([1 - t.cos(), 0.5 - t.sin()], 1)])
     t = torch.linspace(-1.5 * math.pi, 1.5 * math.pi, 4000, dtype=torch.float64)
     s_curve = torch.stack([t.sin(), t.sign() * (t.cos() - 1)], 1)
-    curves: list[tuple[Toy, torch.Tensor, float]] = [("moons", 3 * moons - 1, 0.6), ("s-curve", s_curve, 0.1)]
+    curves: list[tuple[Toy, torch.Tensor, float]] = [
+        ("moons", 3 * moons - 1, 0.6),
+        ("s-curve", s_curve, 0.1),
+    ]
     for name, curve, noise in curves:
         y = toy(name, **WHERE).sample(4000, generator(0))
         off = torch.cdist(y, curve).amin(1)
-        assert float(off.square().mean()) == pytest.approx(noise**2, rel=0.25)  # of two coordinates the one across, but for ends and bends
+        assert float(off.square().mean()) == pytest.approx(
+            noise**2, rel=0.25
+        )  # of two coordinates the one across, but for ends and bends
         assert float(torch.cdist(curve, y).amin(1).max()) < 2.5 * noise, "some of the curve is bare"
 
 
@@ -98,7 +115,8 @@ def test_toys_are_deterministic_and_of_the_dtype_asked_for():
         assert torch.equal(y, measure.sample(7, generator(3)))
 
 
-# --- tasks ------------------------------------------------------------------------------------------------------------------------------
+# --- tasks
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", TOYS)
@@ -107,9 +125,16 @@ def test_the_cost_of_flow_toys_is_that_of_linear_programs(target):
     cost, n, number = problem.truth.cost, 512, 12
     assert cost is not None and problem.truth.no_map.startswith("unknown")
     g = generator(0)
-    values = torch.tensor([exact_w2_squared(problem.source.sample(n, g), problem.target.sample(n, g)) for _ in range(number)])
+    values = torch.tensor(
+        [
+            exact_w2_squared(problem.source.sample(n, g), problem.target.sample(n, g))
+            for _ in range(number)
+        ]
+    )
     error = math.hypot(float(values.std()) / number**0.5, problem.truth.cost_error)
-    excess = {"8gaussians": 0.113, "moons": 0.090, "s-curve": 0.028}[target]  # of as many points, from 240 linear programs
+    excess = {"8gaussians": 0.113, "moons": 0.090, "s-curve": 0.028}[
+        target
+    ]  # of as many points, from 240 linear programs
     assert abs(float(values.mean()) - excess - cost) < 4 * error
 
 
@@ -119,7 +144,13 @@ def test_unknown_targets_are_refused():
             registry("task").select(f"{task}[target=moon]")
     with pytest.raises(ValueError, match="target must be one of"):
         FlowToy("moon")  # type: ignore[arg-type]
-    wrongs: list[dict[str, Any]] = [{"batch": 1}, {"test": 0}, {"train": -1}, {"eps": -0.1}, {"target": "moon"}]
+    wrongs: list[dict[str, Any]] = [
+        {"batch": 1},
+        {"test": 0},
+        {"train": -1},
+        {"eps": -0.1},
+        {"target": "moon"},
+    ]
     for wrong in wrongs:
         with pytest.raises(ValueError, match="must"):
             MinibatchFlow(**wrong)
@@ -155,7 +186,8 @@ def test_held_out_batches_do_not_depend_on_the_number_of_training_pairs():
     assert not torch.equal(few.test[0].x, few.test[1].x)
 
 
-# --- the solver -------------------------------------------------------------------------------------------------------------------------
+# --- the solver
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_gradient_of_a_selu_network_is_that_of_autograd():
@@ -171,7 +203,9 @@ def test_coupled_batches_make_a_translation_straight():
     x = problem.source.sample(500, generator(0))
     excess, error = {}, {}
     for coupling, steps, batch in (("independent", 600, 256), ("pot-emd", 250, 64)):
-        follow, transport = fitted(problem, OtCfm(coupling, steps=steps, batch=batch, lr=5e-3, decay="cosine"))
+        follow, transport = fitted(
+            problem, OtCfm(coupling, steps=steps, batch=batch, lr=5e-3, decay="cosine")
+        )
         path = follow(x)
         assert path.shape == (101, 500, 2)
         assert torch.equal(path[0], x)
@@ -183,7 +217,8 @@ def test_coupled_batches_make_a_translation_straight():
         excess[coupling] = energy - exact_w2_squared(x.double(), path[-1].double())
         error[coupling] = float((path[-1] - (x + 3)).square().sum(1).mean())
     assert max(error.values()) < 0.05
-    # lines between independent Gaussians cross: beside the translation their flow scales by ((1 - t)^2 + t^2)^(1/2), there and back
+    # lines between independent Gaussians cross: beside the translation their flow scales by ((1 -
+    # t)^2 + t^2)^(1/2), there and back
     assert excess["independent"] == pytest.approx(2 * (2 - math.pi / 2), rel=0.2)
     assert excess["pot-emd"] < excess["independent"] / 3
 
@@ -200,7 +235,9 @@ def test_amortized_couplings_are_between_the_independent_and_the_exact():
     problem = build_map(FlowToy(), dtype=torch.float64)
     costs = {}
     for coupling in ("independent", "ra-ot", "oa-ot", "pot-emd"):
-        matching = _Matching(OtCfm(coupling, batch=256, pretrain=10), [problem], [run(0, torch.float64)])
+        matching = _Matching(
+            OtCfm(coupling, batch=256, pretrain=10), [problem], [run(0, torch.float64)]
+        )
         coupled = [matching.coupled() for _ in range(8)]
         assert all(x.shape == y.shape == (1, 256, 2) for x, y in coupled)
         costs[coupling] = sum(float((x - y).square().sum(-1).mean()) for x, y in coupled) / 8
@@ -208,16 +245,24 @@ def test_amortized_couplings_are_between_the_independent_and_the_exact():
     assert costs["independent"] == pytest.approx(2 + 25 + 2 * math.sqrt(0.1), rel=0.05)
     assert costs["pot-emd"] == pytest.approx(problem.truth.cost, rel=0.05)
     for coupling in ("ra-ot", "oa-ot"):
-        assert costs["pot-emd"] - 0.1 < costs[coupling] < (costs["pot-emd"] + costs["independent"]) / 2
+        assert (
+            costs["pot-emd"] - 0.1 < costs[coupling] < (costs["pot-emd"] + costs["independent"]) / 2
+        )
 
 
 def test_the_noise_around_the_lines_stays_around_a_point():
-    """With one target point v*(x, t) = E[x_1 - x_0 | x_t = x] is known: its flow scales the source by sigma / (1 + sigma^2)^(1/2)."""
+    """With one target point v*(x, t) = E[x_1 - x_0 | x_t = x] is known: its flow scales the source
+    by sigma / (1 + sigma^2)^(1/2).
+    """
     point = torch.tensor([2.0, -1.0])
     source = normal(device="cpu", dtype=torch.float32)
     target = Measure((2,), lambda n, generator: point.expand(n, 2), variance=0.0)
-    problem = MapProblem(source, target, SQEUCLIDEAN, Truth("closed_form", 7.0, lambda x: point.expand_as(x)))
-    follow, _ = fitted(problem, OtCfm("independent", steps=600, batch=256, sigma=0.2, lr=5e-3, decay="cosine"))
+    problem = MapProblem(
+        source, target, SQEUCLIDEAN, Truth("closed_form", 7.0, lambda x: point.expand_as(x))
+    )
+    follow, _ = fitted(
+        problem, OtCfm("independent", steps=600, batch=256, sigma=0.2, lr=5e-3, decay="cosine")
+    )
     x = source.sample(500, generator(0))
     off = follow(x)[-1] - (point + 0.2 / math.sqrt(1 + 0.2**2) * x)
     assert float(off.square().sum(1).mean().sqrt()) < 0.06
@@ -231,7 +276,10 @@ def test_couplings_that_are_none_are_one_clear_error():
         registry("solver").select("ot-cfm[coupling='ra-ot[slices=[10,20]]']")
     with pytest.raises(ValueError, match="takes map problems only"):
         OtCfm("identity", steps=1).fit(translation(1.0), run(0))
-    assert registry("solver").select("ot-cfm[coupling=ra-ot[slices=10]]")[0].build().coupling == "ra-ot[slices=10]"
+    assert (
+        registry("solver").select("ot-cfm[coupling=ra-ot[slices=10]]")[0].build().coupling
+        == "ra-ot[slices=10]"
+    )
 
 
 def test_other_problems_are_refused():
@@ -241,6 +289,11 @@ def test_other_problems_are_refused():
         ("sphere-denoising[dim=3]", "not euclidean"),
         ("unequal-dims[dim=5]", "not embedded-sqeuclidean"),
     ):
-        problem = registry("task").select(task)[0].build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+        problem = (
+            registry("task")
+            .select(task)[0]
+            .build()
+            .problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+        )
         refusal = solver.supports(problem)
         assert refusal is not None and reason in refusal

@@ -1,4 +1,6 @@
-"""Metrics of images and of circles of images against closed forms, and the scoring of problems whose target is images."""
+"""Metrics of images and of circles of images against closed forms, and the scoring of problems
+whose target is images.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Transport, Truth, metrics
-from otbench.metrics import METRICS, networks
+from otbench.metrics import METRICS
 from otbench.metrics.distances import frechet_distance
 from otbench.metrics.images import (
     frechet_scattering,
@@ -28,15 +30,27 @@ from otbench.metrics.images import (
     ssim,
     transport_cost,
 )
-from otbench.metrics.one_to_many import circle_defect, circle_diversity, circle_entropy, circle_off, circle_tv, circle_visible
-from otbench.metrics.scattering import Scattering, scattered
-from otbench.scoring import IMAGES, VECTORS, MapScoring
-from otbench.verdict import judge
+from otbench.metrics.one_to_many import (
+    circle_defect,
+    circle_diversity,
+    circle_entropy,
+    circle_off,
+    circle_tv,
+    circle_visible,
+)
+from otbench.scoring.features import networks
+from otbench.scoring.features.scattering import Scattering, scattered
+from otbench.scoring.maps import IMAGES, VECTORS, MapScoring
+from otbench.scoring.verdict import judge
 from tests.truths import generator
 
 
 SIDE = 8
-OF_IMAGES = [name for name, metric in METRICS.items() if metric.function.__module__ == "otbench.metrics.images"]
+OF_IMAGES = [
+    name
+    for name, metric in METRICS.items()
+    if metric.function.__module__ == "otbench.metrics.images"
+]
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -53,11 +67,17 @@ def digits() -> torch.Tensor:
 # Likeness to the partner
 
 
-@pytest.mark.parametrize(("sigma", "expected"), [(0.4, 13.98), (0.2, 20.0), (0.3, 16.48), (2.0, 0.0)])
+@pytest.mark.parametrize(
+    ("sigma", "expected"), [(0.4, 13.98), (0.2, 20.0), (0.3, 16.48), (2.0, 0.0)]
+)
 def test_psnr_of_noise_is_that_of_its_variance(sigma: float, expected: float) -> None:
     partner = normal(50, 3, 32, 32).clamp(-1, 1)
     noisy = partner + sigma * normal(50, 3, 32, 32, seed=1)  # beyond the range too
-    assert psnr_db(noisy, partner) == pytest.approx(expected, abs=0.02) == psnr_input_db(noisy, partner)
+    assert (
+        psnr_db(noisy, partner)
+        == pytest.approx(expected, abs=0.02)
+        == psnr_input_db(noisy, partner)
+    )
 
 
 def test_psnr_is_a_mean_over_images_and_at_most_100_db() -> None:
@@ -74,7 +94,9 @@ def test_ssim_of_equal_images_is_one_and_of_flat_ones_that_of_their_means(channe
     assert -0.2 < ssim(images, images.roll(1, 0)) < 0.2
     flat, other = torch.full((2, channels, 8, 8), 0.5), torch.full((2, channels, 8, 8), -0.2)
     constant = (0.01 * 2) ** 2
-    assert ssim(flat, other) == pytest.approx((2 * 0.5 * -0.2 + constant) / (0.5**2 + 0.2**2 + constant))
+    assert ssim(flat, other) == pytest.approx(
+        (2 * 0.5 * -0.2 + constant) / (0.5**2 + 0.2**2 + constant)
+    )
     assert math.isnan(ssim(images[..., :6], images[..., :6]))
 
 
@@ -87,12 +109,16 @@ def test_the_transport_cost_is_the_mean() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(3, 40), dim=st.integers(2, 12))
-def test_the_frechet_distance_is_that_of_a_matrix_root_for_any_rank(seed: int, n: int, dim: int) -> None:
+def test_the_frechet_distance_is_that_of_a_matrix_root_for_any_rank(
+    seed: int, n: int, dim: int
+) -> None:
     x, y = normal(n, dim, seed=seed), 2 * normal(n + 5, dim, seed=seed + 1) ** 2
     a, b = (torch.cov(z.T).numpy() for z in (x, y))
     root = scipy.linalg.sqrtm(a + 1e-12 * np.eye(dim))
     fidelity = np.sqrt(np.linalg.eigvalsh(root @ b @ root).clip(min=0)).sum()
-    expected = float((x.mean(0) - y.mean(0)).square().sum()) + np.trace(a) + np.trace(b) - 2 * fidelity
+    expected = (
+        float((x.mean(0) - y.mean(0)).square().sum()) + np.trace(a) + np.trace(b) - 2 * fidelity
+    )
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-4, abs=1e-4)
     assert frechet_distance(y, x) == pytest.approx(frechet_distance(x, y))
     assert frechet_distance(x, x.flip(0)) == pytest.approx(0, abs=1e-12)
@@ -103,7 +129,9 @@ def test_the_frechet_distance_of_a_shift_and_a_scaling() -> None:
     shift = normal(6, seed=1)
     assert frechet_distance(x, x + shift) == pytest.approx(float(shift.square().sum()))
     centred = x - x.mean(0)
-    assert frechet_distance(centred, 3 * centred) == pytest.approx(4 * float(torch.cov(x.T).trace()))
+    assert frechet_distance(centred, 3 * centred) == pytest.approx(
+        4 * float(torch.cov(x.T).trace())
+    )
     assert frechet_distance(x / 0, x) == math.inf and math.isnan(frechet_distance(x[:1], x))
 
 
@@ -111,7 +139,9 @@ def test_the_frechet_distance_of_a_shift_and_a_scaling() -> None:
 
 
 def test_a_wave_is_seen_by_the_wavelet_of_its_frequency_and_direction() -> None:
-    """cos(w (k + 1/2)) is its own mirror image; half of it is the analytic wave, whose modulus is 1/2."""
+    """cos(w (k + 1/2)) is its own mirror image; half of it is the analytic wave, whose modulus is
+    1/2.
+    """
     wave = (0.75 * math.pi * (torch.arange(16, dtype=torch.float64) + 0.5)).cos()
     across, down = wave.expand(16, 16), wave[:, None].expand(16, 16)
     _, first, _ = scattered(torch.stack([across, down])[:, None])
@@ -122,7 +152,9 @@ def test_a_wave_is_seen_by_the_wavelet_of_its_frequency_and_direction() -> None:
     assert others.max() < 0.2
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 7, 9), (1, 12, 20), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 7, 9), (1, 12, 20), (2, 2, 2)]
+)
 def test_flat_images_have_no_texture_in_any_shape(shape: tuple[int, int, int]) -> None:
     mean, *textures = scattered(torch.full((2, *shape), 0.3, dtype=torch.float64))
     assert mean.shape == (2, 4 * shape[0]) and mean[:, :4].sub(0.3).abs().max() < 1e-12
@@ -134,12 +166,14 @@ def test_flat_images_have_no_texture_in_any_shape(shape: tuple[int, int, int]) -
     assert single.dtype == torch.float64 and torch.allclose(single, features(images), atol=1e-4)
 
 
-def test_features_have_the_variance_of_the_reference_and_do_not_depend_on_how_many_are_taken(digits, monkeypatch) -> None:
+def test_features_have_the_variance_of_the_reference_and_do_not_depend_on_how_many_are_taken(
+    digits, monkeypatch
+) -> None:
     features = Scattering.of(digits[:600])
     found = features(digits[:600])
     assert found.shape == (600, 32)
     assert found.mean(0).abs().max() < 1e-9 and 0.85 < float(found.var(0).sum()) < 1
-    monkeypatch.setattr("otbench.metrics.scattering.PIXELS", 1000)
+    monkeypatch.setattr("otbench.scoring.features.scattering.PIXELS", 1000)
     assert torch.allclose(features(digits[:600]), found, atol=1e-12)
 
 
@@ -155,7 +189,12 @@ def test_the_frechet_distance_grows_with_noise_and_with_blanks(digits, distance)
     clean, noise = digits[:400], normal(400, 1, SIDE, SIDE)
     floor = distance(digits[400:800])
     noisy = [distance(clean + sigma * noise) for sigma in (0.0, 0.1, 0.2, 0.4, 1.0)]
-    assert noisy == sorted(noisy) and noisy[0] < 1.5 * floor and noisy[2] > 1.5 * floor and noisy[3] > 5 * floor
+    assert (
+        noisy == sorted(noisy)
+        and noisy[0] < 1.5 * floor
+        and noisy[2] > 1.5 * floor
+        and noisy[3] > 5 * floor
+    )
     half = clean.clone()
     half[:200, ..., SIDE // 2 :] = 0
     blank = clean.clone()
@@ -177,7 +216,9 @@ def test_the_order_of_images_does_not_matter_but_that_of_channels_does(digits) -
     features = Scattering.of(coloured[:600])
     target, pushed = features(coloured[600:1000]), features(coloured[1000:1400])
     expected = frechet_scattering(pushed, target)
-    assert frechet_scattering(pushed.flip(0), target[torch.randperm(400)]) == pytest.approx(expected, rel=1e-9)
+    assert frechet_scattering(pushed.flip(0), target[torch.randperm(400)]) == pytest.approx(
+        expected, rel=1e-9
+    )
     assert frechet_scattering(features(coloured[1000:1400].flip(1)), target) > 10 * expected
 
 
@@ -185,7 +226,9 @@ def test_other_digits_stay_below_what_is_visible(digits) -> None:
     features = Scattering.of(digits)(digits)
     found = []
     for seed in range(20):
-        pushed, fresh, target = features[torch.randperm(len(digits), generator=generator(seed))][:900].split(300)
+        pushed, fresh, target = features[torch.randperm(len(digits), generator=generator(seed))][
+            :900
+        ].split(300)
         assert scattering_visible(fresh, target) == frechet_scattering_floor(fresh, target)
         found.append(scattering_defect(pushed, fresh, target) / scattering_visible(fresh, target))
     assert max(found) < 1 and abs(np.mean(found)) < 0.2
@@ -201,7 +244,10 @@ def on_circle(angles: torch.Tensor) -> torch.Tensor:
 def test_places_all_around_the_circle_at_one_hue_at_two_and_at_the_centre() -> None:
     turn = 2 * math.pi * torch.arange(960).double() / 960
     scores = {
-        name: tuple(float(metric(places)) for metric in (circle_entropy, circle_tv, circle_off, circle_defect))
+        name: tuple(
+            float(metric(places))
+            for metric in (circle_entropy, circle_tv, circle_off, circle_defect)
+        )
         for name, places in {
             "all": on_circle(turn + 0.001),
             "one": on_circle(torch.full((960,), 1.0)),
@@ -211,7 +257,9 @@ def test_places_all_around_the_circle_at_one_hue_at_two_and_at_the_centre() -> N
     }
     assert scores["all"] == pytest.approx((1, 0, 0, 0), abs=1e-5)
     assert scores["one"] == pytest.approx((0, 11 / 12, 0, 2))
-    assert scores["opposite"] == pytest.approx((math.log(2) / math.log(12), 10 / 12, 0, 2 - 4 / math.pi), abs=1e-5)
+    assert scores["opposite"] == pytest.approx(
+        (math.log(2) / math.log(12), 10 / 12, 0, 2 - 4 / math.pi), abs=1e-5
+    )
     assert scores["centre"] == pytest.approx((0, 11 / 12, 1, 1))
 
 
@@ -235,7 +283,9 @@ def test_the_diversity_given_x_is_that_of_the_draws() -> None:
 
 
 def restoration(digits: torch.Tensor, **changes: Any) -> MapProblem:
-    """Digits under noise of 0.4, to digits; the held-out target images are the partners of the later half of the test points."""
+    """Digits under noise of 0.4, to digits; the held-out target images are the partners of the
+    later half of the test points.
+    """
     clean = digits.flatten(1)
     kept = clean[-400:]
 
@@ -250,14 +300,21 @@ def restoration(digits: torch.Tensor, **changes: Any) -> MapProblem:
         return noisy(y, stream), y
 
     image = (1, SIDE, SIDE)
-    source = Measure((SIDE * SIDE,), lambda n, stream: noisy(some(clean[:700], n, stream), stream), image=image)
+    source = Measure(
+        (SIDE * SIDE,), lambda n, stream: noisy(some(clean[:700], n, stream), stream), image=image
+    )
     target = Measure(
         (SIDE * SIDE,),
         lambda n, stream: some(clean[700:1397], n, stream),
         held_out=lambda n, stream: kept[200:][torch.randperm(200, generator=stream)[:n]],
         image=image,
     )
-    return MapProblem(source, target, SQEUCLIDEAN, Truth("none", no_map="is not known", **{"partners": partners, **changes}))
+    return MapProblem(
+        source,
+        target,
+        SQEUCLIDEAN,
+        Truth("none", no_map="is not known", **{"partners": partners, **changes}),
+    )
 
 
 @pytest.fixture
@@ -279,13 +336,18 @@ def test_what_a_map_that_does_nothing_scores(digits) -> None:
     assert scores["psnr_db"] == pytest.approx(13.98, abs=0.1) and scores["transport_cost"] == 0
     assert scores["frechet_scattering"] > 2 * scores["frechet_scattering_floor"]
     assert scores["target_defect"] < 0.1 and judge(scores) is None  # the optimal cost is unknown
-    assert judge({**scores, "cost_defect": 0.0}) == "inaccurate"  # slices hardly see the noise, the features do
+    assert (
+        judge({**scores, "cost_defect": 0.0}) == "inaccurate"
+    )  # slices hardly see the noise, the features do
     assert scoring.notes.keys() == {"fid", "lpips"} and not {"fid", "lpips"} & scores.keys()
     assert "no data file weights/pt_inception-2015-12-05-6726825d.pth" in scoring.notes["fid"]
 
     right = scoring.score(Transport(push=identity), scoring.known["partner"])
     assert right["psnr_db"] == pytest.approx(100) and right["ssim"] == pytest.approx(1)
-    assert right["frechet_scattering"] < 1.5 * right["frechet_scattering_floor"] and judge({**right, "cost_defect": 0.0}) == "ok"
+    assert (
+        right["frechet_scattering"] < 1.5 * right["frechet_scattering_floor"]
+        and judge({**right, "cost_defect": 0.0}) == "ok"
+    )
     assert right["transport_cost"] == pytest.approx(SIDE**2 * 0.4**2, rel=0.05)
 
 
@@ -295,12 +357,20 @@ def test_images_of_the_earlier_half_alone_meet_the_target(digits, monkeypatch) -
     scoring = MapScoring(restoration(digits), generator(1))
     marked = torch.arange(len(scoring.x)).double()[:, None].expand(scoring.x.shape) / 1000
     arrays: dict[str, Any] = {}
-    monkeypatch.setattr(metrics, "score", lambda given, curve_only=False: arrays.update(given) or {})
+    monkeypatch.setattr(
+        metrics, "score", lambda given, curve_only=False: arrays.update(given) or {}
+    )
     transport = Transport(push=lambda x: marked, path=lambda x: torch.stack([x, x]))
     scoring.score(transport, marked.clone())
     assert len(scoring.x) == 400
-    assert [len(arrays[name]) for name in ("pushed_sample", "plugin_pushed", "flow_pushed", "scattering_pushed")] == [100] * 4
-    assert max(float(arrays[name].max()) for name in ("pushed_sample", "plugin_pushed", "flow_pushed")) < 0.2
+    assert [
+        len(arrays[name])
+        for name in ("pushed_sample", "plugin_pushed", "flow_pushed", "scattering_pushed")
+    ] == [100] * 4
+    assert (
+        max(float(arrays[name].max()) for name in ("pushed_sample", "plugin_pushed", "flow_pushed"))
+        < 0.2
+    )
     assert len(arrays["scattering_target"]) == len(arrays["scattering_fresh"]) == 100
     assert len(arrays["pictures"]) == len(arrays["partner_pictures"]) == 400
 
@@ -323,23 +393,38 @@ def test_images_are_scored_on_fewer_points_and_curves_on_fewer_still(digits) -> 
     first = scoring.x[: IMAGES.checkpoint]
     assert curve["transport_cost"] == pytest.approx(float((first / 2).square().sum(1).mean()))
     final = scoring.score(transport, scoring.x / 2)
-    assert final["saddle_value"] == pytest.approx(curve["saddle_value"], rel=1e-9)  # of the same points
+    assert final["saddle_value"] == pytest.approx(
+        curve["saddle_value"], rel=1e-9
+    )  # of the same points
     assert curve.keys() < final.keys()
 
 
 @pytest.mark.usefixtures("no_weights")
 def test_curves_have_the_likeness_to_the_partners_of_the_first_points(digits, monkeypatch) -> None:
-    monkeypatch.setattr("otbench.scoring.IMAGES", IMAGES._replace(checkpoint=30))
+    monkeypatch.setattr("otbench.scoring.maps.IMAGES", IMAGES._replace(checkpoint=30))
     scoring = MapScoring(restoration(digits), generator(1))
     curve = scoring.score_checkpoint(Transport(push=identity))
-    pictures = (points[:30].unflatten(1, (1, SIDE, SIDE)) for points in (scoring.x, scoring.known["partner"]))
+    pictures = (
+        points[:30].unflatten(1, (1, SIDE, SIDE))
+        for points in (scoring.x, scoring.known["partner"])
+    )
     assert curve["psnr_db"] == pytest.approx(psnr_db(*pictures)) and curve["transport_cost"] == 0
 
 
 def test_vectors_are_scored_as_ever() -> None:
-    plane = Measure((2,), lambda n, stream: torch.randn(n, 2, generator=stream, dtype=torch.float64), variance=2.0)
-    scoring = MapScoring(MapProblem(plane, plane, SQEUCLIDEAN, Truth("closed_form", 0.0, identity)), generator(0))
-    assert scoring.sizes == VECTORS and len(scoring.x) == scoring.apart == 16384 and scoring.notes == {}
+    plane = Measure(
+        (2,),
+        lambda n, stream: torch.randn(n, 2, generator=stream, dtype=torch.float64),
+        variance=2.0,
+    )
+    scoring = MapScoring(
+        MapProblem(plane, plane, SQEUCLIDEAN, Truth("closed_form", 0.0, identity)), generator(0)
+    )
+    assert (
+        scoring.sizes == VECTORS
+        and len(scoring.x) == scoring.apart == 16384
+        and scoring.notes == {}
+    )
     assert not set(OF_IMAGES) & scoring.score(Transport(push=identity), scoring.x).keys()
     assert list(METRICS)[-len(OF_IMAGES) :] == OF_IMAGES and OF_IMAGES[0] == "psnr_db"
 
@@ -365,16 +450,36 @@ def test_a_map_to_one_point_of_each_circle_is_told_from_the_plan() -> None:
     noise = generator(5)
 
     def sample(x: torch.Tensor, k: int) -> torch.Tensor:
-        around = on_circle(2 * math.pi * torch.rand(len(x), k, generator=noise, dtype=torch.float64))
+        around = on_circle(
+            2 * math.pi * torch.rand(len(x), k, generator=noise, dtype=torch.float64)
+        )
         return torch.cat([x[:, None, :1].expand(-1, k, 1), around], 2)
 
     plan = scoring.score(Transport(push=identity, sample=sample), scoring.x)
     assert plan["circle_defect"] < plan["circle_visible"] < 0.011 and judge(plan) == "ok"
-    assert plan["circle_diversity"] > 0.95 and plan["circle_entropy"] > 0.99 and plan["circle_off"] == 0
+    assert (
+        plan["circle_diversity"] > 0.95
+        and plan["circle_entropy"] > 0.99
+        and plan["circle_off"] == 0
+    )
     one = scoring.score(Transport(push=identity), scoring.x + torch.tensor([0.0, 1, 0]))
-    assert one["circle_defect"] == pytest.approx(2) and one["circle_diversity"] == one["circle_entropy"] == 0
-    right_elsewhere = {"target_defect": 0.01, "cost_defect": 0.01, "dual_gap": 0.0, "inner_gap": 0.0}
-    assert judge(right_elsewhere | {"circle_defect": one["circle_defect"], "circle_visible": one["circle_visible"]}) == "spurious"
+    assert (
+        one["circle_defect"] == pytest.approx(2)
+        and one["circle_diversity"] == one["circle_entropy"] == 0
+    )
+    right_elsewhere = {
+        "target_defect": 0.01,
+        "cost_defect": 0.01,
+        "dual_gap": 0.0,
+        "inner_gap": 0.0,
+    }
+    assert (
+        judge(
+            right_elsewhere
+            | {"circle_defect": one["circle_defect"], "circle_visible": one["circle_visible"]}
+        )
+        == "spurious"
+    )
 
 
 def test_an_explosion_of_images_is_scored(digits, no_weights) -> None:
@@ -394,7 +499,9 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         import torchvision  # pyright: ignore[reportMissingImports]
         from torchmetrics.image.fid import NoTrainInceptionV3  # pyright: ignore[reportMissingImports]
     except (ImportError, RuntimeError) as error:
-        pytest.skip(f"the packages of FID and LPIPS cannot be used here: {str(error).splitlines()[0]}")
+        pytest.skip(
+            f"the packages of FID and LPIPS cannot be used here: {str(error).splitlines()[0]}"
+        )
     folder = tmp_path_factory.mktemp("data")
     (folder / "weights").mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -410,7 +517,11 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, like in shapes.items()
         if name.startswith("features")
     }
-    unused = {name: torch.zeros(1).expand(like.shape) for name, like in shapes.items() if name not in convolutions}
+    unused = {
+        name: torch.zeros(1).expand(like.shape)
+        for name, like in shapes.items()
+        if name not in convolutions
+    }
     torch.save({**convolutions, **unused}, folder / networks.VGG)
     return folder
 
@@ -419,8 +530,8 @@ def test_fid_and_lpips_are_those_of_torchmetrics(random_weights, digits, monkeyp
     monkeypatch.setenv("OTBENCH_DATA", str(random_weights))
     monkeypatch.setattr(networks, "checksum", lambda path: path.stem.rpartition("-")[2])
     scoring = MapScoring(restoration(digits, partners=None), generator(1))
-    monkeypatch.setattr("otbench.image_scoring.PERCEPTUAL_IMAGES", 66)
-    monkeypatch.setattr("otbench.scoring.FRECHET_IMAGES", 40)
+    monkeypatch.setattr("otbench.scoring.pictures.PERCEPTUAL_IMAGES", 66)
+    monkeypatch.setattr("otbench.scoring.maps.FRECHET_IMAGES", 40)
     arrays: dict[str, Any] = {}
     score = metrics.score
     monkeypatch.setattr(metrics, "score", lambda given: arrays.update(given) or score(given))
@@ -432,8 +543,15 @@ def test_fid_and_lpips_are_those_of_torchmetrics(random_weights, digits, monkeyp
 
     from torchmetrics.image.fid import FrechetInceptionDistance  # pyright: ignore[reportMissingImports]
 
-    network = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(random_weights / networks.INCEPTION)).inception
-    rounded = ((arrays["pictures"][:40].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
+    network = FrechetInceptionDistance(
+        2048, feature_extractor_weights_path=str(random_weights / networks.INCEPTION)
+    ).inception
+    rounded = (
+        ((arrays["pictures"][:40].clamp(-1, 1) + 1) * 127.5)
+        .round()
+        .to(torch.uint8)
+        .expand(-1, 3, -1, -1)
+    )
     assert torch.allclose(network(rounded), arrays["inception_pushed"], rtol=1e-4)
 
     few = torch.nn.Identity()
@@ -453,5 +571,8 @@ def test_weights_that_are_not_the_official_ones_are_refused(tmp_path, digits, mo
         (tmp_path / name).write_bytes(b"others")
     scoring = MapScoring(restoration(digits), generator(1))
     scoring.score(Transport(push=identity), scoring.x)
-    assert all("is not the file expected (its SHA-256 does not begin with" in note for note in scoring.notes.values())
+    assert all(
+        "is not the file expected (its SHA-256 does not begin with" in note
+        for note in scoring.notes.values()
+    )
     assert scoring.notes.keys() == {"fid", "lpips"}

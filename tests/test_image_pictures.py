@@ -1,4 +1,6 @@
-"""The pictures of image problems: outputs that `otbench run --keep` kept, and the problems themselves."""
+"""The pictures of image problems: outputs that `otbench run --keep` kept, and the problems
+themselves.
+"""
 
 # pyright: reportMissingImports=false
 
@@ -15,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from otbench import SQEUCLIDEAN, MapProblem, Measure, Truth, gallery, pictures
-from otbench.report import images
+from otbench import SQEUCLIDEAN, MapProblem, Measure, Truth
+from otbench.report import gallery, images, pictures
 from otbench.report.figures import kept_couplings, kept_images, kept_maps, plot
 from otbench.store import Results
 from tests.synthetic import dumps, row, write
@@ -28,16 +30,26 @@ Arrays = dict[str, np.ndarray]
 
 
 def constant(image: Sequence[int], values: Sequence[float]) -> np.ndarray:
-    """One image for each value, ``(n, d)``; of images in colour only the red has it, the rest is black."""
+    """One image for each value, ``(n, d)``; of images in colour only the red has it, the rest is
+    black.
+    """
     points = np.full((len(values), *image), -1.0, np.float32)
     points[:, 0] = np.array(values)[:, None, None]
     return points.reshape(len(values), -1)
 
 
-def output(image: Sequence[int], pushed: Sequence[float] = (0.0,) * 12, **arrays: np.ndarray) -> Arrays:
+def output(
+    image: Sequence[int], pushed: Sequence[float] = (0.0,) * 12, **arrays: np.ndarray
+) -> Arrays:
     """What is kept of a solver that makes these constants of images of another constant each."""
     x = constant(image, np.linspace(-1, 1, len(pushed)).tolist())
-    return {"x": x, "pushed": constant(image, pushed), "target": constant(image, [1.0] * 16), "image": np.array(image), **arrays}
+    return {
+        "x": x,
+        "pushed": constant(image, pushed),
+        "target": constant(image, [1.0] * 16),
+        "image": np.array(image),
+        **arrays,
+    }
 
 
 def colour(image: Sequence[int], value: float) -> np.ndarray:
@@ -56,17 +68,28 @@ def draw(solved: Mapping[str, Arrays], path: Path) -> np.ndarray:
 
 
 def blocks(picture: np.ndarray, image: Sequence[int], rows: int) -> np.ndarray:
-    """The images in the places of the layout, ``(rows, columns, height, width, 3)``: rows end at the lower edge, columns at the right."""
+    """The images in the places of the layout, ``(rows, columns, height, width, 3)``: rows end at
+    the lower edge, columns at the right.
+    """
     side = image[1] * (images.SIDE // image[1])
     cell = side + images.GAP
-    grid = picture[-rows * cell :, -images.COLUMNS * cell :].reshape(rows, cell, images.COLUMNS, cell, 3).swapaxes(1, 2)
+    grid = (
+        picture[-rows * cell :, -images.COLUMNS * cell :]
+        .reshape(rows, cell, images.COLUMNS, cell, 3)
+        .swapaxes(1, 2)
+    )
     assert (grid[:, :, side:] == 255).all() and (grid[:, :, :, side:] == 255).all()
     return grid[:, :, :side, :side]
 
 
-def record(folder: Path, kept: Mapping[tuple[str, int], Arrays], task: str = TASK, **columns: Any) -> Results:
+def record(
+    folder: Path, kept: Mapping[tuple[str, int], Arrays], task: str = TASK, **columns: Any
+) -> Results:
     """A run folder with the outputs of these solvers and seeds."""
-    rows = [row(task, solver, seed, metric_target_gap=0.1 * i, **columns) for i, (solver, seed) in enumerate(kept)]
+    rows = [
+        row(task, solver, seed, metric_target_gap=0.1 * i, **columns)
+        for i, (solver, seed) in enumerate(kept)
+    ]
     results = write(folder, rows)
     outputs = next(folder.iterdir()) / "outputs"
     outputs.mkdir()
@@ -91,7 +114,13 @@ def test_images_stand_where_the_layout_says(image, tmp_path):
 @pytest.mark.parametrize("image", IMAGES)
 def test_every_pixel_is_a_square_of_its_own(image, tmp_path):
     points = np.random.default_rng(0).uniform(-1, 1, (12, int(np.prod(image)))).astype(np.float32)
-    first = blocks(draw({"a": output(image, pushed=[0.0] * 12) | {"pushed": points}}, tmp_path / "picture.png"), image, rows=3)[1, 0]
+    first = blocks(
+        draw(
+            {"a": output(image, pushed=[0.0] * 12) | {"pushed": points}}, tmp_path / "picture.png"
+        ),
+        image,
+        rows=3,
+    )[1, 0]
     scale = images.SIDE // image[1]
     channels = points[0].reshape(image).transpose(1, 2, 0)
     expected = np.broadcast_to(np.round(127.5 * (channels + 1)), (*image[1:], 3))
@@ -100,7 +129,9 @@ def test_every_pixel_is_a_square_of_its_own(image, tmp_path):
 
 def test_values_beyond_the_range_are_cut_off(tmp_path):
     values = [-9.0, -1.001, 1.001, 9.0] * 3
-    shown = blocks(draw({"a": output((1, 8, 8), values)}, tmp_path / "picture.png"), (1, 8, 8), rows=3)
+    shown = blocks(
+        draw({"a": output((1, 8, 8), values)}, tmp_path / "picture.png"), (1, 8, 8), rows=3
+    )
     assert [int(block.min()) for block in shown[1]] == ([0, 0, 255, 255] * 3)[:10]
     assert [int(block.max()) for block in shown[1]] == ([0, 0, 255, 255] * 3)[:10]
 
@@ -115,16 +146,28 @@ def test_without_partners_samples_of_the_target_stand_for_them(tmp_path):
     image = (1, 8, 8)
     solved = {"a": output(image) | {"target": constant(image, [0.25] * 16)}}
     assert labels(solved) == ["source", "a", "target samples"]
-    assert (blocks(draw(solved, tmp_path / "picture.png"), image, rows=3)[2] == colour(image, 0.25)).all()
-    assert labels({"a": output(image, partner=constant(image, [0] * 12))}) == ["source", "a", "truth"]
-    assert labels({"a": output(image, optimal=constant(image, [0] * 12))}) == ["source", "a", "optimal map"]
+    assert (
+        blocks(draw(solved, tmp_path / "picture.png"), image, rows=3)[2] == colour(image, 0.25)
+    ).all()
+    assert labels({"a": output(image, partner=constant(image, [0] * 12))}) == [
+        "source",
+        "a",
+        "truth",
+    ]
+    assert labels({"a": output(image, optimal=constant(image, [0] * 12))}) == [
+        "source",
+        "a",
+        "optimal map",
+    ]
 
 
 def test_a_source_of_another_dimension_is_left_out(tmp_path):
     image = (3, 28, 28)
     solved = {"a": output(image, [0.5] * 12) | {"x": np.zeros((12, 192), np.float32)}}
     assert labels(solved) == ["a", "target samples"]
-    assert (blocks(draw(solved, tmp_path / "picture.png"), image, rows=2)[0] == colour(image, 0.5)).all()
+    assert (
+        blocks(draw(solved, tmp_path / "picture.png"), image, rows=2)[0] == colour(image, 0.5)
+    ).all()
 
 
 def test_fewer_images_than_columns_leave_them_white(tmp_path):
@@ -145,22 +188,34 @@ def test_solvers_that_were_given_other_images_have_a_source_and_a_truth_of_their
 def test_long_labels_have_room_and_leave_the_layout_as_it_is(tmp_path):
     label = "otm[" + ",".join(f"parameter_{i}=0.123456" for i in range(9)) + "]\n21.3 dB"
     solved = {label: output((1, 28, 28)), "b\n1.23 dB": output((1, 28, 28), [0.5] * 12)}
-    assert (blocks(draw(solved, tmp_path / "picture.png"), (1, 28, 28), rows=4)[2] == colour((1, 28, 28), 0.5)).all()
+    assert (
+        blocks(draw(solved, tmp_path / "picture.png"), (1, 28, 28), rows=4)[2]
+        == colour((1, 28, 28), 0.5)
+    ).all()
     figure = images.draw(TASK, solved)
     assert figure is not None
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.texts]
     assert all(box.x0 > 0 for box in boxes)
-    assert all(not one.overlaps(other) for one, other in itertools.combinations([*boxes, figure.axes[0].get_window_extent()], 2))
+    assert all(
+        not one.overlaps(other)
+        for one, other in itertools.combinations([*boxes, figure.axes[0].get_window_extent()], 2)
+    )
 
 
 def test_plot_draws_the_first_seed_the_most_accurate_solver_first(tmp_path, capsys):
     image = (1, 8, 8)
-    kept = {(solver, seed): output(image, [value + 0.1 * seed] * 12) for seed in (1, 0) for solver, value in (("b", -0.5), ("a", 0.5))}
+    kept = {
+        (solver, seed): output(image, [value + 0.1 * seed] * 12)
+        for seed in (1, 0)
+        for solver, value in (("b", -0.5), ("a", 0.5))
+    }
     results = record(tmp_path / "results", kept)
     written = plot(results, [tmp_path / "results"], tmp_path / "out")
     (path,) = (path for path in written if path.name.startswith(("images", "maps")))
-    assert path.name == "images-restoration-sigma-0.5.png" and "publi" not in "".join(capsys.readouterr())
+    assert path.name == "images-restoration-sigma-0.5.png" and "publi" not in "".join(
+        capsys.readouterr()
+    )
     shown = blocks(np.asarray(Image.open(path).convert("RGB")).astype(int), image, rows=4)
     assert (shown[1] == colour(image, -0.5)).all() and (shown[2] == colour(image, 0.5)).all()
 
@@ -182,17 +237,25 @@ def test_nothing_is_drawn_where_no_images_were_kept(tmp_path):
     assert images.draw(TASK, {}) is None
     points = {name: np.zeros((20, 64), np.float32) for name in ("x", "pushed", "target")}
     results = record(tmp_path / "results", {("a", 0): points})
-    assert [path.name for path in plot(results, [tmp_path / "results"], tmp_path / "out")] == ["error_time.png"]
+    assert [path.name for path in plot(results, [tmp_path / "results"], tmp_path / "out")] == [
+        "error_time.png"
+    ]
     bare = write(tmp_path / "bare", [row(TASK, "a", metric_target_gap=0.1)])
-    assert [path.name for path in plot(bare, [tmp_path / "bare"], tmp_path / "out")] == ["error_time.png"]
+    assert [path.name for path in plot(bare, [tmp_path / "bare"], tmp_path / "out")] == [
+        "error_time.png"
+    ]
 
 
 def test_outputs_of_images_are_no_others(tmp_path):
     results = record(tmp_path / "results", {("a", 0): output((1, 8, 8))})
-    assert not list(kept_maps(results.runs, [tmp_path / "results"])) and not list(kept_couplings(results.runs, [tmp_path / "results"]))
+    assert not list(kept_maps(results.runs, [tmp_path / "results"])) and not list(
+        kept_couplings(results.runs, [tmp_path / "results"])
+    )
 
 
-@pytest.mark.parametrize(("task", "params"), [("restoration", dumps(data="celeba", sigma=0.3)), ("celeba-faces", "{}")])
+@pytest.mark.parametrize(
+    ("task", "params"), [("restoration", dumps(data="celeba", sigma=0.3)), ("celeba-faces", "{}")]
+)
 def test_of_faces_that_may_not_be_published_one_line_says_so(task, params, tmp_path, capsys):
     results = record(tmp_path / "results", {("a", 0): output((3, 8, 8))}, task, task_params=params)
     written = plot(results, [tmp_path / "results"], tmp_path / "out")
@@ -216,7 +279,10 @@ def problem(image: tuple[int, int, int], **truth: Any) -> MapProblem:
 def rows_of(posed: MapProblem, seed: int = 0) -> dict[str, np.ndarray]:
     """The rows of the picture of a problem, by label."""
     figure = pictures.draw(posed, "title", seed)
-    return {ax.get_ylabel().replace("\n", " "): np.asarray(ax.images[0].get_array()).astype(int) for ax in figure.axes}
+    return {
+        ax.get_ylabel().replace("\n", " "): np.asarray(ax.images[0].get_array()).astype(int)
+        for ax in figure.axes
+    }
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -232,7 +298,11 @@ def test_the_picture_of_a_problem_shows_what_test_images_were_made_from(image):
     for name, factor in (("source", 3), ("made from", 1)):
         for i, value in enumerate(np.linspace(-1, 1, 12)):
             block = rows[name][:, i * (image[2] + 1) :][:, : image[2]]
-            expected = colour(image, factor * value) if image[0] == 1 else [colour(image, factor * value)[0], 0, 0]
+            expected = (
+                colour(image, factor * value)
+                if image[0] == 1
+                else [colour(image, factor * value)[0], 0, 0]
+            )
             assert (block == expected).all()
 
 
@@ -249,12 +319,18 @@ def test_the_optimal_map_and_plan_are_shown_where_they_are_known():
 
     by_plan = rows_of(problem(image, no_map="not unique: by chance", pairs=pairs))
     assert list(by_plan) == ["source", "target", "an optimal plan (map not unique)"]
-    assert (by_plan["an optimal plan (map not unique)"] == 255).all() and (by_plan["source"][:, inside] == 128).all()
+    assert (by_plan["an optimal plan (map not unique)"] == 255).all() and (
+        by_plan["source"][:, inside] == 128
+    ).all()
 
 
 def test_a_source_of_another_dimension_is_shown_embedded():
     image = (3, 8, 8)
-    enlarged = SQEUCLIDEAN.embedded(lambda z: z.unflatten(1, (3, 4, 4)).repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(1))
+    enlarged = SQEUCLIDEAN.embedded(
+        lambda z: (
+            z.unflatten(1, (3, 4, 4)).repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(1)
+        )
+    )
     posed = replace(problem(image), source=uniform(48, (3, 4, 4)), cost=enlarged)
     source = rows_of(posed)["source, embedded by Q"][:, :8]
     np.testing.assert_array_equal(source[::2, ::2], source[1::2, 1::2])
@@ -268,4 +344,7 @@ def test_the_seed_decides_which_images_are_shown():
 
 def test_facts_do_not_claim_a_map_that_is_not_known():
     facts = gallery._facts(problem((1, 8, 8)))
-    assert facts["certificate"].startswith("none (the optimal map is not known; ") and facts["optimal map"] == "is not known"
+    assert (
+        facts["certificate"].startswith("none (the optimal map is not known; ")
+        and facts["optimal map"] == "is not known"
+    )

@@ -14,13 +14,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otbench import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Transport, Truth, metrics
-from otbench.discrete import exact_truth
+from otbench import (
+    EUCLIDEAN,
+    GEODESIC,
+    SQEUCLIDEAN,
+    DiscreteProblem,
+    MapProblem,
+    Measure,
+    Transport,
+    Truth,
+    metrics,
+)
 from otbench.errors import DivergedError, InvalidOutputError
+from otbench.methods.discrete import exact_truth
 from otbench.problem import empirical
 from otbench.registry import registry
-from otbench.scoring import MapScoring, c_transform, score_plans
-from otbench.verdict import Verdict, judge
+from otbench.scoring.maps import MapScoring, c_transform, score_plans
+from otbench.scoring.verdict import Verdict, judge
 from tests.truths import generator
 
 
@@ -36,7 +46,9 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_exact_w2_squared_is_the_linear_program(dim: int, seed: int) -> None:
     x, y = normal(80, dim, seed=seed), 3 * normal(80, dim, seed=seed + 10) - 1
     y[:20] = y[20:40]  # ties
-    assert metrics.exact_w2_squared(x, y) == pytest.approx(ot.emd2([], [], SQEUCLIDEAN.matrix(x, y).numpy()), rel=1e-9)
+    assert metrics.exact_w2_squared(x, y) == pytest.approx(
+        ot.emd2([], [], SQEUCLIDEAN.matrix(x, y).numpy()), rel=1e-9
+    )
 
 
 def test_exact_w2_squared_of_atoms_and_translations() -> None:
@@ -46,7 +58,9 @@ def test_exact_w2_squared_of_atoms_and_translations() -> None:
     assert metrics.exact_w2_squared(torch.ones(9, 2).double(), torch.ones(9, 2).double()) == 0
 
 
-def test_exact_w2_squared_of_many_points_is_the_mean_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_w2_squared_of_many_points_is_the_mean_over_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, y = normal(50, 2), normal(50, 2, seed=1)
     blocks = [metrics.exact_w2_squared(x[i : i + 16], y[i : i + 16]) for i in (0, 16, 32)]
     monkeypatch.setattr("otbench.metrics.distances.EXACT_POINTS", 16)
@@ -55,7 +69,9 @@ def test_exact_w2_squared_of_many_points_is_the_mean_over_blocks(monkeypatch: py
 
 def test_the_sliced_discrepancy_scores_a_shift_and_a_scaling_as_w2_does() -> None:
     x = normal(4000, 64)
-    assert metrics.sliced_w2_squared(x, x + normal(64, seed=1)) == pytest.approx(float(normal(64, seed=1).square().sum()), rel=0.15)
+    assert metrics.sliced_w2_squared(x, x + normal(64, seed=1)) == pytest.approx(
+        float(normal(64, seed=1).square().sum()), rel=0.15
+    )
     assert metrics.sliced_w2_squared(x, 1.5 * x) == pytest.approx(0.25 * 64, rel=0.05)
     assert metrics.discrepancies(x, x + 1).shape == (1,)
 
@@ -70,12 +86,16 @@ def test_the_sliced_discrepancy_is_a_lower_bound_of_the_exact_one(seed: int, dim
 
 @pytest.mark.parametrize("dim", [2, 16, 64])
 @pytest.mark.parametrize("shrunk", [0.5, 0.7, 1.0, 1.3])
-def test_the_target_gap_does_not_reward_a_push_forward_of_less_spread(dim: int, shrunk: float) -> None:
+def test_the_target_gap_does_not_reward_a_push_forward_of_less_spread(
+    dim: int, shrunk: float
+) -> None:
     """W2^2(s X, X) = (1 - s)^2 E|X|^2, however many dimensions there are."""
     samples = [normal(512, dim, seed=i) for i in range(7)]
     floors = torch.stack([metrics.discrepancies(samples[i], samples[i + 1]) for i in range(3, 6)])
     first, second, target = shrunk * samples[0], shrunk * samples[1], samples[2]
-    gap = metrics.target_gap(metrics.discrepancies(first, target), metrics.discrepancies(first, second), floors)
+    gap = metrics.target_gap(
+        metrics.discrepancies(first, target), metrics.discrepancies(first, second), floors
+    )
     assert gap / dim == pytest.approx((1 - shrunk) ** 2, abs=0.04)
 
 
@@ -85,7 +105,10 @@ def test_energy_distance_is_that_of_brute_force_and_unbiased(dim: int) -> None:
     far = [np.linalg.norm(a[:, None] - b[None], axis=2) for a, b in ((x, y), (x, x), (y, y))]
     expected = 2 * far[0].mean() - far[1].sum() / (70 * 69) - far[2].sum() / (50 * 49)
     assert metrics.energy_distance(x, y) == pytest.approx(expected, rel=1e-6)
-    values = [metrics.energy_distance(normal(60, dim, seed=2 * i), normal(60, dim, seed=2 * i + 1)) for i in range(200)]
+    values = [
+        metrics.energy_distance(normal(60, dim, seed=2 * i), normal(60, dim, seed=2 * i + 1))
+        for i in range(200)
+    ]
     assert abs(np.mean(values)) < 4 * np.std(values) / 200**0.5
 
 
@@ -100,21 +123,31 @@ def test_coordinate_ks_is_the_largest_of_the_coordinates() -> None:
 def test_coordinate_ks_forgives_the_rounding_of_atoms() -> None:
     atoms = (torch.rand(500, 3, generator=generator(0)) < 0.5).double()
     noise = 1e-6 * normal(500, 3)
-    assert metrics.coordinate_ks(atoms + noise, atoms, 0.75) == metrics.coordinate_ks(atoms, atoms + noise, 0.75) == 0
+    assert (
+        metrics.coordinate_ks(atoms + noise, atoms, 0.75)
+        == metrics.coordinate_ks(atoms, atoms + noise, 0.75)
+        == 0
+    )
     assert metrics.coordinate_ks(atoms.new_ones(500, 3), atoms, 0.75) == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_exact_discrepancy_of_equal_rows_and_of_an_explosion() -> None:
     y = normal(300, 40)
-    assert metrics.exact_w2_squared(y.new_ones(300, 40), y) == pytest.approx(float((1 - y).square().sum(1).mean()))
+    assert metrics.exact_w2_squared(y.new_ones(300, 40), y) == pytest.approx(
+        float((1 - y).square().sum(1).mean())
+    )
     assert metrics.exact_w2_squared(1e200 * y, y) == math.inf
 
 
 # Metrics of published tables
 
 
-def test_the_published_metrics_of_a_shift_are_the_shift_and_their_floor_that_of_the_samples() -> None:
-    """Of two samples of N(0, 1) the expected W2^2 is positive; shifting one of them by 3 adds 9 in every coordinate."""
+def test_the_published_metrics_of_a_shift_are_the_shift_and_their_floor_that_of_the_samples() -> (
+    None
+):
+    """Of two samples of N(0, 1) the expected W2^2 is positive; shifting one of them by 3 adds 9 in
+    every coordinate.
+    """
     problem = shifted_normal(dim=1)
     scores = {}
     for shift in (1.0, 4.0):
@@ -123,7 +156,10 @@ def test_the_published_metrics_of_a_shift_are_the_shift_and_their_floor_that_of_
     assert scores[1.0]["d_cost"] == 0
     assert scores[4.0]["d_cost"] == pytest.approx(16 - 1, rel=0.02)
     assert scores[4.0]["d_target"] == pytest.approx(9, rel=0.05)
-    assert 0 < scores[1.0]["d_target"] < 0.1 and scores[1.0]["d_target_floor"] == scores[4.0]["d_target_floor"] < 0.1
+    assert (
+        0 < scores[1.0]["d_target"] < 0.1
+        and scores[1.0]["d_target_floor"] == scores[4.0]["d_target_floor"] < 0.1
+    )
     cloud = normal(200, 5)
     assert metrics.d_target(cloud + 2, cloud) == pytest.approx(20)
     assert metrics.d_target_floor(cloud, cloud + 2) == pytest.approx(20)
@@ -132,16 +168,24 @@ def test_the_published_metrics_of_a_shift_are_the_shift_and_their_floor_that_of_
 def test_published_metrics_are_for_squared_costs_and_of_the_points_there_are() -> None:
     problem = shifted_normal()
     euclidean = MapScoring(dataclasses.replace(problem, cost=EUCLIDEAN), generator(0))
-    assert not {"d_cost", "d_target", "d_target_floor"} & set(euclidean.score(Transport(push=lambda x: x + 1), euclidean.x + 1))
+    assert not {"d_cost", "d_target", "d_target_floor"} & set(
+        euclidean.score(Transport(push=lambda x: x + 1), euclidean.x + 1)
+    )
     few = dataclasses.replace(problem, target=empirical(normal(400, 2), normal(300, 2)))
     scoring = MapScoring(few, generator(0))
-    assert {"d_target", "d_target_floor"} < set(scoring.score(Transport(push=lambda x: x + 1), scoring.x + 1))
+    assert {"d_target", "d_target_floor"} < set(
+        scoring.score(Transport(push=lambda x: x + 1), scoring.x + 1)
+    )
     assert len(scoring.known["plugin_target"]) == len(scoring.known["plugin_fresh"]) == 150
 
 
-def test_in_dimension_256_the_published_metric_is_nearly_all_floor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two samples of 1,000 points of the cube [-1, 1]^128 are 62.2 apart; so far is a perfect map, and a constant one is nearer."""
-    monkeypatch.setattr("otbench.scoring.FLOORS", 2)
+def test_in_dimension_256_the_published_metric_is_nearly_all_floor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two samples of 1,000 points of the cube [-1, 1]^128 are 62.2 apart; so far is a perfect map,
+    and a constant one is nearer.
+    """
+    monkeypatch.setattr("otbench.scoring.maps.FLOORS", 2)
     task = registry("task").entries["perpendicular"].cls(dim=256, sigma=0.05)
     problem = task.problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
     scoring = MapScoring(problem, generator(0))
@@ -166,7 +210,9 @@ def test_the_map_metrics_of_the_truth_and_of_its_opposite() -> None:
     assert math.isnan(metrics.cos(x, x, optimal))
     assert metrics.grad_cos(-3 * x, x) == pytest.approx(-1)
     assert metrics.grad_l2(-3 * x, x) == pytest.approx(16 * float(x.square().sum(1).mean()))
-    flat = torch.cat([x, x * 1e3, 0 * x, -x])  # lengths do not count, a gradient of zero is a quarter of the points here
+    flat = torch.cat(
+        [x, x * 1e3, 0 * x, -x]
+    )  # lengths do not count, a gradient of zero is a quarter of the points here
     assert metrics.grad_cos(flat, x.repeat(4, 1)) == pytest.approx(0.25)
     longer = torch.tensor([1.0, 1.04, 1.06, 2.0]).repeat_interleave(25)[:, None].double()
     assert metrics.overshoot(x, x + longer * (optimal - x), optimal) == 0.5
@@ -183,7 +229,9 @@ def test_the_dual_value_is_that_of_the_pair_of_potentials_or_of_one_and_its_nega
     assert scoring.score_checkpoint(known[0])["w1_ratio"] == pytest.approx(1, rel=0.03)
     raised = Transport(push=problem.truth.map, potential=f, target_potential=lambda y: g(y) + 1)
     assert scoring.score_checkpoint(raised)["w1_estimate"] == pytest.approx(of_pair + 1)
-    assert "w1_estimate" not in scoring.score_checkpoint(Transport(push=problem.truth.map, target_potential=g))
+    assert "w1_estimate" not in scoring.score_checkpoint(
+        Transport(push=problem.truth.map, target_potential=g)
+    )
 
 
 def test_wrong_atoms_are_counted() -> None:
@@ -195,9 +243,18 @@ def test_wrong_atoms_are_counted() -> None:
 
 def test_branches_balanced_collapsed_and_between() -> None:
     even = torch.tensor([-1.0, 1.0]).repeat(500)
-    assert metrics.branch_defect(even) == metrics.branch_imbalance(even) == metrics.branch_off(even) == 0
+    assert (
+        metrics.branch_defect(even)
+        == metrics.branch_imbalance(even)
+        == metrics.branch_off(even)
+        == 0
+    )
     one = torch.ones(1000)
-    assert (metrics.branch_defect(one), metrics.branch_imbalance(one), metrics.branch_off(one)) == (2, 0.5, 0)
+    assert (metrics.branch_defect(one), metrics.branch_imbalance(one), metrics.branch_off(one)) == (
+        2,
+        0.5,
+        0,
+    )
     between = torch.zeros(1000)
     assert (metrics.branch_defect(between), metrics.branch_off(between)) == (1, 1)
     assert metrics.branch_entropy(even.reshape(10, 100)) == pytest.approx(1)
@@ -216,7 +273,9 @@ def test_a_fair_coin_stays_below_what_is_visible() -> None:
 def problem_of_clouds(seed: int, n: int = 12, m: int = 9) -> DiscreteProblem:
     rng = np.random.default_rng(seed)
     a, b = (torch.as_tensor(rng.dirichlet(np.ones(k))) for k in (n, m))
-    return DiscreteProblem(normal(n, 2, seed=seed), a, normal(m, 2, seed=seed + 1), b, SQEUCLIDEAN, Truth("none"))
+    return DiscreteProblem(
+        normal(n, 2, seed=seed), a, normal(m, 2, seed=seed + 1), b, SQEUCLIDEAN, Truth("none")
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -228,9 +287,15 @@ def test_the_rounded_cost_is_that_of_the_rounded_plan(seed: int, sparse: bool) -
     matrix = SQEUCLIDEAN.matrix(pair.x, pair.y)
     rows, columns, u, v = metrics.rounding(plan, pair.a, pair.b)
     rounded = rows[:, None] * plan * columns + (torch.outer(u, v) / u.sum() if u.sum() > 0 else 0)
-    assert torch.allclose(rounded.sum(1), pair.a) and torch.allclose(rounded.sum(0), pair.b) and (rounded >= 0).all()
+    assert (
+        torch.allclose(rounded.sum(1), pair.a)
+        and torch.allclose(rounded.sum(0), pair.b)
+        and (rounded >= 0).all()
+    )
     given_plan = plan.to_sparse_coo() if sparse else plan
-    cost = metrics.rounded_cost(given_plan, pair.a, pair.b, lambda i, j: matrix[i, j], lambda part: matrix[part])
+    cost = metrics.rounded_cost(
+        given_plan, pair.a, pair.b, lambda i, j: matrix[i, j], lambda part: matrix[part]
+    )
     assert cost == pytest.approx(float((rounded * matrix).sum()), rel=1e-9)
 
 
@@ -240,19 +305,38 @@ def test_a_sparse_plan_scores_as_the_dense_one(monkeypatch: pytest.MonkeyPatch) 
     assert truth.plan is not None
     other = torch.outer(pair.a, pair.b)
     solved = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, truth)
-    sparse_truth = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, Truth("lp", truth.cost, plan=truth.plan.to_sparse_coo()))
+    sparse_truth = DiscreteProblem(
+        pair.x,
+        pair.a,
+        pair.y,
+        pair.b,
+        pair.cost,
+        Truth("lp", truth.cost, plan=truth.plan.to_sparse_coo()),
+    )
     monkeypatch.setattr("otbench.metrics.plans.BLOCK", 5)
     for plan in (other, truth.plan):
         dense = score_plans([solved], [plan])
-        assert dense.keys() == {"cost_gap", "marginal_l1", "plan_rmse", "plan_tv", "barycentric_uvp"}
-        assert score_plans([sparse_truth], [plan.to_sparse_coo()]) == pytest.approx(dense, abs=1e-12)
+        assert dense.keys() == {
+            "cost_gap",
+            "marginal_l1",
+            "plan_rmse",
+            "plan_tv",
+            "barycentric_uvp",
+        }
+        assert score_plans([sparse_truth], [plan.to_sparse_coo()]) == pytest.approx(
+            dense, abs=1e-12
+        )
     assert score_plans([solved], [truth.plan])["plan_tv"] == pytest.approx(0, abs=1e-12)
     assert score_plans([solved], [other])["plan_tv"] > 0.3
 
 
 @pytest.mark.parametrize(("way", "expected"), [((0.0, 0.5, 1.0), 0.0), ((0.0, 2.0, 1.0), 9.0)])
-def test_the_path_energy_is_least_on_straight_lines(way: tuple[float, ...], expected: float) -> None:
-    """Of a translation by v: the straight way has the energy |v|^2, the one out to 2 v and back 2 (|2 v|^2 + |v|^2)."""
+def test_the_path_energy_is_least_on_straight_lines(
+    way: tuple[float, ...], expected: float
+) -> None:
+    """Of a translation by v: the straight way has the energy |v|^2, the one out to 2 v and back 2
+    (|2 v|^2 + |v|^2).
+    """
     x, v = normal(50, 2), torch.tensor([3.0, -1.0], dtype=torch.float64)
     path = torch.stack([x + t * v for t in way])
     assert metrics.npe(path) == pytest.approx(expected, abs=1e-9)
@@ -281,19 +365,32 @@ def test_the_c_transform_of_a_quadratic(a: float) -> None:
 
 def test_the_c_transform_of_a_lipschitz_potential_is_minus_the_potential() -> None:
     x, pool = normal(60, 3), normal(500, 3, seed=1)
-    found = c_transform(EUCLIDEAN, lambda y: -y.norm(dim=1), x, pool[:60].clone(), pool)  # min_y |x - y| + |y| = |x|
+    found = c_transform(
+        EUCLIDEAN, lambda y: -y.norm(dim=1), x, pool[:60].clone(), pool
+    )  # min_y |x - y| + |y| = |x|
     assert torch.allclose(found, x.norm(dim=1), rtol=1e-3)
 
 
 def shifted_normal(dim: int = 2) -> MapProblem:
-    """N(0, I) to N(e, I) with e = (1, ..., 1): T(x) = x + e, f(x) = -2 <x, e> + c, g(y) = 2 <y, e> - d - c."""
+    """N(0, I) to N(e, I) with e = (1, ..., 1): T(x) = x + e, f(x) = -2 <x, e> + c, g(y) = 2 <y, e>
+    - d - c.
+    """
 
     def draw(n: int, stream: torch.Generator) -> torch.Tensor:
         return torch.randn(n, dim, generator=stream, dtype=torch.float64)
 
-    source, target = Measure((dim,), draw, variance=float(dim)), Measure((dim,), lambda n, s: 1 + draw(n, s), variance=float(dim))
+    source, target = (
+        Measure((dim,), draw, variance=float(dim)),
+        Measure((dim,), lambda n, s: 1 + draw(n, s), variance=float(dim)),
+    )
     potential, target_potential = (lambda x: -2 * x.sum(1)), (lambda y: 2 * y.sum(1) - dim)
-    truth = Truth("closed_form", float(dim), lambda x: x + 1, potential=potential, target_potential=target_potential)
+    truth = Truth(
+        "closed_form",
+        float(dim),
+        lambda x: x + 1,
+        potential=potential,
+        target_potential=target_potential,
+    )
     return MapProblem(source, target, SQEUCLIDEAN, truth)
 
 
@@ -301,13 +398,21 @@ def test_saddle_residuals_of_the_truth_vanish_and_those_of_a_bad_potential_do_no
     problem = shifted_normal()
     scoring = MapScoring(problem, generator(0))
     pushed = scoring.x + 1
-    good = scoring.score(Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential), pushed)
+    good = scoring.score(
+        Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential), pushed
+    )
     assert good["dual_gap"] < 0.1 and good["inner_gap"] < 1e-6 and good["saddle_excess"] < 0.1
-    flat = scoring.score(Transport(push=lambda x: x + 1, target_potential=lambda y: 0 * y[:, 0]), pushed)
+    flat = scoring.score(
+        Transport(push=lambda x: x + 1, target_potential=lambda y: 0 * y[:, 0]), pushed
+    )
     assert flat["dual_gap"] == pytest.approx(1, abs=1e-6)  # D(0) = 0: nothing of OT is explained
     assert flat["inner_gap"] == pytest.approx(1, rel=0.05)  # against g = 0 the best map stays
     assert "saddle_drift" not in good
-    drifted = scoring.score(Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential), pushed, earlier=-8.0)
+    drifted = scoring.score(
+        Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential),
+        pushed,
+        earlier=-8.0,
+    )
     assert drifted["saddle_drift"] == pytest.approx((2 + 8) / 2, rel=0.05)
 
 
@@ -333,7 +438,9 @@ def test_outputs_of_potentials_and_samples_are_checked() -> None:
     with pytest.raises(InvalidOutputError, match="target_potential"):
         scoring.score(Transport(push=lambda x: x + 1, target_potential=lambda y: y), pushed)
     with pytest.raises(DivergedError, match="target_potential"):
-        scoring.score(Transport(push=lambda x: x + 1, target_potential=lambda y: y[:, 0] * math.nan), pushed)
+        scoring.score(
+            Transport(push=lambda x: x + 1, target_potential=lambda y: y[:, 0] * math.nan), pushed
+        )
 
 
 def test_floors_are_shared_and_the_same(tmp_path) -> None:
@@ -350,7 +457,9 @@ def test_floors_are_shared_and_the_same(tmp_path) -> None:
 
 def test_no_score_depends_on_how_many_were_taken_before() -> None:
     problem = shifted_normal()
-    transport = Transport(push=lambda x: x + 1, target_potential=problem.truth.target_potential, sigma=0.3)
+    transport = Transport(
+        push=lambda x: x + 1, target_potential=problem.truth.target_potential, sigma=0.3
+    )
     scores = []
     for checkpoints in (0, 3):
         scoring = MapScoring(problem, generator(3))
@@ -372,7 +481,10 @@ def test_an_explosion_is_scored_as_one() -> None:
 def test_a_potential_without_bound_diverges() -> None:
     problem = shifted_normal()
     scoring = MapScoring(problem, generator(0))
-    scores = scoring.score(Transport(push=lambda x: 3 * x, target_potential=lambda y: 2 * y.square().sum(1)), 3 * scoring.x)
+    scores = scoring.score(
+        Transport(push=lambda x: 3 * x, target_potential=lambda y: 2 * y.square().sum(1)),
+        3 * scoring.x,
+    )
     assert judge(scores) is Verdict.DIVERGED and scores["dual_gap"] > 1e20
 
 
@@ -386,14 +498,18 @@ def test_images_off_the_sphere_are_refused_on_the_sphere() -> None:
     assert judge(scoring.score(Transport(push=lambda x: x), scoring.x)) is Verdict.OK
     with pytest.raises(InvalidOutputError, match="off the space of the geodesic cost"):
         scoring.score(Transport(push=lambda x: 2 * x), 2 * scoring.x)
-    bent = scoring.score(Transport(push=lambda x: x, target_potential=lambda y: 1e-3 * y[:, 0]), scoring.x)
+    bent = scoring.score(
+        Transport(push=lambda x: x, target_potential=lambda y: 1e-3 * y[:, 0]), scoring.x
+    )
     assert bent["dual_gap"] < 0.01
 
 
 def test_an_empty_sparse_plan_is_scored_and_another_layout_refused() -> None:
     pair = problem_of_clouds(3)
     solved = DiscreteProblem(pair.x, pair.a, pair.y, pair.b, pair.cost, exact_truth(pair))
-    empty = torch.sparse_coo_tensor(torch.zeros(2, 0, dtype=torch.long), torch.zeros(0).double(), (12, 9), check_invariants=True)
+    empty = torch.sparse_coo_tensor(
+        torch.zeros(2, 0, dtype=torch.long), torch.zeros(0).double(), (12, 9), check_invariants=True
+    )
     assert score_plans([solved], [empty])["marginal_l1"] == pytest.approx(2)
     with pytest.raises(InvalidOutputError, match="sparse_csc"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls the layout a beta

@@ -1,4 +1,6 @@
-"""The official Wasserstein-2 pairs: golden images, and the reference rows of the benchmark. Needs its files (see `otbench.data`)."""
+"""The official Wasserstein-2 pairs: golden images, and the reference rows of the benchmark. Needs
+its files (see `otbench.data.files`).
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
@@ -11,8 +13,9 @@ import ot
 import pytest
 import torch
 
-from otbench import MapProblem, MissingError, Run, data, metrics
-from otbench.scoring import MapScoring
+from otbench import FitContext, MapProblem, MissingError, metrics
+from otbench.data import files as data
+from otbench.scoring.maps import MapScoring
 from otbench.solvers.pot_emd import PotEmd
 from otbench.solvers.pot_sinkhorn import PotSinkhorn
 from otbench.tasks.mix3tomix10 import CHECKSUMS, DIMS, Mix3ToMix10
@@ -20,7 +23,8 @@ from otbench.tasks.mix3tomix10 import CHECKSUMS, DIMS, Mix3ToMix10
 
 POINTS = 65536
 
-# Expected rows with their standard errors at 16,384 points: L2-UVP of the linear map and of the identity in %, half the transport cost.
+# Expected rows with their standard errors at 16,384 points: L2-UVP of the linear map and of the
+# identity in %, half the transport cost.
 REFERENCE = {
     2: ((14.01, 0.08), 32.8, (0.3275, 0.0009)),
     4: ((14.76, 0.08), 42.2, (0.8464, 0.0021)),
@@ -96,10 +100,14 @@ def test_identity_constant_and_cost_rows(dim: int) -> None:
     identity, error = mean_and_error(100 * squared / variance)
     _, expected, (half_cost, half_cost_error) = REFERENCE[dim]
     assert metrics.l2_uvp(x, y, variance) == pytest.approx(identity)
-    assert identity == pytest.approx(expected, abs=3 * error * 5**0.5 + 0.05)  # the row: a quarter of the points, one decimal
+    assert identity == pytest.approx(
+        expected, abs=3 * error * 5**0.5 + 0.05
+    )  # the row: a quarter of the points, one decimal
 
     constant, error = mean_and_error(100 * (y - y.mean(0)).square().sum(1) / variance)
-    assert constant == pytest.approx(100, abs=max(3 * error, 0.5))  # the official variance is an estimate itself
+    assert constant == pytest.approx(
+        100, abs=max(3 * error, 0.5)
+    )  # the official variance is an estimate itself
 
     half, error = mean_and_error(squared / 2)
     assert half == pytest.approx(half_cost, abs=3 * np.hypot(error, half_cost_error))
@@ -111,22 +119,32 @@ def test_linear_row(dim: int) -> None:
     mean, cov, variance = problem.source.mean, problem.source.cov, problem.target.variance
     assert mean is not None and cov is not None and variance is not None
     fitted = apply(problem, sample(problem, 4 * POINTS if dim < 64 else POINTS, seed=1))
-    matrix, shift = ot.gaussian.bures_wasserstein_mapping(mean, fitted.mean(0), cov, fitted.T.cov())[:2]
+    matrix, shift = ot.gaussian.bures_wasserstein_mapping(
+        mean, fitted.mean(0), cov, fitted.T.cov()
+    )[:2]
     x = sample(problem, POINTS, seed=2)
     value, error = REFERENCE[dim][0]
-    assert metrics.l2_uvp(x @ matrix + shift, apply(problem, x), variance) == pytest.approx(value, abs=3 * error)
+    assert metrics.l2_uvp(x @ matrix + shift, apply(problem, x), variance) == pytest.approx(
+        value, abs=3 * error
+    )
 
 
 @pytest.mark.parametrize(("dim", "emd", "entropic"), [(16, 74.6, 16.4), (64, 125.4, 24.7)])
 def test_discrete_rows(dim: int, emd: float, entropic: float) -> None:
-    """1,024 points: EMD with the nearest neighbour, and the best entropic map (eps .01 of the mean cost), within ten percent."""
+    """1,024 points: EMD with the nearest neighbour, and the best entropic map (eps .01 of the mean
+    cost), within ten percent.
+    """
     torch.set_num_threads(1)
     problem, _ = load(dim, torch.float32)
     scoring = MapScoring(problem, torch.Generator().manual_seed(1))
     for solver, expected in ((PotEmd(), emd), (PotSinkhorn(eps=0.01), entropic)):
-        transport = solver.fit(problem, Run("cpu", torch.float32, 0, torch.Generator().manual_seed(0)))
+        transport = solver.fit(
+            problem, FitContext("cpu", torch.float32, 0, torch.Generator().manual_seed(0))
+        )
         assert transport.push is not None
-        assert scoring.score(transport, transport.push(scoring.x))["l2_uvp"] == pytest.approx(expected, rel=0.1)
+        assert scoring.score(transport, transport.push(scoring.x))["l2_uvp"] == pytest.approx(
+            expected, rel=0.1
+        )
 
 
 @pytest.mark.parametrize("dim", [2, 16])
@@ -164,11 +182,15 @@ def test_absent_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         Mix3ToMix10(8).problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
 
 
-def test_other_files_under_the_official_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_files_under_the_official_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTBENCH_DATA", str(tmp_path))
     (tmp_path / "w2_benchmark" / "Mix3toMix10").mkdir(parents=True)
     for i in (1, 2):
-        (tmp_path / "w2_benchmark" / "Mix3toMix10" / f"2_v{i}.pt").write_bytes(b"not the published network")
+        (tmp_path / "w2_benchmark" / "Mix3toMix10" / f"2_v{i}.pt").write_bytes(
+            b"not the published network"
+        )
     (tmp_path / "w2_benchmark" / "frozen_D2.npz").write_bytes(b"not the frozen arrays")
     assert 2 in CHECKSUMS
     with pytest.raises(MissingError, match="not the file expected"):

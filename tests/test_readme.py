@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otbench.cli import main
+from otbench.cli.main import main
 
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,19 @@ def test_the_adapter_of_the_readme_takes_25_lines_and_reaches_the_board(otbench,
     checked = otbench("check", "mean-shift", "--plugins", path)
     assert checked.returncode == 0, checked.stdout
     otbench("run", "-t", "gaussian[dim=1]", "-s", "identity", "--seeds", 2, "--results", "out")
-    done = otbench("run", "-t", "gaussian[dim=1]", "-s", "mean-shift", "--seeds", 2, "--plugins", path, "--results", "out")
+    done = otbench(
+        "run",
+        "-t",
+        "gaussian[dim=1]",
+        "-s",
+        "mean-shift",
+        "--seeds",
+        2,
+        "--plugins",
+        path,
+        "--results",
+        "out",
+    )
     assert "mean-shift" in done.stdout
     board = otbench("leaderboard", "out").stdout
     assert "mean-shift" in board and "identity" in board
@@ -53,5 +65,7 @@ if __name__ == "__main__":
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
             main(shlex.split(command))
-        README = README.replace(f"{command} -->\n{shown}<!-- end", f"{command} -->\n{text.getvalue()}<!-- end")
+        README = README.replace(
+            f"{command} -->\n{shown}<!-- end", f"{command} -->\n{text.getvalue()}<!-- end"
+        )
     Path("README.md").write_text(README)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench.errors import UserError
-from otbench.registry import Registry, absent, parse_selection
+from otbench.registry import Registry, absent
+from otbench.selection import parse_selection
 
 
 PLUGIN = '''"""A solver in a file."""
@@ -52,7 +53,9 @@ def only(solvers: Registry, text: str) -> dict:
 
 def test_a_sweep_is_the_product_of_its_grids(solvers):
     chosen = solvers.select("my-solver[steps=[1,2,3],lr=[1e-4,1],kind=expected]")
-    assert [(dict(s.params)["steps"], dict(s.params)["lr"]) for s in chosen] == [(n, lr) for n in (1, 2, 3) for lr in (1e-4, 1.0)]
+    assert [(dict(s.params)["steps"], dict(s.params)["lr"]) for s in chosen] == [
+        (n, lr) for n in (1, 2, 3) for lr in (1e-4, 1.0)
+    ]
     assert chosen[0].label == "my-solver[steps=1,lr=0.0001,kind=expected]"
     assert type(chosen[1].build().lr) is float
 
@@ -69,9 +72,14 @@ def test_strings_need_no_quotes(solvers, text):
 
 def test_a_whole_number_is_a_float_where_one_is_wanted(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(PLUGIN.format(cls="Mine", name="my-solver").replace("lr: float = 1e-3", "lr: float = 1"))
+    path.write_text(
+        PLUGIN.format(cls="Mine", name="my-solver").replace("lr: float = 1e-3", "lr: float = 1")
+    )
     solvers = Registry("solver", [str(path)])
-    assert solvers.select("my-solver") == solvers.select("my-solver[lr=1]") and solvers.select("my-solver[lr=1]")[0].label == "my-solver"
+    assert (
+        solvers.select("my-solver") == solvers.select("my-solver[lr=1]")
+        and solvers.select("my-solver[lr=1]")[0].label == "my-solver"
+    )
 
 
 def test_optional_and_boolean_values(solvers):
@@ -85,7 +93,10 @@ def test_optional_and_boolean_values(solvers):
     [
         ("my-solvr", "unknown solver 'my-solvr'; did you mean 'my-solver'?"),
         ("zzz", "unknown solver 'zzz'; `otbench list solvers` names them all"),
-        ("my-solver[step=3]", "unknown parameter 'step' of solver my-solver; did you mean 'steps'?"),
+        (
+            "my-solver[step=3]",
+            "unknown parameter 'step' of solver my-solver; did you mean 'steps'?",
+        ),
         ("my-solver[lr={[]:1}]", "must be float"),
         ("my-solver[lr={1:[]}]", "must be float"),
         ("my-solver[steps=many]", "'steps' of my-solver must be int, got 'many'"),
@@ -122,10 +133,21 @@ def test_any_text_is_parsed_or_refused(text):
     assert name and all(values for values in grid.values())
 
 
-@given(st.dictionaries(st.sampled_from("abcd"), st.lists(st.integers(-99, 99), min_size=1, max_size=3, unique=True)))
+@given(
+    st.dictionaries(
+        st.sampled_from("abcd"), st.lists(st.integers(-99, 99), min_size=1, max_size=3, unique=True)
+    )
+)
 def test_what_is_written_is_what_is_parsed(grid):
-    text = "name[" + ",".join(f"{key}=[{','.join(map(str, values))}]" for key, values in grid.items()) + "]"
-    assert parse_selection(text) == ("name", {key: [str(v) for v in values] for key, values in grid.items()})
+    text = (
+        "name["
+        + ",".join(f"{key}=[{','.join(map(str, values))}]" for key, values in grid.items())
+        + "]"
+    )
+    assert parse_selection(text) == (
+        "name",
+        {key: [str(v) for v in values] for key, values in grid.items()},
+    )
 
 
 def write(tmp_path: Path, name: str, text: str) -> list[str]:
@@ -142,10 +164,18 @@ def test_plugins_are_refused_in_words(tmp_path):
         "nameless.py": (good.replace('name: ClassVar[str] = "my-solver"', ""), "has no `name`"),
         "camel.py": (good.replace("my-solver", "MySolver"), "not kebab-case"),
         "no_default.py": (good.replace("steps: int = 10", "steps: int"), "no plain default"),
-        "twice.py": (good + good.replace("class Mine", "class Other"), "two solvers are named 'my-solver'"),
-        "tuple.py": (good.replace("steps: int = 10", "widths: tuple = (1, 2)"), "must be a number, string, boolean or None"),
+        "twice.py": (
+            good + good.replace("class Mine", "class Other"),
+            "two solvers are named 'my-solver'",
+        ),
+        "tuple.py": (
+            good.replace("steps: int = 10", "widths: tuple = (1, 2)"),
+            "must be a number, string, boolean or None",
+        ),
         "preset.py": (
-            good.replace("    steps: int", "    presets: ClassVar = {'fast': {'stepz': 1}}\n    steps: int"),
+            good.replace(
+                "    steps: int", "    presets: ClassVar = {'fast': {'stepz': 1}}\n    steps: int"
+            ),
             "preset fast of my-solver sets stepz, which my-solver has no parameter for",
         ),
         "taken.py": (good.replace("my-solver", "identity"), "two solvers are named 'identity'"),
@@ -172,7 +202,12 @@ def test_entry_points_of_an_installed_package(tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[otbench.solvers]\ntheirs = their_solvers\n")
     code = "from otbench.registry import Registry; print('theirs' in Registry('solver').entries, 'theirs' in Registry('task').entries)"
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
@@ -194,7 +229,10 @@ def test_every_file_is_found_and_none_imports_a_framework():
     root = Path(__file__).parent.parent
     tasks, solvers, heavy = done.stdout.split(maxsplit=2)
     named = {
-        folder: sum(file.read_text().count("    name: ClassVar[str] = ") for file in (root / folder).glob("*.py"))
+        folder: sum(
+            file.read_text().count("    name: ClassVar[str] = ")
+            for file in (root / folder).glob("*.py")
+        )
         for folder in ("tasks", "solvers")
     }
     assert (int(tasks), int(solvers)) == (named["tasks"], named["solvers"]), done.stderr
@@ -205,8 +243,19 @@ def test_the_hash_of_a_solver_covers_the_package_of_its_base(monkeypatch):
     hashes = []
     for text in ("", "# more"):
         read = Path.read_bytes
-        monkeypatch.setattr(Path, "read_bytes", lambda path, text=text, read=read: read(path) + text.encode() * (path.name == "frames.py"))
-        hashes.append({name: Registry("solver").entries[name].source_hash for name in ("otp", "mm-r", "linear")})
+        monkeypatch.setattr(
+            Path,
+            "read_bytes",
+            lambda path, text=text, read=read: (
+                read(path) + text.encode() * (path.name == "frames.py")
+            ),
+        )
+        hashes.append(
+            {
+                name: Registry("solver").entries[name].source_hash
+                for name in ("otp", "mm-r", "linear")
+            }
+        )
         monkeypatch.undo()
     assert [name for name in hashes[0] if hashes[0][name] != hashes[1][name]] == ["otp", "mm-r"]
 

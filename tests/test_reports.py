@@ -1,4 +1,6 @@
-"""Leaderboards, published numbers, pictures and exports of rows made up here, with values worked out by hand."""
+"""Leaderboards, published numbers, pictures and exports of rows made up here, with values worked
+out by hand.
+"""
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
 # (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
@@ -16,7 +18,16 @@ import pytest
 from otbench.errors import UserError
 from otbench.report import number, published, quantity
 from otbench.report.export import export
-from otbench.report.figures import accuracy_curves, error_against_time, floor, kept_maps, maps, pareto, plot, styles
+from otbench.report.figures import (
+    accuracy_curves,
+    error_against_time,
+    floor,
+    kept_maps,
+    maps,
+    pareto,
+    plot,
+    styles,
+)
 from otbench.report.leaderboard import leaderboard
 from otbench.report.render import WIDTH
 from otbench.report.verdicts import verdicts
@@ -26,7 +37,9 @@ from tests.synthetic import dumps, lines, row, together, uvp, write
 
 @pytest.fixture
 def small(tmp_path):
-    """Two tasks: linear 10 and 20, otm 1 and 2, otp better on the first and timed out on the second."""
+    """Two tasks: linear 10 and 20, otm 1 and 2, otp better on the first and timed out on the
+    second.
+    """
     rows = [
         *uvp("gaussian", "linear", [10.0, 10.0], trivial=True, fit_warm_s=0.01),
         *uvp("gaussian", "otm", [1.0, 1.2]),
@@ -62,7 +75,8 @@ def test_golden_leaderboard(small):
     assert text.startswith("### l2_uvp (%, lower is better), 2 seeds on cpu, float32\n")
     table = lines(text)
     assert list(table) == ["solver", "otm", "otp", "linear °"]
-    # otm is second and first; otp first and, timed out, behind linear: third; linear third and second.
+    # otm is second and first; otp first and, timed out, behind linear: third; linear third and
+    # second.
     assert [table[name][0].split()[0] for name in ("otm", "otp", "linear °")] == ["1.5", "2", "2.5"]
     assert [cell.strip(" |") for cell in table["otm"][1:]] == ["1.10 ± 0.10", "**2.00 ± 0.00**"]
     assert [cell.strip(" |") for cell in table["otp"][1:]] == ["**0.500 ± 0.000**", "timeout 2/2"]
@@ -70,7 +84,12 @@ def test_golden_leaderboard(small):
 
 
 def test_a_solver_that_always_crashes_ranks_behind_the_worst_trivial_row(tmp_path):
-    rows = [r for t in ("a", "b") for s, v in (("constant", 100.0), ("identity", 30.0)) for r in uvp(t, s, [v] * 3, trivial=True)]
+    rows = [
+        r
+        for t in ("a", "b")
+        for s, v in (("constant", 100.0), ("identity", 30.0))
+        for r in uvp(t, s, [v] * 3, trivial=True)
+    ]
     rows += [row(t, "fragile", seed, status="crashed") for t in ("a", "b") for seed in range(3)]
     table = lines(leaderboard(write(tmp_path, rows), metrics=["l2_uvp"]))
     assert list(table) == ["solver", "identity °", "constant °", "fragile"]
@@ -82,17 +101,25 @@ def test_some_failures_stand_beside_the_mean_of_the_rest_and_count_in_the_rank(t
     rows += [*uvp("a", "shaky", [1.0, 1.0]), row("a", "shaky", 2, status="oom")]
     table = lines(leaderboard(write(tmp_path, rows), metrics=["l2_uvp"]))
     assert table["shaky"][1].strip(" |") == "1.00 ± 0.00 (1 oom)"
-    assert list(table)[1:] == ["steady", "shaky", "linear °"] and table["steady"][1].startswith("**")  # (1 + 1 + 10) / 3 = 4
+    assert list(table)[1:] == ["steady", "shaky", "linear °"] and table["steady"][1].startswith(
+        "**"
+    )  # (1 + 1 + 10) / 3 = 4
 
 
 def test_skipped_and_missing_are_said_and_not_ranked(tmp_path):
-    rows = [*uvp("a", "otm", [1.0]), row("a", "picky", status="skipped"), row("a", "absent", status="missing")]
+    rows = [
+        *uvp("a", "otm", [1.0]),
+        row("a", "picky", status="skipped"),
+        row("a", "absent", status="missing"),
+    ]
     text = leaderboard(write(tmp_path, rows), metrics=["l2_uvp"])
     table = lines(text)
     assert table["otm"][0] == "1"
     assert "picky" not in table  # it takes none of these tasks
     assert [cell.strip(" |") for cell in table["absent"]] == ["–", "missing"]  # noqa: RUF001
-    assert "skipped: picky on a: why skipped" in text and "missing: absent on a: why missing" in text
+    assert (
+        "skipped: picky on a: why skipped" in text and "missing: absent on a: why missing" in text
+    )
 
 
 def test_by_default_each_task_is_judged_by_its_own_metric_and_then_by_time(tmp_path):
@@ -104,7 +131,11 @@ def test_by_default_each_task_is_judged_by_its_own_metric_and_then_by_time(tmp_p
     text = leaderboard(write(tmp_path, rows))
     blocks = {part.split()[0]: part for part in text.split("### ")[1:]}
     assert list(blocks) == ["l2_uvp", "cost_gap", "target_gap", "fit_s"]
-    assert "gaussian" in blocks["l2_uvp"] and "gaussian" not in blocks["target_gap"] and "atom" in blocks["target_gap"]
+    assert (
+        "gaussian" in blocks["l2_uvp"]
+        and "gaussian" not in blocks["target_gap"]
+        and "atom" in blocks["target_gap"]
+    )
     assert "fit_s (s, lower is better), 1 seed on cpu, 1 thread, float32" in blocks["fit_s"]
     times = lines("### " + blocks["fit_s"])
     assert times["sinkhorn"][2] == "**0.500**" and times["otm"][1] == "**2.00 †**"
@@ -112,7 +143,9 @@ def test_by_default_each_task_is_judged_by_its_own_metric_and_then_by_time(tmp_p
 
 
 def test_where_all_runs_failed_the_table_still_shows_how(tmp_path):
-    text = leaderboard(write(tmp_path, [row("a", "otm", seed, status="error") for seed in range(3)]))
+    text = leaderboard(
+        write(tmp_path, [row("a", "otm", seed, status="error") for seed in range(3)])
+    )
     assert "error 3/3" in text and "why error" in text
 
 
@@ -124,8 +157,15 @@ def test_devices_and_threads_are_never_averaged(tmp_path):
     ]
     results = write(tmp_path, rows)
     titles = re.findall("### .* on (.*)", leaderboard(results, metrics=["fit_s"]))
-    assert titles == ["cpu, 1 thread, float32", "cpu, 4 threads, float32", "cuda, 1 thread, float32"]
-    assert re.findall("### .* on (.*)", leaderboard(results, metrics=["l2_uvp"])) == ["cpu, float32", "cuda, float32"]
+    assert titles == [
+        "cpu, 1 thread, float32",
+        "cpu, 4 threads, float32",
+        "cuda, 1 thread, float32",
+    ]
+    assert re.findall("### .* on (.*)", leaderboard(results, metrics=["l2_uvp"])) == [
+        "cpu, float32",
+        "cuda, float32",
+    ]
     tidy = pd.read_csv(io.StringIO(leaderboard(results, metrics=["fit_s"], format="csv")))
     assert sorted(zip(tidy.solver_label, tidy.device, tidy["mean"], strict=True)) == [
         ("otm", "cpu", 8.0),
@@ -135,7 +175,10 @@ def test_devices_and_threads_are_never_averaged(tmp_path):
 
 
 def test_times_of_different_machines_are_never_put_together(tmp_path):
-    rows = [row("a", "otm", machine="CPU one, 2 cores"), row("a", "linear", machine="CPU two, 8 cores")]
+    rows = [
+        row("a", "otm", machine="CPU one, 2 cores"),
+        row("a", "linear", machine="CPU two, 8 cores"),
+    ]
     rows = [{**one, "metric_l2_uvp": 1.0} for one in rows]
     text = leaderboard(write(tmp_path, rows))
     assert text.count("### l2_uvp") == 1 and text.count("### fit_s") == 2
@@ -144,7 +187,11 @@ def test_times_of_different_machines_are_never_put_together(tmp_path):
 
 def test_tasks_stand_in_natural_order_and_blocks_fit_the_terminal(tmp_path):
     dims = [2, 4, 8, 16, 32, 64, 128, 256]
-    rows = [r for d in reversed(dims) for r in uvp(f"mix3tomix10[dim={d}]", "otm[steps=2000,lr=0.0001]", [1.0, 2.0])]
+    rows = [
+        r
+        for d in reversed(dims)
+        for r in uvp(f"mix3tomix10[dim={d}]", "otm[steps=2000,lr=0.0001]", [1.0, 2.0])
+    ]
     text = leaderboard(write(tmp_path, rows))
     assert max(map(len, text.splitlines())) <= WIDTH
     shown = re.findall(r"dim=(\d+)\]", text.split("### fit_s")[0])
@@ -152,7 +199,10 @@ def test_tasks_stand_in_natural_order_and_blocks_fit_the_terminal(tmp_path):
 
 
 def test_a_direction_of_higher_and_a_column_without_direction(tmp_path):
-    rows = [row("a", name, metric_cos=cos, info_n=n) for name, cos, n in (("low", 0.2, 5), ("high", 0.9, 7))]
+    rows = [
+        row("a", name, metric_cos=cos, info_n=n)
+        for name, cos, n in (("low", 0.2, 5), ("high", 0.9, 7))
+    ]
     results = write(tmp_path, rows)
     assert list(lines(leaderboard(results, metrics=["cos"])))[1:] == ["high", "low"]
     text = leaderboard(results, metrics=["info_n"])
@@ -160,27 +210,47 @@ def test_a_direction_of_higher_and_a_column_without_direction(tmp_path):
 
 
 def test_csv_parses_back(small):
-    tidy = pd.read_csv(io.StringIO(leaderboard(small, metrics=["l2_uvp"], format="csv"))).set_index(["solver_label", "task_label"])
+    tidy = pd.read_csv(io.StringIO(leaderboard(small, metrics=["l2_uvp"], format="csv"))).set_index(
+        ["solver_label", "task_label"]
+    )
     otm = tidy.loc[("otm", "gaussian")]
-    assert otm["mean"] == pytest.approx(1.1) and otm.low == 1.0 and otm.high == 1.2 and otm.n_ok == otm.n_runs == 2
+    assert (
+        otm["mean"] == pytest.approx(1.1)
+        and otm.low == 1.0
+        and otm.high == 1.2
+        and otm.n_ok == otm.n_runs == 2
+    )
     otp = tidy.loc[("otp", "petals")]
     assert math.isnan(otp["mean"]) and otp.statuses == "timeout 2" and otp.n_ok == 0
     assert set(tidy.source) == {"measured"} and set(tidy.unit) == {"%"} and tidy.trivial.sum() == 2
 
 
 def test_latex_is_escaped_and_sets_the_best_in_bold(tmp_path):
-    rows = uvp("mix_3[dim=2]", "a&b_c#1%", [1.0, 1.5]) + uvp("mix_3[dim=2]", "linear", [14.0, 14.0], trivial=True)
+    rows = uvp("mix_3[dim=2]", "a&b_c#1%", [1.0, 1.5]) + uvp(
+        "mix_3[dim=2]", "linear", [14.0, 14.0], trivial=True
+    )
     text = leaderboard(write(tmp_path, rows), metrics=["l2_uvp"], format="latex")
     assert r"a\&b\_c\#1\%" in text and r"mix\_3{[}dim=2{]}" in text and r"linear $^\circ$" in text
     assert r"\textbf{1.25 $\pm$ 0.25}" in text and r"\textbf{14" not in text
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == text.count(r"\toprule") == 1
+    assert (
+        text.count(r"\begin{tabular}")
+        == text.count(r"\end{tabular}")
+        == text.count(r"\toprule")
+        == 1
+    )
     assert text.isascii()
 
 
 def test_html_is_escaped_and_self_contained(tmp_path):
-    text = leaderboard(write(tmp_path, uvp("a", "<b>x", [1.0, 1.5])), metrics=["l2_uvp"], format="html")
+    text = leaderboard(
+        write(tmp_path, uvp("a", "<b>x", [1.0, 1.5])), metrics=["l2_uvp"], format="html"
+    )
     assert "&lt;b&gt;x" in text and "<b>x" not in text and "<b>1.25 ± 0.25</b>" in text
-    assert "<caption>l2_uvp (%, lower is better)" in text and "http" not in text and "<script" not in text
+    assert (
+        "<caption>l2_uvp (%, lower is better)" in text
+        and "http" not in text
+        and "<script" not in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,7 +275,10 @@ def test_no_rows_is_an_error_of_one_line(tmp_path):
 
 def test_units_and_directions_of_columns(small):
     runs = small.runs.assign(push_us_per_point=1.0)
-    assert quantity("push_us_per_point", runs).title == "push_us_per_point (µs per point, lower is better)"
+    assert (
+        quantity("push_us_per_point", runs).title
+        == "push_us_per_point (µs per point, lower is better)"
+    )
     assert quantity("metric_l2_uvp", runs).title == "l2_uvp (%, lower is better)"
 
 
@@ -213,10 +286,16 @@ def test_units_and_directions_of_columns(small):
 
 
 def test_seeds_that_were_solved_together_have_no_time_and_their_cell_says_so(tmp_path):
-    rows = [*uvp("a", "linear", [14.0] * 3, trivial=True, fit_warm_s=0.5), *together("a", "otm", [1.0, 2.0, 3.0], 30.0)]
+    rows = [
+        *uvp("a", "linear", [14.0] * 3, trivial=True, fit_warm_s=0.5),
+        *together("a", "otm", [1.0, 2.0, 3.0], 30.0),
+    ]
     rows += [
         *uvp("a", "otp", [4.0]),
-        *[{**run, "seed": 1 + i, "key": f"otp{i}"} for i, run in enumerate(together("a", "otp", [5.0, 6.0], 8.0))],
+        *[
+            {**run, "seed": 1 + i, "key": f"otp{i}"}
+            for i, run in enumerate(together("a", "otp", [5.0, 6.0], 8.0))
+        ],
     ]
     rows += [*together("b", "otm", [1.0, 2.0, 3.0], 60.0), row("b", "otp", status="timeout")]
     text = leaderboard(write(tmp_path, rows))
@@ -226,12 +305,16 @@ def test_seeds_that_were_solved_together_have_no_time_and_their_cell_says_so(tmp
     assert times["otm"] == ["–", "– together", "– together"]  # noqa: RUF001
     assert times["otp"][1:] == ["2.00 † (2 together)", "timeout 1/1"]
     assert times["linear °"][1] == "**0.500 ± 0.000**"
-    assert times["linear °"][0].startswith("1 ") and times["otp"][0].startswith("2 ")  # on b nothing has a time to rank
+    assert times["linear °"][0].startswith("1 ") and times["otp"][0].startswith(
+        "2 "
+    )  # on b nothing has a time to rank
     assert "no time of their own; the whole took 4.00 to 20.0 s per seed." in " ".join(text.split())
     assert "together:" not in leaderboard(write(tmp_path / "more", rows), metrics=["l2_uvp"])
 
 
-def test_seeds_that_were_all_solved_together_are_ranked_and_judged_as_any_but_in_no_picture_of_time(tmp_path):
+def test_seeds_that_were_all_solved_together_are_ranked_and_judged_as_any_but_in_no_picture_of_time(
+    tmp_path,
+):
     curve = [{"step": k, "seconds": k / 10, "l2_uvp": 30 / k} for k in (10, 20)]
     scores = {
         "metric_target_defect": 0.0,
@@ -250,14 +333,21 @@ def test_seeds_that_were_all_solved_together_are_ranked_and_judged_as_any_but_in
     assert accuracy_curves(runs, results.curves, styles(runs), "cpu") is None
     written = export(results, tmp_path / "out")
     back = pd.read_parquet(written[0])
-    assert back.together.tolist() == [2, 2] and back.fit_together_s.tolist() == [30, 30] and back.fit_cold_s.isna().all()
+    assert (
+        back.together.tolist() == [2, 2]
+        and back.fit_together_s.tolist() == [30, 30]
+        and back.fit_cold_s.isna().all()
+    )
     assert "| `fit_together_s` |" in (tmp_path / "out" / "COLUMNS.md").read_text()
 
 
 def test_of_mixed_rows_the_pictures_of_time_show_those_that_have_one(tmp_path):
     curve = [{"step": k, "seconds": k / 10, "l2_uvp": 30 / k} for k in (10, 20)]
     slow = [{**point, "seconds": 100 * point["seconds"]} for point in curve]
-    rows = [*uvp("a", "otm", [1.0], curve=curve, fit_cold_s=2.0), *together("a", "otp", [3.0, 4.0], 200.0, curve=slow)]
+    rows = [
+        *uvp("a", "otm", [1.0], curve=curve, fit_cold_s=2.0),
+        *together("a", "otp", [3.0, 4.0], 200.0, curve=slow),
+    ]
     results = write(tmp_path, rows)
     runs = results.runs.assign(fit_s=results.runs.fit_cold_s.astype(float))
     figure = error_against_time(runs, styles(runs), "cpu")
@@ -279,28 +369,46 @@ def test_published_values_stand_beside_their_task_unranked_with_their_source(tmp
     assert table["linear [published]"] == ["", "14.1", "41.6"]
     assert "[published] Korotin et al. 2021" in text
     assert "published" not in leaderboard(results, metrics=["l2_uvp"])
-    tidy = pd.read_csv(io.StringIO(leaderboard(results, metrics=["l2_uvp"], published=True, format="csv")))
+    tidy = pd.read_csv(
+        io.StringIO(leaderboard(results, metrics=["l2_uvp"], published=True, format="csv"))
+    )
     quoted = tidy[tidy.source != "measured"]
-    assert len(quoted) == 26 and quoted.source.str.startswith("published: Korotin").all() and quoted["rank"].isna().all()
+    assert (
+        len(quoted) == 26
+        and quoted.source.str.startswith("published: Korotin").all()
+        and quoted["rank"].isna().all()
+    )
 
 
 def test_published_rows_match_on_every_parameter_they_state_and_on_all_that_are_not_default():
     table = published.load()
-    funnels = published.matching(table, "w1-benchmark", "w1-benchmark[dim=16,width=64]", dumps(dim=16, width=64))
+    funnels = published.matching(
+        table, "w1-benchmark", "w1-benchmark[dim=16,width=64]", dumps(dim=16, width=64)
+    )
     assert set(funnels.params) == {"dim=16;width=64"} and len(funnels) > 20
     assert published.matching(table, "mix3tomix10", "mix3tomix10[dim=3]", dumps(dim=3)).empty
-    assert published.matching(table, "mix3tomix10", "mix3tomix10[noise=0.1]", dumps(dim=2, noise=0.1)).empty
+    assert published.matching(
+        table, "mix3tomix10", "mix3tomix10[noise=0.1]", dumps(dim=2, noise=0.1)
+    ).empty
     assert len(published.matching(table, "mix3tomix10", "mix3tomix10", dumps(dim=2, noise=0.0)))
 
 
-def test_published_distances_to_the_target_stand_beside_measured_ones_of_otm_and_its_variants(tmp_path):
+def test_published_distances_to_the_target_stand_beside_measured_ones_of_otm_and_its_variants(
+    tmp_path,
+):
     params = dumps(dim=256, sigma=0.0)
-    rows = [row("perpendicular[dim=256]", name, task_params=params, metric_d_target=80.0) for name in ("otm", "otm[preset=slow-potential]")]
+    rows = [
+        row("perpendicular[dim=256]", name, task_params=params, metric_d_target=80.0)
+        for name in ("otm", "otm[preset=slow-potential]")
+    ]
     narrow = dumps(dim=256, cube=128, sigma=0.0)
     rows += [row("one-to-many[dim=256,cube=128]", "otm", task_params=narrow, metric_d_target=140.0)]
     table = lines(leaderboard(write(tmp_path, rows), metrics=["d_target"], published=True))
     cells = {name: [cell.strip(" |*") for cell in row] for name, row in table.items()}
-    assert cells["otm"][1:] == ["140", "80.0"] and cells["otm[preset=slow-potential]"][1:] == ["", "80.0"]
+    assert cells["otm"][1:] == ["140", "80.0"] and cells["otm[preset=slow-potential]"][1:] == [
+        "",
+        "80.0",
+    ]
     assert cells["otm [published]"] == ["", "62.02", "84.91"]
     assert cells["otm-s [published]"] == ["", "61.87", "81.68"]
     assert cells["otp [published]"] == ["", "61.27", "63.36"]
@@ -311,7 +419,12 @@ def test_published_table_is_whole():
     assert set(table.tag) == {"published", "secondary source"}
     assert (table.note[table.value.isna()] != "").all()
     assert not table.duplicated(["source", "task", "params", "solver", "metric"]).any()
-    assert published.parse("data=celeba;size=64;tol=1e-2;unequal") == {"data": "celeba", "size": 64, "tol": 0.01, "unequal": True}
+    assert published.parse("data=celeba;size=64;tol=1e-2;unequal") == {
+        "data": "celeba",
+        "size": 64,
+        "tol": 0.01,
+        "unequal": True,
+    }
 
 
 def test_a_wrong_published_table_is_said(tmp_path):
@@ -372,18 +485,36 @@ def test_floor_shows_runs_and_published_values_about_the_line_of_a_perfect_map(t
     params = dumps(dim=256, sigma=0.0)
     scores = [("otm", 80.0, {}), ("mm-r", 70.0, {}), ("linear", 43.0, {"trivial": True})]
     rows = [
-        row("perpendicular[dim=256]", name, seed, task_params=params, metric_d_target=value + seed, metric_d_target_floor=62.2, **more)
+        row(
+            "perpendicular[dim=256]",
+            name,
+            seed,
+            task_params=params,
+            metric_d_target=value + seed,
+            metric_d_target_floor=62.2,
+            **more,
+        )
         for name, value, more in scores
         for seed in range(2)
     ]
-    low = [row("gaussian", "otm", metric_d_target=1.0, metric_d_target_floor=0.1)]  # two dimensions, hardly any floor
+    low = [
+        row("gaussian", "otm", metric_d_target=1.0, metric_d_target_floor=0.1)
+    ]  # two dimensions, hardly any floor
     runs = write(tmp_path / "r", rows + low).runs
     figure = floor(runs, styles(runs), "cpu")
     assert figure is not None
     (ax,) = figure.axes
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["mm-r", "otm", "linear", "otm-s", "otp"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == [
+        "mm-r",
+        "otm",
+        "linear",
+        "otm-s",
+        "otp",
+    ]
     line, *measured, quoted = ax.lines
-    assert list(line.get_ydata()) == pytest.approx([62.2, 62.2]) and [text.get_text() for text in ax.texts] == ["floor\n62.2"]
+    assert list(line.get_ydata()) == pytest.approx([62.2, 62.2]) and [
+        text.get_text() for text in ax.texts
+    ] == ["floor\n62.2"]
     assert [sorted(dots.get_ydata()) for dots in measured] == [[43, 44], [70, 71], [80, 81]]
     np.testing.assert_allclose(quoted.get_xydata(), [[1.12, 84.91], [3.12, 81.68], [4.12, 63.36]])
     runs = write(tmp_path / "low", low).runs
@@ -391,13 +522,29 @@ def test_floor_shows_runs_and_published_values_about_the_line_of_a_perfect_map(t
 
 
 def test_maps_have_a_row_per_kept_2d_run_on_the_same_axes(drawable, tmp_path):
-    solved = dict(kept_maps(drawable.runs[drawable.runs.task_label == "gaussian"], [tmp_path / "results"]))
+    solved = dict(
+        kept_maps(drawable.runs[drawable.runs.task_label == "gaussian"], [tmp_path / "results"])
+    )
     assert list(solved) == ["otm", "pot-emd"]  # linear's outputs are not 2-D
     figure = maps("gaussian", solved)
     assert figure is not None and len(figure.axes) == 8
-    assert [ax.get_title() for ax in figure.axes[:4]] == ["source", "push-forward", "truth", "target"]
+    assert [ax.get_title() for ax in figure.axes[:4]] == [
+        "source",
+        "push-forward",
+        "truth",
+        "target",
+    ]
     assert len({(ax.get_xlim(), ax.get_ylim()) for ax in figure.axes}) == 1
-    assert [len(ax.collections) for ax in figure.axes] == [1, 1, 1, 1, 1, 1, 0, 1]  # pot-emd came without a truth
+    assert [len(ax.collections) for ax in figure.axes] == [
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        1,
+    ]  # pot-emd came without a truth
     np.testing.assert_allclose(figure.axes[1].collections[0].get_offsets(), solved["otm"]["pushed"])
 
 
@@ -410,14 +557,23 @@ def test_plot_writes_the_pictures(drawable, tmp_path):
 
 
 def test_negative_gaps_and_single_points_can_be_drawn(tmp_path):
-    rows = [row("atom", s, k, metric_target_gap=gap + k / 100) for s, gap in (("a", -0.02), ("b", 3.0)) for k in range(3)]
+    rows = [
+        row("atom", s, k, metric_target_gap=gap + k / 100)
+        for s, gap in (("a", -0.02), ("b", 3.0))
+        for k in range(3)
+    ]
     rows += uvp("gaussian", "a", [1.0])
     written = plot(write(tmp_path / "r", rows), [tmp_path / "r"], tmp_path / "figures")
     assert [path.name for path in written] == ["error_time.png"]
 
 
 def test_solvers_look_the_same_in_all_panels_and_differ_from_each_other():
-    runs = pd.DataFrame({"solver_label": [f"s{i:02}" for i in range(40)], "trivial": [i % 10 == 0 for i in range(40)]})
+    runs = pd.DataFrame(
+        {
+            "solver_label": [f"s{i:02}" for i in range(40)],
+            "trivial": [i % 10 == 0 for i in range(40)],
+        }
+    )
     looks = [tuple(look.items()) for look in styles(runs).values()]
     assert len(set(looks)) == 40
 
@@ -428,7 +584,11 @@ def test_pareto_front():
 
 def test_nothing_to_draw(tmp_path):
     with pytest.raises(UserError, match="nothing to draw"):
-        plot(write(tmp_path / "r", [row("a", "otm", status="error")]), [tmp_path / "r"], tmp_path / "figures")
+        plot(
+            write(tmp_path / "r", [row("a", "otm", status="error")]),
+            [tmp_path / "r"],
+            tmp_path / "figures",
+        )
 
 
 # Export
@@ -439,7 +599,9 @@ def test_export_round_trips(drawable, tmp_path):
     assert len(written) == 7 and all(path.is_file() for path in written)
     for table in ("runs", "metrics", "curves"):
         frame = getattr(drawable, table)
-        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / f"{table}.parquet"), frame, check_dtype=False)
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(tmp_path / "out" / f"{table}.parquet"), frame, check_dtype=False
+        )
         parsed = pd.read_csv(tmp_path / "out" / f"{table}.csv")
         pd.testing.assert_frame_equal(parsed, frame, check_dtype=False, rtol=1e-14)
 
@@ -447,7 +609,11 @@ def test_export_round_trips(drawable, tmp_path):
 def test_export_explains_every_column(drawable, tmp_path):
     export(drawable, tmp_path, formats=["csv"])
     page = (tmp_path / "COLUMNS.md").read_text()
-    assert all(f"| `{name}` | {COLUMNS.get(name, '')}" in page for name in drawable.runs.columns if not name.startswith("metric_"))
+    assert all(
+        f"| `{name}` | {COLUMNS.get(name, '')}" in page
+        for name in drawable.runs.columns
+        if not name.startswith("metric_")
+    )
     assert "| `metric_l2_uvp` | Unexplained variance" in page and "| `timeout` | killed" in page
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == []
 

@@ -1,4 +1,6 @@
-"""Fits that are saved, interrupted and resumed: the same result, an honest clock, and nothing is resumed that should not be."""
+"""Fits that are saved, interrupted and resumed: the same result, an honest clock, and nothing is
+resumed that should not be.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.solvers is joined to the package at run time, see otbench/__init__.py)
@@ -20,15 +22,16 @@ import psutil
 import pytest
 import torch
 
-from otbench import Run, Transport, plan
+from otbench import FitContext, Transport
 from otbench.errors import UserError
-from otbench.neural.networks import MLP, Weights
-from otbench.neural.sampling import Stream
-from otbench.neural.training import Player
+from otbench.methods.neural.networks import MLP, Weights
+from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.training import Player
 from otbench.registry import registry
-from otbench.run import find_device
+from otbench.runner import plan
+from otbench.runner.run import find_device
+from otbench.runner.worker import check_plain
 from otbench.store import DamagedError, SavedFits, read_state, write_state
-from otbench.worker import check_plain
 from tests.conftest import rows
 from tests.test_runner import launch
 
@@ -36,7 +39,8 @@ from tests.test_runner import launch
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# --- solvers ----------------------------------------------------------------------------------------------------------------------------
+# --- solvers
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 class InterruptedFitError(Exception):
@@ -61,9 +65,17 @@ class Disk:
     def restore(self) -> Any:
         return torch.load(io.BytesIO(self.data), weights_only=True) if self.data else None
 
-    def run(self) -> Run:
+    def run(self) -> FitContext:
         generator = torch.Generator(self.device).manual_seed(5)
-        return Run(self.device, torch.float32, 3, generator, lambda step, _: self.steps.append(step), self.save, self.restore)
+        return FitContext(
+            self.device,
+            torch.float32,
+            3,
+            generator,
+            lambda step, _: self.steps.append(step),
+            self.save,
+            self.restore,
+        )
 
 
 FITS = {
@@ -101,7 +113,9 @@ def test_a_resumed_fit_ends_as_the_uninterrupted_one_bit_for_bit(text):
     broken.saves = -1
     resumed = fit(text, broken)
     assert broken.steps == whole.steps  # no checkpoint is lost, none is offered twice
-    x = torch.randn(50, 3 if "sphere" in FITS[text] else 2, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(
+        50, 3 if "sphere" in FITS[text] else 2, generator=torch.Generator().manual_seed(1)
+    )
     for name in ("push", "potential", "target_potential"):
         one, other = getattr(expected, name), getattr(resumed, name)
         assert (one is None) == (other is None)
@@ -116,12 +130,19 @@ def test_a_fit_on_the_gpu_goes_on(text):
     expected = fit(text, whole)
     with pytest.raises(InterruptedFitError):
         fit(text, broken)
-    resumed, x = fit(text, broken), torch.randn(50, 3 if "sphere" in FITS[text] else 2, device="cuda")
+    resumed, x = (
+        fit(text, broken),
+        torch.randn(50, 3 if "sphere" in FITS[text] else 2, device="cuda"),
+    )
     assert expected.push is not None and resumed.push is not None and broken.steps == whole.steps
-    torch.testing.assert_close(resumed.push(x), expected.push(x), rtol=1e-2, atol=1e-2)  # sums on a GPU are not of one order
+    torch.testing.assert_close(
+        resumed.push(x), expected.push(x), rtol=1e-2, atol=1e-2
+    )  # sums on a GPU are not of one order
 
 
-@pytest.mark.parametrize("text", ["otp[steps=24,width=8,accumulate=2]", "ttc[critics=6,steps=10,width=8,pool=100]"])
+@pytest.mark.parametrize(
+    "text", ["otp[steps=24,width=8,accumulate=2]", "ttc[critics=6,steps=10,width=8,pool=100]"]
+)
 def test_a_fit_that_was_saved_at_its_end_has_nothing_left_to_do(text):
     whole = Disk(-1)
     expected, saves = fit(text, whole), -1 - whole.saves
@@ -138,9 +159,9 @@ def test_a_state_is_asked_for_only_where_saving_is_due():
         raise AssertionError
 
     generator = torch.Generator()
-    Run("cpu", torch.float32, 0, generator).save(never)
-    Run("cpu", torch.float32, 0, generator, on_save=lambda state: None).save(never)
-    assert Run("cpu", torch.float32, 0, generator).restored() is None
+    FitContext("cpu", torch.float32, 0, generator).save(never)
+    FitContext("cpu", torch.float32, 0, generator, on_save=lambda state: None).save(never)
+    assert FitContext("cpu", torch.float32, 0, generator).restored() is None
 
 
 def test_micro_batches_are_one_batch():
@@ -150,24 +171,35 @@ def test_micro_batches_are_one_batch():
         weights = Weights.draw(network, [torch.Generator().manual_seed(0)], torch.float64)
         batches = Stream([lambda n, generator: points[0]], [torch.Generator()], 40)
         batches.batches = list(points.split(40 // parts, 1))
-        return Player(weights, lambda _: network(weights.tensors, batches.next()).square().mean((1, 2)), 0.1, **settings)
+        return Player(
+            weights,
+            lambda _: network(weights.tensors, batches.next()).square().mean((1, 2)),
+            0.1,
+            **settings,
+        )
 
     whole, parts = player(1), player(4, accumulate=4)
     for one in (whole, parts):
         one.step(0.0)
     assert whole.weights.flat.grad is not None and parts.weights.flat.grad is not None
-    torch.testing.assert_close(parts.weights.flat.grad, whole.weights.flat.grad, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        parts.weights.flat.grad, whole.weights.flat.grad, rtol=1e-12, atol=1e-14
+    )
     torch.testing.assert_close(parts.weights.flat, whole.weights.flat)
     for name in ("otm", "ttc-ray"):
         with pytest.raises(UserError, match="accumulate must be positive, got 0"):
             registry("solver").select(f"{name}[accumulate=0]")[0].build()
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------------------
+# --- files
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_any_damage_of_a_file_is_noticed(tmp_path):
-    path, state = tmp_path / "fits" / "key.pt", {"weights": torch.randn(500), "text": "abc" * 9, "steps": [1, 2.5, None, (True, "x")]}
+    path, state = (
+        tmp_path / "fits" / "key.pt",
+        {"weights": torch.randn(500), "text": "abc" * 9, "steps": [1, 2.5, None, (True, "x")]},
+    )
     assert read_state(path) is None
     write_state(path, state)
     assert list(path.parent.iterdir()) == [path]
@@ -180,7 +212,11 @@ def test_any_damage_of_a_file_is_noticed(tmp_path):
         except DamagedError:
             noticed += 1
             continue
-        assert kept is not None and torch.equal(kept.pop("weights"), state["weights"]) and kept == {k: state[k] for k in kept}
+        assert (
+            kept is not None
+            and torch.equal(kept.pop("weights"), state["weights"])
+            and kept == {k: state[k] for k in kept}
+        )
     assert noticed > 100
     for size in (0, 10, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
@@ -190,15 +226,29 @@ def test_any_damage_of_a_file_is_noticed(tmp_path):
 
 def test_runs_that_were_cut_short_go_on_where_they_were_saved():
     select = plan.select
-    run = plan.expand(select("task", ["gaussian"], ()), select("solver", ["identity"], ()), 1, "cpu", "float32")[0]
-    for status, again in {"ok": False, "error": False, "diverged": False, "timeout": True, "oom": True, "crashed": True}.items():
-        row = {"status": status, "task_hash": run.task_hash, "solver_hash": run.solver.entry.source_hash}
+    run = plan.expand(
+        select("task", ["gaussian"], ()), select("solver", ["identity"], ()), 1, "cpu", "float32"
+    )[0]
+    for status, again in {
+        "ok": False,
+        "error": False,
+        "diverged": False,
+        "timeout": True,
+        "oom": True,
+        "crashed": True,
+    }.items():
+        row = {
+            "status": status,
+            "task_hash": run.task_hash,
+            "solver_hash": run.solver.entry.source_hash,
+        }
         for rerun in ("missing", "changed"):
             assert bool(plan.pending([run], {run.key: row}, rerun, {run.key})) == again
             assert not plan.pending([run], {run.key: row}, rerun, {"another"})
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------------------------
+# --- runs
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 PATIENT = '''
@@ -269,33 +319,66 @@ def test_a_fit_goes_on_after_a_timeout_and_its_clock_too(otbench, tmp_path, plug
     assert file.name == f"{first['key']}.pt"
     kept = read_state(file)
     assert kept is not None and 0.3 < kept["seconds"] < 1.7
-    assert [point["step"] for point in kept["curve"]] == list(range(1, kept["state"]["solver"]["done"] + 1))
+    assert [point["step"] for point in kept["curve"]] == list(
+        range(1, kept["state"]["solver"]["done"] + 1)
+    )
     again = otbench(*call, *saved, "--timeout", "60s")
     assert "1 of them begun before" in again.stdout
     ended = rows(tmp_path / "out")[-1]
     assert ended["status"] == "ok" and ended["resumed"] == 1 and ended["message"] == ""
     assert ended["info_steps_here"] == 24 - kept["state"]["solver"]["done"] < 24
-    # All steps count once: 24 of 0.1 s, whatever was lost between the last save and the end of the first attempt.
+    # All steps count once: 24 of 0.1 s, whatever was lost between the last save and the end of the
+    # first attempt.
     assert ended["fit_cold_s"] == pytest.approx(2.4, abs=0.4)
     assert [point["step"] for point in ended["curve"]] == list(range(1, 25))
     seconds = [point["seconds"] for point in ended["curve"]]
-    assert seconds == sorted(seconds) and seconds[: len(kept["curve"])] == [point["seconds"] for point in kept["curve"]]
+    assert seconds == sorted(seconds) and seconds[: len(kept["curve"])] == [
+        point["seconds"] for point in kept["curve"]
+    ]
     assert not alive(tmp_path / "out")
 
     otbench(*call, "patient[steps=24]", "--results", "whole")
     (whole,) = rows(tmp_path / "whole")
     same = [name for name in whole if name.startswith("metric_")]
     assert same and {name: ended[name] for name in same} == {name: whole[name] for name in same}
-    assert ended["info_draws"] == whole["info_draws"] and ended["fit_warm_s"] < 0.5 and whole["fit_warm_s"] < 0.5
-    unclocked = [[{name: value for name, value in point.items() if name != "seconds"} for point in row["curve"]] for row in (ended, whole)]
+    assert (
+        ended["info_draws"] == whole["info_draws"]
+        and ended["fit_warm_s"] < 0.5
+        and whole["fit_warm_s"] < 0.5
+    )
+    unclocked = [
+        [
+            {name: value for name, value in point.items() if name != "seconds"}
+            for point in row["curve"]
+        ]
+        for row in (ended, whole)
+    ]
     assert unclocked[0] == unclocked[1]
 
 
 def test_what_cannot_go_on_begins_anew(otbench, tmp_path, plugin):
-    call = ("run", "-t", "gaussian[dim=2]", "--seeds", 1, "--plugins", plugin, "--results", "out", "--save-fits", "0.2s", "--jobs", 4)
+    call = (
+        "run",
+        "-t",
+        "gaussian[dim=2]",
+        "--seeds",
+        1,
+        "--plugins",
+        plugin,
+        "--results",
+        "out",
+        "--save-fits",
+        "0.2s",
+        "--jobs",
+        4,
+    )
     faults = "patient[fault=[kept,damaged,elsewhere,other code]]"
     otbench(*call, "-s", faults, "--timeout", "1s")
-    cut = {row["solver_label"]: row["key"] for row in rows(tmp_path / "out") if row["status"] == "timeout"}
+    cut = {
+        row["solver_label"]: row["key"]
+        for row in rows(tmp_path / "out")
+        if row["status"] == "timeout"
+    }
     files = {
         fault: tmp_path / "out" / "fits" / f"{key}.pt"
         for fault in ("kept", "damaged", "elsewhere", "other code")
@@ -309,20 +392,39 @@ def test_what_cannot_go_on_begins_anew(otbench, tmp_path, plugin):
     assert kept is not None
     elsewhere = read_state(files["elsewhere"])
     assert elsewhere is not None
-    write_state(files["elsewhere"], {**elsewhere, "where": {**elsewhere["where"], "machine": "the one that was lost"}})
-    write_state(files["other code"], {**kept, "made_by": {**kept["made_by"], "solver_hash": "older"}})
+    write_state(
+        files["elsewhere"],
+        {**elsewhere, "where": {**elsewhere["where"], "machine": "the one that was lost"}},
+    )
+    write_state(
+        files["other code"], {**kept, "made_by": {**kept["made_by"], "solver_hash": "older"}}
+    )
 
     otbench(*call, "-s", faults, "patient[steps=13,fault=kept]", "--keep")
     ended = {row["key"]: row for row in rows(tmp_path / "out") if row["status"] == "ok"}
     found = {fault: ended[file.stem] for fault, file in files.items()}
     assert len(ended) == 5 and not alive(tmp_path / "out")
-    assert found["kept"]["resumed"] == 1 and found["kept"]["info_steps_here"] < 14 and found["kept"]["message"] == ""
-    assert found["elsewhere"]["resumed"] == 1 and "the seconds are of both" in found["elsewhere"]["message"]
-    (changed,) = (row for key, row in ended.items() if key not in cut.values())  # other parameters are another fit
+    assert (
+        found["kept"]["resumed"] == 1
+        and found["kept"]["info_steps_here"] < 14
+        and found["kept"]["message"] == ""
+    )
+    assert (
+        found["elsewhere"]["resumed"] == 1
+        and "the seconds are of both" in found["elsewhere"]["message"]
+    )
+    (changed,) = (
+        row for key, row in ended.items() if key not in cut.values()
+    )  # other parameters are another fit
     for row, steps in ((found["damaged"], 14), (found["other code"], 14), (changed, 13)):
-        assert "resumed" not in row and row["info_steps_here"] == steps and len(row["curve"]) == steps
+        assert (
+            "resumed" not in row and row["info_steps_here"] == steps and len(row["curve"]) == steps
+        )
     for fault, words in (("damaged", "is damaged"), ("other code", "is of another solver_hash")):
-        assert found[fault]["message"] == f"begun anew: the saved fit {files[fault].name}, kept as .old, {words}"
+        assert (
+            found[fault]["message"]
+            == f"begun anew: the saved fit {files[fault].name}, kept as .old, {words}"
+        )
         assert files[fault].with_suffix(".old").exists()
 
 
@@ -343,13 +445,37 @@ def test_seeds_solved_as_one_are_not_saved_and_states_are_plain(otbench, tmp_pat
     otbench(*call, "--seeds", 3, "--together", 2, "--jobs", 2)
     *together, alone = sorted(rows(tmp_path / "out"), key=lambda row: row["status"] == "error")
     assert [(row["status"], row["together"]) for row in together] == [("ok", 2)] * 2
-    assert alone["status"] == "error" and "run.save was given float64: make the state of tensors" in alone["message"]
+    assert (
+        alone["status"] == "error"
+        and "run.save was given float64: make the state of tensors" in alone["message"]
+    )
     assert not alive(tmp_path / "out")
 
 
 def test_a_full_disk_is_said_and_costs_no_result(tmp_path, plugin):
-    solver = ["-t", "gaussian[dim=2]", "-s", "patient[fault=large]", "--seeds", "1", "--jobs", "2", "--plugins", str(plugin)]
-    command = [sys.executable, "-m", "otbench.cli", "run", *solver, "--save-fits", "0.3s", "--results", "out"]
+    solver = [
+        "-t",
+        "gaussian[dim=2]",
+        "-s",
+        "patient[fault=large]",
+        "--seeds",
+        "1",
+        "--jobs",
+        "2",
+        "--plugins",
+        str(plugin),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "otbench.cli.main",
+        "run",
+        *solver,
+        "--save-fits",
+        "0.3s",
+        "--results",
+        "out",
+    ]
     limited = ["bash", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "bash", *command]
     subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     (row,) = rows(tmp_path / "out")
@@ -360,7 +486,18 @@ def test_a_full_disk_is_said_and_costs_no_result(tmp_path, plugin):
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_row(otbench, tmp_path):
     training = "otp[steps=300,width=16,depth=2]"
-    call = ("-t", "gaussian[dim=2]", "-s", training, "--seeds", 1, "--save-fits", "0.2s", "--jobs", 2)  # one thread: others compute too
+    call = (
+        "-t",
+        "gaussian[dim=2]",
+        "-s",
+        training,
+        "--seeds",
+        1,
+        "--save-fits",
+        "0.2s",
+        "--jobs",
+        2,
+    )  # one thread: others compute too
     process = launch(tmp_path, *call)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out" / "fits").glob("*.pt")):
@@ -378,9 +515,18 @@ def test_a_killed_training_goes_on_to_the_same_row(otbench, tmp_path):
     otbench("run", *call, "--results", "out")
     otbench("run", *call, "--results", "whole")
     (resumed,), (whole,) = rows(tmp_path / "out"), rows(tmp_path / "whole")
-    assert resumed["status"] == whole["status"] == "ok" and resumed["resumed"] == 1 and "resumed" not in whole
-    assert resumed["fit_cold_s"] > kept["seconds"] and 0.4 < resumed["fit_cold_s"] / whole["fit_cold_s"] < 2.5
+    assert (
+        resumed["status"] == whole["status"] == "ok"
+        and resumed["resumed"] == 1
+        and "resumed" not in whole
+    )
+    assert (
+        resumed["fit_cold_s"] > kept["seconds"]
+        and 0.4 < resumed["fit_cold_s"] / whole["fit_cold_s"] < 2.5
+    )
     same = [name for name in whole if name.startswith(("metric_", "info_"))] + ["verdict"]
     assert {name: resumed[name] for name in same} == {name: whole[name] for name in same}
-    assert [point["step"] for point in resumed["curve"]] == [point["step"] for point in whole["curve"]]
+    assert [point["step"] for point in resumed["curve"]] == [
+        point["step"] for point in whole["curve"]
+    ]
     assert not alive(tmp_path / "out") and SavedFits(tmp_path / "out").keys() == set()

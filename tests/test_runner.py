@@ -1,4 +1,6 @@
-"""The runner: isolation, limits, resuming, clocks. Every run here goes through the command line and the fork server."""
+"""The runner: isolation, limits, resuming, clocks. Every run here goes through the command line and
+the fork server.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,13 @@ def test_hostile_solvers_end_as_what_they_are_and_leave_their_neighbours_alone(o
         "--plugins", HOSTILE, "--results", "out", "--keep",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    recorded = {json.loads(row["solver_params"]).get("act", "identity"): row for row in rows(tmp_path / "out")}
-    assert {act: recorded[act]["status"] for act in ACTS} == {act: status for act, (status, _) in ACTS.items()}
+    recorded = {
+        json.loads(row["solver_params"]).get("act", "identity"): row
+        for row in rows(tmp_path / "out")
+    }
+    assert {act: recorded[act]["status"] for act in ACTS} == {
+        act: status for act, (status, _) in ACTS.items()
+    }
     for act, (_, words) in ACTS.items():
         assert words in recorded[act]["message"], act
         assert "\n" not in recorded[act]["message"]
@@ -93,7 +100,21 @@ def test_whatever_a_solver_started_is_gone_when_its_run_ends(otbench, tmp_path):
 
 
 def test_absent_things_are_missing_with_the_remedy_and_tried_again(otbench, tmp_path):
-    call = ("run", "-t", "no-data", "gaussian", "-s", "needs-absent", "identity", "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
+    call = (
+        "run",
+        "-t",
+        "no-data",
+        "gaussian",
+        "-s",
+        "needs-absent",
+        "identity",
+        "--seeds",
+        1,
+        "--plugins",
+        HOSTILE,
+        "--results",
+        "out",
+    )
     assert otbench(*call).returncode == 0
     found = {(row["task"], row["solver"]): row for row in rows(tmp_path / "out")}
     assert found["gaussian", "needs-absent"]["status"] == "missing"
@@ -105,9 +126,25 @@ def test_absent_things_are_missing_with_the_remedy_and_tried_again(otbench, tmp_
 
 
 def test_a_broken_task_is_an_error_of_its_runs_alone(otbench, tmp_path):
-    otbench("run", "-t", "broken-task", "gaussian", "-s", "identity", "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
+    otbench(
+        "run",
+        "-t",
+        "broken-task",
+        "gaussian",
+        "-s",
+        "identity",
+        "--seeds",
+        1,
+        "--plugins",
+        HOSTILE,
+        "--results",
+        "out",
+    )
     found = {row["task"]: row for row in rows(tmp_path / "out")}
-    assert found["broken-task"]["status"] == "error" and "ZeroDivisionError: of the task" in found["broken-task"]["message"]
+    assert (
+        found["broken-task"]["status"] == "error"
+        and "ZeroDivisionError: of the task" in found["broken-task"]["message"]
+    )
     assert found["gaussian"]["status"] == "ok"
 
 
@@ -135,17 +172,27 @@ def test_each_second_is_booked_where_it_was_spent(otbench, tmp_path):
         "out",
         env={"PYTHONPATH": str(package.parent)},
     )
-    found = {json.loads(row["solver_params"]).get("act", "import"): row for row in rows(tmp_path / "out")}
-    fit, push, points, imported = (found[name] for name in ("sleep_in_fit", "sleep_in_push", "checkpoints", "import"))
+    found = {
+        json.loads(row["solver_params"]).get("act", "import"): row for row in rows(tmp_path / "out")
+    }
+    fit, push, points, imported = (
+        found[name] for name in ("sleep_in_fit", "sleep_in_push", "checkpoints", "import")
+    )
     assert fit["fit_cold_s"] == pytest.approx(1.2, abs=0.1) and fit["push_cold_s"] < 0.2
     assert push["push_cold_s"] == pytest.approx(1.2, abs=0.1) and push["fit_cold_s"] < 0.2
     assert push["push_us_per_point"] == pytest.approx(1.2e6 / 16384, rel=0.1)
     # All of them import torch beforehand; this one imports a package that takes 1.5 s more.
-    assert imported["import_s"] - fit["import_s"] == pytest.approx(1.5, abs=0.3) and imported["fit_cold_s"] < 0.2
-    # Checkpoints are scored with the clock stopped: three sleeps of 0.4 s, however long scoring takes.
+    assert (
+        imported["import_s"] - fit["import_s"] == pytest.approx(1.5, abs=0.3)
+        and imported["fit_cold_s"] < 0.2
+    )
+    # Checkpoints are scored with the clock stopped: three sleeps of 0.4 s, however long scoring
+    # takes.
     assert points["fit_cold_s"] == pytest.approx(1.2, abs=0.15)
     assert [point["step"] for point in points["curve"]] == [0, 1, 2]
-    assert [point["seconds"] for point in points["curve"]] == pytest.approx([0.4, 0.8, 1.2], abs=0.1)
+    assert [point["seconds"] for point in points["curve"]] == pytest.approx(
+        [0.4, 0.8, 1.2], abs=0.1
+    )
     assert all("l2_uvp" in point for point in points["curve"])
 
 
@@ -157,10 +204,14 @@ def test_an_asynchronous_jax_solver_gets_its_true_time(otbench, tmp_path):
     )  # fmt: skip
     times = {False: [], True: []}
     for row in rows(tmp_path / "out"):
-        times[json.loads(row["solver_params"])["wait"]].append(row.get("fit_warm_s") or row["fit_cold_s"])
+        times[json.loads(row["solver_params"])["wait"]].append(
+            row.get("fit_warm_s") or row["fit_cold_s"]
+        )
     blocking, asynchronous = min(times[True]), min(times[False])
     assert blocking > 0.2  # long enough to tell
-    assert 0.5 < asynchronous / blocking < 2  # a shared machine; returning early would read as 0.001
+    assert (
+        0.5 < asynchronous / blocking < 2
+    )  # a shared machine; returning early would read as 0.001
 
 
 def test_checkpoints_survive_the_run(otbench, tmp_path):
@@ -185,46 +236,91 @@ def test_checkpoints_survive_the_run(otbench, tmp_path):
 
 def test_every_stream_of_randomness_follows_the_seed(otbench, tmp_path):
     for out in ("one", "two"):
-        otbench("run", "-t", "gaussian[dim=1]", "-s", "hostile[act=global_random]", "--seeds", 2, "--plugins", HOSTILE, "--results", out)
-    one, two = ({row["seed"]: row["info_draws"] for row in rows(tmp_path / out)} for out in ("one", "two"))
+        otbench(
+            "run",
+            "-t",
+            "gaussian[dim=1]",
+            "-s",
+            "hostile[act=global_random]",
+            "--seeds",
+            2,
+            "--plugins",
+            HOSTILE,
+            "--results",
+            out,
+        )
+    one, two = (
+        {row["seed"]: row["info_draws"] for row in rows(tmp_path / out)} for out in ("one", "two")
+    )
     assert one == two and one[0] != one[1]
-    assert all(abs(row["info_alike"]) < 0.5 for row in rows(tmp_path / "one"))  # run.generator and torch's own are not one stream
+    assert all(
+        abs(row["info_alike"]) < 0.5 for row in rows(tmp_path / "one")
+    )  # run.generator and torch's own are not one stream
 
 
 def test_host_memory_is_what_the_solver_took(otbench, tmp_path):
     acts = "hostile[act=[hold_memory,keep_memory,none]]"
-    otbench("run", "-t", "gaussian", "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
-    peaks = {json.loads(row["solver_params"])["act"]: row["host_peak_mib"] for row in rows(tmp_path / "out")}
+    otbench(
+        "run", "-t", "gaussian", "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out"
+    )
+    peaks = {
+        json.loads(row["solver_params"])["act"]: row["host_peak_mib"]
+        for row in rows(tmp_path / "out")
+    }
     assert peaks["hold_memory"] == pytest.approx(300, abs=40) and peaks["none"] < 60
-    assert peaks["keep_memory"] == pytest.approx(300, abs=40)  # held by the transport, counted once however often the fit is repeated
+    assert peaks["keep_memory"] == pytest.approx(
+        300, abs=40
+    )  # held by the transport, counted once however often the fit is repeated
 
 
 def test_lazy_plans_are_timed(otbench, tmp_path):
     acts = "hostile[act=[lazy_plan,lazy_first_plan],seconds=0.5]"
     small = ("point-clouds[n=9,m=9]", "weight-pairs[side=3,train=1,test=3]")
     otbench("run", "-t", *small, "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
-    found = {(row["task"], json.loads(row["solver_params"])["act"]): row for row in rows(tmp_path / "out")}
+    found = {
+        (row["task"], json.loads(row["solver_params"])["act"]): row
+        for row in rows(tmp_path / "out")
+    }
     always, first = (found["point-clouds", act] for act in ("lazy_plan", "lazy_first_plan"))
-    assert always["fit_cold_s"] == pytest.approx(0.5, abs=0.1) and always["fit_warm_s"] == pytest.approx(0.5, abs=0.1)
+    assert always["fit_cold_s"] == pytest.approx(0.5, abs=0.1) and always[
+        "fit_warm_s"
+    ] == pytest.approx(0.5, abs=0.1)
     assert first["fit_cold_s"] == pytest.approx(0.5, abs=0.1)
     always, first = (found["weight-pairs", act] for act in ("lazy_plan", "lazy_first_plan"))
     assert always["infer_ms_per_pair"] == pytest.approx(500, abs=100)
-    assert first["infer_cold_ms"] == pytest.approx(500, abs=100) and first["infer_ms_per_pair"] < 100
+    assert (
+        first["infer_cold_ms"] == pytest.approx(500, abs=100) and first["infer_ms_per_pair"] < 100
+    )
 
 
 def test_plans_are_scored_on_the_problem_as_it_was_given(otbench, tmp_path):
     acts = "hostile[act=[plain_plan,spoil_problem,negative_plan]]"
-    otbench("run", "-t", "point-clouds[n=9,m=9]", "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out")
+    otbench(
+        "run",
+        "-t",
+        "point-clouds[n=9,m=9]",
+        "-s",
+        acts,
+        "--seeds",
+        1,
+        "--plugins",
+        HOSTILE,
+        "--results",
+        "out",
+    )
     found = {json.loads(row["solver_params"])["act"]: row for row in rows(tmp_path / "out")}
     assert found["spoil_problem"]["metric_cost_gap"] == found["plain_plan"]["metric_cost_gap"] > 0
-    assert found["negative_plan"]["status"] == "error" and "negative entries" in found["negative_plan"]["message"]
+    assert (
+        found["negative_plan"]["status"] == "error"
+        and "negative entries" in found["negative_plan"]["message"]
+    )
 
 
 def test_a_full_disk_while_keeping_is_said_and_costs_no_score(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "otbench.cli",
+        "otbench.cli.main",
         "run",
         "-t",
         "gaussian[dim=1]",
@@ -239,8 +335,14 @@ def test_a_full_disk_while_keeping_is_said_and_costs_no_score(tmp_path):
     limited = ["bash", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "bash", *command]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     (row,) = rows(tmp_path / "out")
-    assert row["status"] == "ok" and row["metric_l2_uvp"] > 0 and "raw output not kept: File too large" in row["message"]
-    assert "raw output not kept" in done.stdout and not list(tmp_path.rglob("*.npz")) + list(tmp_path.rglob("*.part"))
+    assert (
+        row["status"] == "ok"
+        and row["metric_l2_uvp"] > 0
+        and "raw output not kept: File too large" in row["message"]
+    )
+    assert "raw output not kept" in done.stdout and not list(tmp_path.rglob("*.npz")) + list(
+        tmp_path.rglob("*.part")
+    )
 
 
 def test_imports_do_not_count_against_the_time_limit(otbench, tmp_path):
@@ -267,10 +369,21 @@ def test_imports_do_not_count_against_the_time_limit(otbench, tmp_path):
 
 
 def launch(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "otbench.cli", "run", "--plugins", HOSTILE, "--results", "out", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "otbench.cli.main",
+        "run",
+        "--plugins",
+        HOSTILE,
+        "--results",
+        "out",
+        *arguments,
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
-    # A process in the background, as of xdist, ignores Ctrl-C, and so would its children: a handler is not inherited.
+    # A process in the background, as of xdist, ignores Ctrl-C, and so would its children: a handler
+    # is not inherited.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(list(map(str, command)), cwd=tmp_path, **pipes)
@@ -333,13 +446,27 @@ def test_two_coordinators_on_one_folder(tmp_path):
     folders = list((tmp_path / "out").iterdir())
     assert len(folders) == 2
     for folder in folders:
-        assert len(rows(folder)) == 6 and json.loads((folder / "provenance.json").read_text())["cpu"]
+        assert (
+            len(rows(folder)) == 6 and json.loads((folder / "provenance.json").read_text())["cpu"]
+        )
 
 
 def test_rerun(otbench, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(HOSTILE.read_text())
-    call = ("run", "-t", "gaussian[dim=1]", "-s", "hostile[act=[none,raise]]", "--seeds", 1, "--plugins", plugin, "--results", "out")
+    call = (
+        "run",
+        "-t",
+        "gaussian[dim=1]",
+        "-s",
+        "hostile[act=[none,raise]]",
+        "--seeds",
+        1,
+        "--plugins",
+        plugin,
+        "--results",
+        "out",
+    )
 
     def repeated(*more: str) -> int:
         before = len(rows(tmp_path / "out")) if (tmp_path / "out").exists() else 0
@@ -359,15 +486,26 @@ def test_provenance_is_there_before_the_first_row(otbench, tmp_path):
     otbench("run", "-t", "gaussian[dim=1]", "-s", "identity", "--seeds", 1, "--results", "out")
     (folder,) = (tmp_path / "out").iterdir()
     facts = json.loads((folder / "provenance.json").read_text())
-    assert facts["versions"]["torch"] and facts["command"][-2:] == ["--results", "out"] and facts["threads"] == len(os.sched_getaffinity(0))
+    assert (
+        facts["versions"]["torch"]
+        and facts["command"][-2:] == ["--results", "out"]
+        and facts["threads"] == len(os.sched_getaffinity(0))
+    )
     assert (folder / "provenance.json").stat().st_mtime <= (folder / "rows.jsonl").stat().st_mtime
 
 
 def test_spawned_workers_give_the_same_row(tmp_path):
     """Where importing a framework opened a device, workers are spawned, not forked."""
-    from otbench import execute, plan
+    from otbench.runner import local as execute
+    from otbench.runner import plan
 
-    spec = plan.expand(plan.select("task", ["gaussian"], ()), plan.select("solver", ["identity"], ()), 1, "cpu", "float32")[0]
+    spec = plan.expand(
+        plan.select("task", ["gaussian"], ()),
+        plan.select("solver", ["identity"], ()),
+        1,
+        "cpu",
+        "float32",
+    )[0]
     results = {}
     for spawn in (False, True):
         with execute.Server(execute.Limits(60, 2**33), 1) as server:

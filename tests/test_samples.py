@@ -1,4 +1,6 @@
-"""Samples of one's own: what is read, what is refused and how, the estimate of the cost, and runs from end to end."""
+"""Samples of one's own: what is read, what is refused and how, the estimate of the cost, and runs
+from end to end.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
@@ -18,13 +20,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from otbench import SQEUCLIDEAN, MapProblem, Transport, plan
-from otbench.cli import _own_samples, main
-from otbench.data import read_points
+from otbench import SQEUCLIDEAN, MapProblem, Transport
+from otbench.cli.main import _own_samples, main
+from otbench.data.points import read_points
 from otbench.errors import UserError
-from otbench.scoring import MapScoring
+from otbench.runner import plan
+from otbench.scoring.maps import MapScoring
+from otbench.scoring.verdict import TAU, Verdict, judge
 from otbench.tasks.samples import Samples, exact_cost
-from otbench.verdict import TAU, Verdict, judge
 from tests.conftest import rows
 from tests.truths import SIGMAS, build_map, generator
 
@@ -40,7 +43,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def held_out(problem: MapProblem) -> tuple[np.ndarray, np.ndarray]:
-    x, y = (measure.sample_test(10**6, generator(0)) for measure in (problem.source, problem.target))
+    x, y = (
+        measure.sample_test(10**6, generator(0)) for measure in (problem.source, problem.target)
+    )
     return x.numpy(), y.numpy()
 
 
@@ -54,7 +59,9 @@ def test_every_format_gives_the_same_points() -> None:
     np.savez_compressed("q.npz", POINTS)
     frame.to_csv("p.csv", index=False)
     frame.to_csv("headless.csv", index=False, header=False)
-    Path("q.csv").write_text("\ufeff\n" + Path("p.csv").read_text())  # a byte order mark, an empty line
+    Path("q.csv").write_text(
+        "\ufeff\n" + Path("p.csv").read_text()
+    )  # a byte order mark, an empty line
     frame.to_parquet("p.parquet")
     for name in ("p.npy", "p.npz", "q.npz", "p.csv", "headless.csv", "q.csv", "p.parquet"):
         read = read_points(name)
@@ -66,8 +73,12 @@ def test_other_number_types_and_points_on_a_line() -> None:
     np.save("line.npy", np.arange(8, dtype=np.int16))
     Path("line.npy").rename("line.NPY")
     np.testing.assert_array_equal(read_points("line.NPY"), np.arange(8.0)[:, None])
-    pd.DataFrame({"a": np.arange(10), "b": np.arange(10, dtype=np.float32)}).to_parquet("mixed.parquet")
-    np.testing.assert_array_equal(read_points("mixed.parquet"), np.repeat(np.arange(10.0)[:, None], 2, 1))
+    pd.DataFrame({"a": np.arange(10), "b": np.arange(10, dtype=np.float32)}).to_parquet(
+        "mixed.parquet"
+    )
+    np.testing.assert_array_equal(
+        read_points("mixed.parquet"), np.repeat(np.arange(10.0)[:, None], 2, 1)
+    )
     Path("one.csv").write_text("3\n" * 8)  # one coordinate, no header, all points the same
     Path("spaced.csv").write_text('"first one","2 b"\n1, 2\n' + "1,2\n" * 7)
     np.testing.assert_array_equal(read_points("spaced.csv"), np.tile([1.0, 2.0], (8, 1)))
@@ -83,53 +94,187 @@ def with_hole(points: np.ndarray, value: float) -> np.ndarray:
 BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "absent": ("b.npy", lambda path: None, "no such file"),
     "folder": ("b.npy", lambda path: path.mkdir(), "no such file"),
-    "ending": ("b.txt", lambda path: path.write_text("1,2\n"), "unknown format: give a file that ends in .npy, .npz, .csv, .parquet"),
+    "ending": (
+        "b.txt",
+        lambda path: path.write_text("1,2\n"),
+        "unknown format: give a file that ends in .npy, .npz, .csv, .parquet",
+    ),
     "no ending": ("b", lambda path: path.write_text("1,2\n"), "unknown format"),
     "empty npy": ("b.npy", lambda path: path.touch(), "cannot be read as .npy (EOFError"),
-    "garbage npy": ("b.npy", lambda path: path.write_bytes(b"no numpy file at all"), "cannot be read as .npy"),
-    "cut npy": ("b.npy", lambda path: path.write_bytes(Path("x.npy").read_bytes()[:300]), "cannot be read as .npy"),
+    "garbage npy": (
+        "b.npy",
+        lambda path: path.write_bytes(b"no numpy file at all"),
+        "cannot be read as .npy",
+    ),
+    "cut npy": (
+        "b.npy",
+        lambda path: path.write_bytes(Path("x.npy").read_bytes()[:300]),
+        "cannot be read as .npy",
+    ),
     "pickle": ("b.npy", lambda path: np.save(path, np.array([{}] * 9)), "allow_pickle=False"),
-    "text npy": ("b.npy", lambda path: np.save(path, np.array(["one"] * 9)), "holds values of type <U3: write real numbers"),
-    "complex npy": ("b.npy", lambda path: np.save(path, np.ones(9, complex)), "holds values of type complex128"),
+    "text npy": (
+        "b.npy",
+        lambda path: np.save(path, np.array(["one"] * 9)),
+        "holds values of type <U3: write real numbers",
+    ),
+    "complex npy": (
+        "b.npy",
+        lambda path: np.save(path, np.ones(9, complex)),
+        "holds values of type complex128",
+    ),
     "number": ("b.npy", lambda path: np.save(path, 3.0), "holds an array of shape (): reshape it"),
-    "images": ("b.npy", lambda path: np.save(path, np.ones((9, 2, 2))), "holds an array of shape (9, 2, 2): reshape it"),
+    "images": (
+        "b.npy",
+        lambda path: np.save(path, np.ones((9, 2, 2))),
+        "holds an array of shape (9, 2, 2): reshape it",
+    ),
     "no points": ("b.npy", lambda path: np.save(path, np.ones((0, 2))), "holds 0 points"),
     "no coordinates": ("b.npy", lambda path: np.save(path, np.ones((9, 0))), "holds 0 points"),
-    "few": ("b.npy", lambda path: np.save(path, np.ones((7, 2))), "holds 7 points: give at least 8"),
-    "nan": ("b.npy", lambda path: np.save(path, with_hole(POINTS, np.nan)), "the first in row 5, column 2"),
-    "inf": ("b.npy", lambda path: np.save(path, with_hole(POINTS, -np.inf)), "1 values are missing, not finite or beyond 5.7735e+17"),
-    "huge": ("b.npy", lambda path: np.save(path, with_hole(POINTS, 1e30)), "drop those rows, or rescale"),
-    "long": ("b.npy", lambda path: np.save(path, np.full((9, 4), 6e17)), "not finite or beyond 5e+17"),
-    "constant": ("b.npy", lambda path: np.save(path, np.ones((9, 2))), "its points are all the same: give a target that varies"),
-    "dimension": ("b.npy", lambda path: np.save(path, POINTS), "x.npy has 2 columns and b.npy has 3"),
-    "two arrays": ("b.npz", lambda path: np.savez(path, a=POINTS, b=POINTS), "holds 2 arrays (a, b)"),
+    "few": (
+        "b.npy",
+        lambda path: np.save(path, np.ones((7, 2))),
+        "holds 7 points: give at least 8",
+    ),
+    "nan": (
+        "b.npy",
+        lambda path: np.save(path, with_hole(POINTS, np.nan)),
+        "the first in row 5, column 2",
+    ),
+    "inf": (
+        "b.npy",
+        lambda path: np.save(path, with_hole(POINTS, -np.inf)),
+        "1 values are missing, not finite or beyond 5.7735e+17",
+    ),
+    "huge": (
+        "b.npy",
+        lambda path: np.save(path, with_hole(POINTS, 1e30)),
+        "drop those rows, or rescale",
+    ),
+    "long": (
+        "b.npy",
+        lambda path: np.save(path, np.full((9, 4), 6e17)),
+        "not finite or beyond 5e+17",
+    ),
+    "constant": (
+        "b.npy",
+        lambda path: np.save(path, np.ones((9, 2))),
+        "its points are all the same: give a target that varies",
+    ),
+    "dimension": (
+        "b.npy",
+        lambda path: np.save(path, POINTS),
+        "x.npy has 2 columns and b.npy has 3",
+    ),
+    "two arrays": (
+        "b.npz",
+        lambda path: np.savez(path, a=POINTS, b=POINTS),
+        "holds 2 arrays (a, b)",
+    ),
     "no array": ("b.npz", lambda path: np.savez(path), "holds 0 arrays (none)"),
-    "cut npz": ("b.npz", lambda path: (np.savez(path, POINTS), path.write_bytes(path.read_bytes()[:200])), "cannot be read as .npz"),
+    "cut npz": (
+        "b.npz",
+        lambda path: (np.savez(path, POINTS), path.write_bytes(path.read_bytes()[:200])),
+        "cannot be read as .npz",
+    ),
     "empty csv": ("b.csv", lambda path: path.touch(), "is empty"),
     "header only": ("b.csv", lambda path: path.write_text("a,b\n"), "holds 0 points"),
-    "text cell": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,none at all\n"), "column b holds 'none at all'"),
-    "headless text": ("b.csv", lambda path: path.write_text("1,2\n" * 9 + "3,x\n"), "column 2 holds 'x'"),
-    "dates": ("b.csv", lambda path: path.write_text("day,b\n" + "2026-01-01,2\n" * 9), "column day holds '2026-01-01'"),
-    "semicolons": ("b.csv", lambda path: path.write_text("1.5;2\n" * 9), "has '1.5;2' between commas: separate the columns by commas"),
-    "semicolons below a header": ("b.csv", lambda path: path.write_text("a;b\n" + "1;2\n" * 9), "separate the columns by commas"),
-    "blanks": ("b.csv", lambda path: path.write_text(" 1.5  2\n" * 9), "has '1.5  2' between commas: separate the columns by commas"),
-    "tabs": ("b.csv", lambda path: path.write_text("a\tb\n" + "1\t2\n" * 9), "separate the columns by commas"),
-    "decimal commas": ("b.csv", lambda path: path.write_text("a;b\n" + "1,5;2,5\n" * 9), "write decimals with a point"),
-    "quoted decimal commas": ("b.csv", lambda path: path.write_text('"1,5";"2,5"\n' * 9), "write decimals with a point"),
-    "hole": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,\n"), "the first in row 10, column 2"),
-    "index": ("b.csv", lambda path: pd.DataFrame(POINTS, columns=list("abc")).to_csv(path), "column 1 has no name"),
-    "ragged": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "1,2,3\n"), "cannot be read as .csv"),
-    "short header": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2,3\n" * 9), "more cells than its first line"),
-    "utf-16": ("b.csv", lambda path: path.write_text("a,b\n" + "1,2\n" * 9, "utf-16"), "cannot be read as .csv (UnicodeDecodeError"),
-    "bad parquet": ("b.parquet", lambda path: path.write_bytes(b"PAR1 no more"), "cannot be read as .parquet"),
-    "text parquet": ("b.parquet", lambda path: pd.DataFrame({"a": ["u"] * 9}).to_parquet(path), "column a holds 'u'"),
-    "booleans": ("b.parquet", lambda path: pd.DataFrame({"a": [True] * 9}).to_parquet(path), "column a holds 'True'"),
-    "null": ("b.parquet", lambda path: pd.DataFrame({"a": pd.array([1, None] * 5, "Int64")}).to_parquet(path), "5 values are missing"),
+    "text cell": (
+        "b.csv",
+        lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,none at all\n"),
+        "column b holds 'none at all'",
+    ),
+    "headless text": (
+        "b.csv",
+        lambda path: path.write_text("1,2\n" * 9 + "3,x\n"),
+        "column 2 holds 'x'",
+    ),
+    "dates": (
+        "b.csv",
+        lambda path: path.write_text("day,b\n" + "2026-01-01,2\n" * 9),
+        "column day holds '2026-01-01'",
+    ),
+    "semicolons": (
+        "b.csv",
+        lambda path: path.write_text("1.5;2\n" * 9),
+        "has '1.5;2' between commas: separate the columns by commas",
+    ),
+    "semicolons below a header": (
+        "b.csv",
+        lambda path: path.write_text("a;b\n" + "1;2\n" * 9),
+        "separate the columns by commas",
+    ),
+    "blanks": (
+        "b.csv",
+        lambda path: path.write_text(" 1.5  2\n" * 9),
+        "has '1.5  2' between commas: separate the columns by commas",
+    ),
+    "tabs": (
+        "b.csv",
+        lambda path: path.write_text("a\tb\n" + "1\t2\n" * 9),
+        "separate the columns by commas",
+    ),
+    "decimal commas": (
+        "b.csv",
+        lambda path: path.write_text("a;b\n" + "1,5;2,5\n" * 9),
+        "write decimals with a point",
+    ),
+    "quoted decimal commas": (
+        "b.csv",
+        lambda path: path.write_text('"1,5";"2,5"\n' * 9),
+        "write decimals with a point",
+    ),
+    "hole": (
+        "b.csv",
+        lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "3,\n"),
+        "the first in row 10, column 2",
+    ),
+    "index": (
+        "b.csv",
+        lambda path: pd.DataFrame(POINTS, columns=list("abc")).to_csv(path),
+        "column 1 has no name",
+    ),
+    "ragged": (
+        "b.csv",
+        lambda path: path.write_text("a,b\n" + "1,2\n" * 9 + "1,2,3\n"),
+        "cannot be read as .csv",
+    ),
+    "short header": (
+        "b.csv",
+        lambda path: path.write_text("a,b\n" + "1,2,3\n" * 9),
+        "more cells than its first line",
+    ),
+    "utf-16": (
+        "b.csv",
+        lambda path: path.write_text("a,b\n" + "1,2\n" * 9, "utf-16"),
+        "cannot be read as .csv (UnicodeDecodeError",
+    ),
+    "bad parquet": (
+        "b.parquet",
+        lambda path: path.write_bytes(b"PAR1 no more"),
+        "cannot be read as .parquet",
+    ),
+    "text parquet": (
+        "b.parquet",
+        lambda path: pd.DataFrame({"a": ["u"] * 9}).to_parquet(path),
+        "column a holds 'u'",
+    ),
+    "booleans": (
+        "b.parquet",
+        lambda path: pd.DataFrame({"a": [True] * 9}).to_parquet(path),
+        "column a holds 'True'",
+    ),
+    "null": (
+        "b.parquet",
+        lambda path: pd.DataFrame({"a": pd.array([1, None] * 5, "Int64")}).to_parquet(path),
+        "5 values are missing",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_one_clear_line_before_anything_runs(kind: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_file_is_one_clear_line_before_anything_runs(
+    kind: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name, write, words = BAD[kind]
     write(Path(name))
     assert main(["run", "--source", "x.npy", "--target", name, "--results", "out"]) == 2
@@ -147,11 +292,19 @@ def test_a_bad_file_is_one_clear_line_before_anything_runs(kind: str, here: Path
         (["--cost", "euclidean"], "--cost euclidean is that of --source and --target"),
         (["--source", "", "--target", ""], "unknown format"),
         (["--source", "x.npy", "--target", "y.npy", "--cost", "geodesic"], "make all norms one"),
-        (["-t", "samples"], "task samples: source and target must be files of points: otbench run --source FILE --target FILE"),
-        (["-t", "samples[source=x.npy,target=z.npy]"], "target must be a file of points, got 'z.npy', which is none"),
+        (
+            ["-t", "samples"],
+            "task samples: source and target must be files of points: otbench run --source FILE --target FILE",
+        ),
+        (
+            ["-t", "samples[source=x.npy,target=z.npy]"],
+            "target must be a file of points, got 'z.npy', which is none",
+        ),
     ],
 )
-def test_bad_options_are_one_clear_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_one_clear_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["run", *arguments, "--results", "out"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("otbench: error: ") and words in error and error.count("\n") == 1, error
@@ -160,17 +313,32 @@ def test_bad_options_are_one_clear_line(arguments: list[str], words: str, capsys
 def test_bad_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="source and target"):
         Samples()
-    with pytest.raises(ValueError, match="cost must be one of sqeuclidean, euclidean, geodesic, got 'l1'"):
+    with pytest.raises(
+        ValueError, match="cost must be one of sqeuclidean, euclidean, geodesic, got 'l1'"
+    ):
         Samples("x.npy", "y.npy", "l1")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["a b.npy", "a,b.npy", "[a](b).npy", "a=b.npy", "it's.npy", 'so "said".npy', 'it\'s "both", [x].npy'])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.npy",
+        "a,b.npy",
+        "[a](b).npy",
+        "a=b.npy",
+        "it's.npy",
+        'so "said".npy',
+        'it\'s "both", [x].npy',
+    ],
+)
 def test_any_path_can_be_named(name: str) -> None:
     Path("x.npy").rename(name)
     options = argparse.Namespace(source=name, target="y.npy", cost=None)
     (selection,) = plan.select("task", _own_samples(options), ())
     assert dict(selection.params) == {"source": name, "target": "y.npy", "cost": "sqeuclidean"}
-    assert plan.select("task", [selection.label], ()) == [selection], "a label selects what it names"
+    assert plan.select("task", [selection.label], ()) == [selection], (
+        "a label selects what it names"
+    )
 
 
 @pytest.mark.parametrize("cost", ["sqeuclidean", "euclidean"])
@@ -183,7 +351,9 @@ def test_the_cost_is_that_of_the_best_assignment(cost: Literal["sqeuclidean", "e
     x, y = held_out(problem)
     assert (len(x), len(y)) == (50, 100)
     matrix = cdist(np.repeat(x, 2, 0), y, cost)
-    assert problem.truth.cost == pytest.approx(matrix[linear_sum_assignment(matrix)].mean(), rel=1e-12)
+    assert problem.truth.cost == pytest.approx(
+        matrix[linear_sum_assignment(matrix)].mean(), rel=1e-12
+    )
     assert problem.truth.certificate == "lp" and problem.truth.no_map and problem.truth.map is None
 
 
@@ -195,11 +365,15 @@ def test_translation_changes_the_cost_by_its_formula() -> None:
     still, moved = (build_map(Samples("x.npy", name)) for name in ("same.npy", "moved.npy"))
     a, b = held_out(still)
     assert still.truth.cost is not None and moved.truth.cost is not None
-    assert moved.truth.cost == pytest.approx(still.truth.cost + 2 * shift @ (b.mean(0) - a.mean(0)) + 25, rel=1e-12)
+    assert moved.truth.cost == pytest.approx(
+        still.truth.cost + 2 * shift @ (b.mean(0) - a.mean(0)) + 25, rel=1e-12
+    )
 
 
 def test_the_standard_error_is_that_of_repeated_samples() -> None:
-    """Two Gaussians at distance 3: the estimates scatter as they say, above the true cost 9 by the cost between samples of one Gaussian."""
+    """Two Gaussians at distance 3: the estimates scatter as they say, above the true cost 9 by the
+    cost between samples of one Gaussian.
+    """
     rng = np.random.default_rng(3)
     repeats, costs, errors, floors = 100, [], [], []
     for _ in range(repeats):
@@ -214,7 +388,9 @@ def test_the_standard_error_is_that_of_repeated_samples() -> None:
 
 
 def test_the_error_of_the_cost_holds_a_third_of_the_cost_between_halves() -> None:
-    """From one place to two, equally far: no standard error. Halves of the target, of which k points of 10 differ, cost 4 k / 10."""
+    """From one place to two, equally far: no standard error. Halves of the target, of which k
+    points of 10 differ, cost 4 k / 10.
+    """
     np.save("a.npy", np.zeros((40, 1)))
     np.save("b.npy", np.tile([[-1.0], [1.0]], (20, 1)))
     problem = build_map(Samples("a.npy", "b.npy"))
@@ -227,7 +403,9 @@ def test_the_error_of_the_cost_holds_a_third_of_the_cost_between_halves() -> Non
 @pytest.mark.parametrize("cost", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("n", [200, 2000])
 @pytest.mark.parametrize("dim", [2, 5, 10])
-def test_the_identity_is_right_between_samples_of_one_measure(dim: int, n: int, cost: Literal["sqeuclidean", "euclidean"]) -> None:
+def test_the_identity_is_right_between_samples_of_one_measure(
+    dim: int, n: int, cost: Literal["sqeuclidean", "euclidean"]
+) -> None:
     """The linear program between them is far from zero, its true value; its error says so."""
     for seed in range(4):
         rng = np.random.default_rng(seed)
@@ -279,7 +457,12 @@ def test_the_sphere(dtype: torch.dtype) -> None:
     """Rounded unit vectors are normalised; turning a pole's cap to the other pole costs nearly pi."""
     rng = np.random.default_rng(4)
     cap = np.concatenate([1e-3 * rng.standard_normal((100, 2)), np.ones((100, 1))], 1)
-    np.save("a.npy", cap / np.linalg.norm(cap, axis=1, keepdims=True) * (1 + 5e-4 * rng.uniform(-1, 1, (100, 1))))
+    np.save(
+        "a.npy",
+        cap
+        / np.linalg.norm(cap, axis=1, keepdims=True)
+        * (1 + 5e-4 * rng.uniform(-1, 1, (100, 1))),
+    )
     np.save("b.npy", -cap)
     problem = build_map(Samples("a.npy", "b.npy", "geodesic"), dtype=dtype)
     x, _ = held_out(problem)
@@ -307,21 +490,48 @@ def test_the_hash_of_a_task_covers_its_files() -> None:
         plan.task_hash(selection)
 
 
-def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(otbench, here: Path) -> None:
+def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(
+    otbench, here: Path
+) -> None:
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1000, 2))
     np.save("x.npy", x)
     np.save("y.npy", rng.standard_normal((800, 2)) + np.array([3, 0]))
-    command = ["run", "--source", "x.npy", "--target", "y.npy", "--suite", "smoke", "--jobs", "2", "--results", "out"]
+    command = [
+        "run",
+        "--source",
+        "x.npy",
+        "--target",
+        "y.npy",
+        "--suite",
+        "smoke",
+        "--jobs",
+        "2",
+        "--results",
+        "out",
+    ]
     done = otbench(*command)
     assert done.returncode == 0, done.stderr
     recorded = {row["solver"]: row for row in rows(here / "out")}
     assert recorded.pop("ttc")["status"] == "skipped"  # it is for the cost euclidean
     assert recorded.pop("ra-ot")["status"] == "skipped"  # it learns from pairs
-    assert {row["status"] for row in recorded.values()} == {"ok"}, [row["message"] for row in recorded.values()]
-    assert set(recorded) == {"identity", "constant", "linear", "pot-emd", "pot-sinkhorn", "ott-sinkhorn", "pot-sliced-plan", "otm"}
+    assert {row["status"] for row in recorded.values()} == {"ok"}, [
+        row["message"] for row in recorded.values()
+    ]
+    assert set(recorded) == {
+        "identity",
+        "constant",
+        "linear",
+        "pot-emd",
+        "pot-sinkhorn",
+        "ott-sinkhorn",
+        "pot-sliced-plan",
+        "otm",
+    }
     assert recorded["linear"]["metric_cost_ratio"] == pytest.approx(1, abs=0.1)
-    (provenance,) = (json.loads(path.read_text()) for path in (here / "out").rglob("provenance.json"))
+    (provenance,) = (
+        json.loads(path.read_text()) for path in (here / "out").rglob("provenance.json")
+    )
     assert set(provenance["data_sha256"]) == {"x.npy", "y.npy"}
 
     assert "0 to do" in otbench(*command).stdout
@@ -329,7 +539,11 @@ def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(otben
     again = otbench(*command, "-s", "identity", "linear")
     assert again.returncode == 0 and "already recorded" not in again.stdout
     last = [row for row in rows(here / "out") if row["solver"] == "linear"]
-    assert len(last) == 2 and last[0]["key"] == last[1]["key"] and last[0]["task_hash"] != last[1]["task_hash"]
+    assert (
+        len(last) == 2
+        and last[0]["key"] == last[1]["key"]
+        and last[0]["task_hash"] != last[1]["task_hash"]
+    )
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -340,9 +554,24 @@ def test_tables_run_from_end_to_end_beside_other_tasks(otbench, here: Path, endi
     for path, shift in zip(paths, (0, 2), strict=True):
         frame = pd.DataFrame(rng.standard_normal((300, 2)) + shift, columns=["u", "v"])
         frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
-    options = ["--source", paths[0], "--target", paths[1], "--cost", "euclidean", "-t", "point-clouds[n=20,m=20]", "--results", "out"]
+    options = [
+        "--source",
+        paths[0],
+        "--target",
+        paths[1],
+        "--cost",
+        "euclidean",
+        "-t",
+        "point-clouds[n=20,m=20]",
+        "--results",
+        "out",
+    ]
     done = otbench("run", *options, "-s", "pot-emd", "--seeds", 1)
     assert done.returncode == 0, done.stderr
     clouds, samples = sorted(rows(here / "out"), key=lambda row: row["task"])
     assert clouds["task"] == "point-clouds" and clouds["status"] == samples["status"] == "ok"
-    assert json.loads(samples["task_params"]) == {"source": paths[0], "target": paths[1], "cost": "euclidean"}
+    assert json.loads(samples["task_params"]) == {
+        "source": paths[0],
+        "target": paths[1],
+        "cost": "euclidean",
+    }

@@ -1,4 +1,6 @@
-"""Potentials along lines: valid whatever the masses, and where the derivative of the quantile formula is not."""
+"""Potentials along lines: valid whatever the masses, and where the derivative of the quantile
+formula is not.
+"""
 
 from __future__ import annotations
 
@@ -12,30 +14,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otbench import GEODESIC, SQEUCLIDEAN, DiscreteProblem, Truth
-from otbench.amortized.slices import Slices, coordinates, line_potential, line_potentials
-from otbench.amortized.solver import Remembered
-from otbench.entropic import Entropic
+from otbench.methods.amortized.slices import Slices, coordinates, line_potential, line_potentials
+from otbench.methods.amortized.solver import Remembered
+from otbench.methods.entropic import Entropic
 
 
 masses = st.lists(st.integers(0, 3), min_size=1, max_size=9).filter(any)
 
 
 def clouds(a: list[int], b: list[int], seed: int, spread: int) -> tuple[torch.Tensor, ...]:
-    """Sorted points on a coarse grid, so that they coincide, and masses of equal sum with many ties and zeros."""
+    """Sorted points on a coarse grid, so that they coincide, and masses of equal sum with many ties
+    and zeros.
+    """
     rng = np.random.default_rng(seed)
-    x, y = (torch.as_tensor(np.sort(rng.integers(0, spread, len(weights))), dtype=torch.float64) for weights in (a, b))
+    x, y = (
+        torch.as_tensor(np.sort(rng.integers(0, spread, len(weights))), dtype=torch.float64)
+        for weights in (a, b)
+    )
     first, second = (torch.tensor(weights, dtype=torch.float64) for weights in (a, b))
     return x, first / first.sum(), y, second / second.sum()
 
 
 def excess(x: torch.Tensor, y: torch.Tensor, f: torch.Tensor, g: torch.Tensor) -> float:
     """By how much f_i + g_j is above the cost, at most."""
-    return float((f[..., :, None] + g[..., None, :] - (x[..., :, None] - y[..., None, :]).square()).max())
+    return float(
+        (f[..., :, None] + g[..., None, :] - (x[..., :, None] - y[..., None, :]).square()).max()
+    )
 
 
 @settings(max_examples=300)
 @given(masses, masses, st.integers(0, 2**16), st.integers(1, 12))
-def test_potentials_are_feasible_and_attain_the_cost_with_ties_and_points_without_mass(a, b, seed, spread):
+def test_potentials_are_feasible_and_attain_the_cost_with_ties_and_points_without_mass(
+    a, b, seed, spread
+):
     x, a, y, b = clouds(a, b, seed, spread)
     f, g = line_potentials(x, a, y, b)
     assert excess(x, y, f, g) <= 1e-9
@@ -47,7 +58,10 @@ def test_potentials_are_feasible_and_attain_the_cost_with_ties_and_points_withou
 def test_equal_weights_are_all_ties_where_only_valid_potentials_are_feasible(n):
     """As in mini-batches: every knot of one distribution function is one of the other."""
     generator = torch.Generator().manual_seed(n)
-    x, y = (torch.randn(n, generator=generator, dtype=torch.float64).sort().values + shift for shift in (0, 1))
+    x, y = (
+        torch.randn(n, generator=generator, dtype=torch.float64).sort().values + shift
+        for shift in (0, 1)
+    )
     weights = x.new_full((n,), 1 / n)
     f, g = line_potentials(x, weights, y, weights)
     assert excess(x, y, f, g) <= 1e-9
@@ -68,10 +82,17 @@ def test_a_point_without_mass_has_the_c_transform_from_the_mass_of_the_target(a,
 
 def test_many_lines_and_pairs_at_once_are_as_one_by_one():
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(3, 5, n, generator=generator, dtype=torch.float64).sort(-1).values for n in (7, 4))
+    x, y = (
+        torch.randn(3, 5, n, generator=generator, dtype=torch.float64).sort(-1).values
+        for n in (7, 4)
+    )
     a, b = (torch.rand(3, 5, n, generator=generator, dtype=torch.float64) for n in (7, 4))
     a, b = a / a.sum(-1, keepdim=True), b / b.sum(-1, keepdim=True)
-    for whole, part in zip(line_potentials(x, a, y, b), line_potentials(x[1, 2], a[1, 2], y[1, 2], b[1, 2]), strict=True):
+    for whole, part in zip(
+        line_potentials(x, a, y, b),
+        line_potentials(x[1, 2], a[1, 2], y[1, 2], b[1, 2]),
+        strict=True,
+    ):
         torch.testing.assert_close(whole[1, 2], part)
     torch.testing.assert_close(line_potential(x, a, y, b), line_potentials(x, a, y, b)[0])
 
@@ -80,7 +101,12 @@ def pair(n: int = 9, m: int = 7, dim: int = 2, zeros: int = 3) -> DiscreteProble
     """Random clouds, the first points of both without mass."""
     generator = torch.Generator().manual_seed(n)
     x, y = (torch.randn(k, dim, generator=generator, dtype=torch.float64) for k in (n, m))
-    a, b = (torch.rand(k, generator=generator, dtype=torch.float64).index_fill_(0, torch.arange(zeros), 0) for k in (n, m))
+    a, b = (
+        torch.rand(k, generator=generator, dtype=torch.float64).index_fill_(
+            0, torch.arange(zeros), 0
+        )
+        for k in (n, m)
+    )
     return DiscreteProblem(x, a / a.sum(), y, b / b.sum(), SQEUCLIDEAN, Truth("none"), 0.1)
 
 
@@ -90,13 +116,18 @@ def test_features_are_the_potentials_of_each_line_in_the_order_of_the_points():
     features = slices.features(problem)
     assert features.shape == (6, 6)
     for line in range(6):
-        x, y = (points @ slices.directions[line] for points in (problem.pair.x[problem.rows], problem.pair.y[problem.columns]))
+        x, y = (
+            points @ slices.directions[line]
+            for points in (problem.pair.x[problem.rows], problem.pair.y[problem.columns])
+        )
         costs = (x[:, None] - y).square()
         g = (costs - features[:, line, None]).min(0).values
         assert float(problem.a @ features[:, line] + problem.b @ g) == pytest.approx(
             float(torch.as_tensor(ot.emd2(problem.a, problem.b, costs))), rel=1e-9
         )
-    torch.testing.assert_close(features.mean(0), torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        features.mean(0), torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-12
+    )
 
 
 def test_points_without_mass_change_nothing_and_have_potentials_when_asked():
@@ -114,7 +145,10 @@ def test_points_without_mass_change_nothing_and_have_potentials_when_asked():
 def test_derivatives_agree_where_there_is_mass_and_no_tie_and_only_there():
     """The defect of the derivatives is off the mass: on it they are potentials as well."""
     problem = Entropic(pair(20, 15))
-    slices, derivatives = (Slices.draw(4, problem.pair, torch.Generator().manual_seed(1), autograd) for autograd in (False, True))
+    slices, derivatives = (
+        Slices.draw(4, problem.pair, torch.Generator().manual_seed(1), autograd)
+        for autograd in (False, True)
+    )
     torch.testing.assert_close(slices.features(problem), derivatives.features(problem))
     off = slices.features(problem, everywhere=True) - derivatives.features(problem, everywhere=True)
     assert float((off - off[-1])[:3].abs().max()) > 0.1
@@ -123,7 +157,9 @@ def test_derivatives_agree_where_there_is_mass_and_no_tie_and_only_there():
 def test_the_sphere_is_projected_stereographically():
     points = torch.tensor([[0.0, 0, -1], [1, 0, 0], [0, 0.6, 0.8], [0, 0, 1]], dtype=torch.float64)
     flat = coordinates(points, GEODESIC)
-    torch.testing.assert_close(flat[:3], torch.tensor([[0.0, 0], [2, 0], [0, 6]], dtype=torch.float64))
+    torch.testing.assert_close(
+        flat[:3], torch.tensor([[0.0, 0], [2, 0], [0, 6]], dtype=torch.float64)
+    )
     assert bool(torch.isfinite(flat).all())
 
 

@@ -1,4 +1,6 @@
-"""The adapters of the trivial maps and of the discrete methods, against closed forms, scipy and each other."""
+"""The adapters of the trivial maps and of the discrete methods, against closed forms, scipy and
+each other.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench/__init__.py lends the package the folders tasks/ and solvers/ of a checkout; a type checker does not see that.)
@@ -13,10 +15,21 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from otbench import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, MapProblem, Measure, Problem, Solver, Truth
-from otbench.discrete import DiscreteSolver, SinkhornSolver, extend
+from otbench import (
+    EUCLIDEAN,
+    GEODESIC,
+    SQEUCLIDEAN,
+    DiscreteProblem,
+    MapProblem,
+    Measure,
+    Problem,
+    Solver,
+    Truth,
+)
+from otbench.methods.discrete import DiscreteSolver, SinkhornSolver, extend
 from otbench.metrics import l2_uvp, marginal_l1
-from otbench.problem import Run, Task
+from otbench.problem import Task
+from otbench.solver import FitContext
 from otbench.solvers.constant import Constant
 from otbench.solvers.linear import Linear
 from otbench.solvers.ott_sinkhorn import OttSinkhorn
@@ -47,8 +60,8 @@ def name(solver: object) -> str:
     return f"{getattr(solver, 'name', solver)}{'-' + plan if plan else ''}"
 
 
-def make_run(seed: int = 0) -> Run:
-    return Run("cpu", torch.float32, seed, torch.Generator().manual_seed(seed))
+def make_run(seed: int = 0) -> FitContext:
+    return FitContext("cpu", torch.float32, seed, torch.Generator().manual_seed(seed))
 
 
 def gaussian(dim: int = 2, shift: float = 1.0, condition: float = 10.0) -> MapProblem:
@@ -94,8 +107,14 @@ def test_linear_reaches_the_closed_form(dim):
 def test_linear_survives_a_measure_on_a_line():
     problem = gaussian()
     flat = torch.tensor([1.0, 0.0])
-    source = replace(problem.source, draw=lambda n, generator: problem.source.draw(n, generator) * flat)
-    pushed = push_of(Linear(), replace(problem, source=source), source.sample(1000, torch.Generator().manual_seed(1)))
+    source = replace(
+        problem.source, draw=lambda n, generator: problem.source.draw(n, generator) * flat
+    )
+    pushed = push_of(
+        Linear(),
+        replace(problem, source=source),
+        source.sample(1000, torch.Generator().manual_seed(1)),
+    )
     assert torch.isfinite(pushed).all() and pushed.std(0).max() < 2
 
 
@@ -109,8 +128,12 @@ def test_constant_scores_all_of_the_variance():
 
 def test_constant_takes_points_of_any_shape_and_a_ragged_last_batch():
     images = Measure((1, 2, 3), lambda n, generator: torch.ones(n, 1, 2, 3))
-    problem = MapProblem(Measure((5,), lambda n, generator: torch.zeros(n, 5)), images, SQEUCLIDEAN, Truth("none"))
-    torch.testing.assert_close(push_of(Constant(n=4097), problem, torch.zeros(2, 5)), torch.ones(2, 1, 2, 3))
+    problem = MapProblem(
+        Measure((5,), lambda n, generator: torch.zeros(n, 5)), images, SQEUCLIDEAN, Truth("none")
+    )
+    torch.testing.assert_close(
+        push_of(Constant(n=4097), problem, torch.zeros(2, 5)), torch.ones(2, 1, 2, 3)
+    )
 
 
 def test_emd_is_the_assignment_of_scipy():
@@ -118,7 +141,9 @@ def test_emd_is_the_assignment_of_scipy():
     coupling = PotEmd().couple(pair, make_run())
     matrix = pair.cost.matrix(pair.x, pair.y)
     rows, columns = linear_sum_assignment(matrix.numpy())
-    assert cost_of(pair, coupling.plan) == pytest.approx(float(matrix[rows, columns].mean()), rel=1e-10)
+    assert cost_of(pair, coupling.plan) == pytest.approx(
+        float(matrix[rows, columns].mean()), rel=1e-10
+    )
     assert coupling.info == {"optimal": True}
     assert torch.allclose(extend(coupling, pair)(pair.x), pair.y[columns], rtol=1e-14)
 
@@ -131,7 +156,12 @@ def test_emd_says_when_the_pivots_run_out():
 @pytest.mark.parametrize("solver", [PotEmd(), PotSinkhorn(eps=0.01, max_iters=5000)], ids=name)
 def test_pot_takes_other_costs(solver, cost):
     pair = make_pair()
-    pair = replace(pair, x=pair.x / pair.x.norm(dim=1, keepdim=True), y=pair.y / pair.y.norm(dim=1, keepdim=True), cost=cost)
+    pair = replace(
+        pair,
+        x=pair.x / pair.x.norm(dim=1, keepdim=True),
+        y=pair.y / pair.y.norm(dim=1, keepdim=True),
+        cost=cost,
+    )
     assert solver.supports(pair) is None
     optimum = cost_of(pair, PotEmd().couple(pair, make_run()).plan)
     assert optimum - 1e-3 <= cost_of(pair, solver.couple(pair, make_run()).plan) < optimum * 1.1
@@ -143,10 +173,15 @@ def test_plans_are_couplings_no_cheaper_than_the_optimum(solver, weights):
     pair = make_pair() if weights == "weighted" else uniform(make_pair(n=40, m=40))
     coupling = solver.couple(pair, make_run())
     slack = solver.tolerance if isinstance(solver, SinkhornSolver) else 1e-12
-    assert coupling.plan.dtype == torch.float64 and coupling.plan.shape == (len(pair.x), len(pair.y))
+    assert coupling.plan.dtype == torch.float64 and coupling.plan.shape == (
+        len(pair.x),
+        len(pair.y),
+    )
     assert marginal_l1(coupling.plan, pair.a, pair.b) <= slack and (coupling.plan >= 0).all()
     matrix = pair.cost.matrix(pair.x, pair.y)
-    assert cost_of(pair, coupling.plan) >= cost_of(pair, PotEmd().couple(pair, make_run()).plan) - slack * float(matrix.max())
+    assert cost_of(pair, coupling.plan) >= cost_of(
+        pair, PotEmd().couple(pair, make_run()).plan
+    ) - slack * float(matrix.max())
 
 
 @pytest.mark.parametrize("solver", DISCRETE, ids=name)
@@ -157,7 +192,9 @@ def test_points_without_weight_change_nothing(solver):
     assert full.plan[:3].abs().max() == 0 and full.plan[:, :3].abs().max() == 0
     torch.testing.assert_close(full.plan[3:, 3:], part.plan, rtol=1e-3, atol=1e-6)
     new = torch.randn(20, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    torch.testing.assert_close(extend(full, pair)(new), extend(part, without)(new), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        extend(full, pair)(new), extend(part, without)(new), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("solver", SINKHORNS, ids=lambda solver: solver.name)
@@ -181,7 +218,10 @@ def test_sinkhorn_says_when_it_has_not_converged(solver):
 
 @pytest.mark.parametrize(
     ("solver", "cost", "rtol"),
-    [(PotSinkhorn(tolerance=1e-10), SQEUCLIDEAN, 1e-9), (OttSinkhorn(tolerance=1e-5), EUCLIDEAN, 1e-4)],
+    [
+        (PotSinkhorn(tolerance=1e-10), SQEUCLIDEAN, 1e-9),
+        (OttSinkhorn(tolerance=1e-5), EUCLIDEAN, 1e-4),
+    ],
     ids=["pot-sinkhorn", "ott-sinkhorn"],
 )
 def test_potentials_are_relative_to_the_weights(solver, cost, rtol):
@@ -190,7 +230,9 @@ def test_potentials_are_relative_to_the_weights(solver, cost, rtol):
     coupling = solver.couple(pair, make_run())
     assert coupling.g is not None and coupling.eps is not None and torch.isfinite(coupling.g).all()
     gibbs = ((coupling.g - pair.cost.matrix(pair.x, pair.y)) / coupling.eps).exp() * pair.b
-    torch.testing.assert_close(coupling.plan, pair.a[:, None] * gibbs / gibbs.sum(1, keepdim=True), rtol=rtol, atol=1e-14)
+    torch.testing.assert_close(
+        coupling.plan, pair.a[:, None] * gibbs / gibbs.sum(1, keepdim=True), rtol=rtol, atol=1e-14
+    )
 
 
 def test_ott_finds_the_euclidean_plan_of_pot():
@@ -199,7 +241,9 @@ def test_ott_finds_the_euclidean_plan_of_pot():
     pair = replace(pair, y=torch.cat([pair.x[3:8], pair.y[5:]]), cost=EUCLIDEAN)
     coupling = OttSinkhorn(eps=0.1, eps_rule="absolute", tolerance=1e-5).couple(pair, make_run())
     cost = torch.cdist(pair.x, pair.y, compute_mode="donot_use_mm_for_euclid_dist")
-    plan = ot.sinkhorn(pair.a, pair.b, cost, 0.1, method="sinkhorn_log", numItermax=5000, stopThr=1e-10)
+    plan = ot.sinkhorn(
+        pair.a, pair.b, cost, 0.1, method="sinkhorn_log", numItermax=5000, stopThr=1e-10
+    )
     assert isinstance(plan, torch.Tensor)
     torch.testing.assert_close(coupling.plan, plan, rtol=1e-3, atol=1e-7)
 
@@ -237,7 +281,12 @@ def test_the_entropic_cost_approaches_the_linear_program(solver):
     pair = make_pair()
     optimum = cost_of(pair, PotEmd().couple(pair, make_run()).plan)
     ladder = (1.0, 0.1, 0.01, 0.002)
-    costs = [cost_of(pair, solver(eps=eps, max_iters=20000, tolerance=1e-4).couple(pair, make_run()).plan) for eps in ladder]
+    costs = [
+        cost_of(
+            pair, solver(eps=eps, max_iters=20000, tolerance=1e-4).couple(pair, make_run()).plan
+        )
+        for eps in ladder
+    ]
     assert all(coarse > fine for coarse, fine in itertools.pairwise(costs))
     assert costs[0] > 1.5 * optimum and costs[-1] == pytest.approx(optimum, rel=0.01)
 
@@ -257,7 +306,10 @@ def test_sliced_plans_are_the_cheapest_and_the_average_of_those_of_the_direction
     for plan in ot.sliced.sliced_plans(pair.x, pair.y, pair.a, pair.b, n_projections=7, seed=5)[0]:
         entries = torch.zeros(len(pair.x), len(pair.y), dtype=torch.float64)
         singles.append(entries.index_put((plan.rows, plan.cols), plan.data, accumulate=True))
-    cheapest, average = (PotSlicedPlan(plan=plan, projections=7).couple(pair, make_run(5)).plan for plan in ("min", "expected"))
+    cheapest, average = (
+        PotSlicedPlan(plan=plan, projections=7).couple(pair, make_run(5)).plan
+        for plan in ("min", "expected")
+    )
     assert torch.equal(cheapest, min(singles, key=lambda plan: cost_of(pair, plan)))
     torch.testing.assert_close(average, torch.stack(singles).mean(0))
 
@@ -266,7 +318,9 @@ def test_sliced_plans_are_optimal_on_a_line():
     pair = make_pair(dim=1)
     optimum = cost_of(pair, PotEmd().couple(pair, make_run()).plan)
     for plan in ("min", "expected"):
-        assert cost_of(pair, PotSlicedPlan(plan=plan, projections=3).couple(pair, make_run()).plan) == pytest.approx(optimum)
+        assert cost_of(
+            pair, PotSlicedPlan(plan=plan, projections=3).couple(pair, make_run()).plan
+        ) == pytest.approx(optimum)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=name)
@@ -284,7 +338,9 @@ def test_push_acts_point_by_point_in_the_dtype_of_x(solver):
     pushed = transport.push(x)
     assert pushed.dtype == torch.float32 and pushed.shape == x.shape and torch.equal(x, before)
     for i in range(len(x)):
-        torch.testing.assert_close(transport.push(x[i : i + 1]), pushed[i : i + 1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            transport.push(x[i : i + 1]), pushed[i : i + 1], rtol=1e-5, atol=1e-5
+        )
     assert transport.push(x.double()).dtype == torch.float64
 
 
@@ -295,15 +351,21 @@ def test_every_map_beats_nothing_at_all(solver):
     assert uvp(solver, problem) < 150
 
 
-@pytest.mark.parametrize("solver", [PotSinkhorn(n=512), OttSinkhorn(n=512), PotEmd(n=512)], ids=name)
+@pytest.mark.parametrize(
+    "solver", [PotSinkhorn(n=512), OttSinkhorn(n=512), PotEmd(n=512)], ids=name
+)
 def test_discrete_maps_approach_the_closed_form(solver):
     assert uvp(solver, gaussian()) < 5
 
 
-@pytest.mark.parametrize("solver", [*SINKHORNS, PotEmd, PotSlicedPlan], ids=lambda solver: solver.name)
+@pytest.mark.parametrize(
+    "solver", [*SINKHORNS, PotEmd, PotSlicedPlan], ids=lambda solver: solver.name
+)
 def test_images_are_points_too(solver):
     draw = lambda n, generator: torch.randn(n, 1, 3, 3, generator=generator)  # noqa: E731
-    problem = MapProblem(Measure((1, 3, 3), draw), Measure((1, 3, 3), draw), SQEUCLIDEAN, Truth("none"))
+    problem = MapProblem(
+        Measure((1, 3, 3), draw), Measure((1, 3, 3), draw), SQEUCLIDEAN, Truth("none")
+    )
     pushed = push_of(solver(n=16), problem, draw(4, make_run(1).generator))
     assert pushed.shape == (4, 1, 3, 3) and pushed.dtype == torch.float32
 
@@ -315,7 +377,11 @@ def test_images_are_points_too(solver):
         (Linear(), make_pair(), "map problems only"),
         (Linear(), replace(gaussian(), cost=GEODESIC), "sqeuclidean cost only, not geodesic"),
         (Linear(), replace(gaussian(), target=gaussian(dim=3).target), r"shapes \(2,\) and \(3,\)"),
-        (OttSinkhorn(), replace(make_pair(), cost=GEODESIC), "sqeuclidean and euclidean costs only, not geodesic"),
+        (
+            OttSinkhorn(),
+            replace(make_pair(), cost=GEODESIC),
+            "sqeuclidean and euclidean costs only, not geodesic",
+        ),
         (PotSlicedPlan(), replace(make_pair(), cost=GEODESIC), "not geodesic"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otbench import stats
+from otbench.report import stats
 
 
 def test_bootstrap_interval_matches_the_normal_theory_for_a_large_sample():
@@ -22,7 +22,10 @@ def test_bootstrap_interval_matches_the_normal_theory_for_a_large_sample():
 
 def test_bootstrap_interval_is_deterministic_and_widens_with_the_level():
     values = [1.0, 2.0, 4.0, 8.0]
-    narrow, wide = stats.bootstrap_interval(values, level=0.5), stats.bootstrap_interval(values, level=0.99)
+    narrow, wide = (
+        stats.bootstrap_interval(values, level=0.5),
+        stats.bootstrap_interval(values, level=0.99),
+    )
     assert narrow == stats.bootstrap_interval(values, level=0.5)
     assert narrow and wide and wide[0] < narrow[0] < narrow[1] < wide[1]
 
@@ -88,7 +91,8 @@ def test_one_task_with_one_seed_gives_ranks_without_intervals():
 
 
 def test_paired_test_matches_the_table_of_student():
-    # t = mean / (s / sqrt n) = 2 / (1 / sqrt 3) with 2 degrees of freedom; P(T > t) = 1/2 - t / (2 sqrt(t^2 + 2)).
+    # t = mean / (s / sqrt n) = 2 / (1 / sqrt 3) with 2 degrees of freedom; P(T > t) = 1/2 - t / (2
+    # sqrt(t^2 + 2)).
     t = 2 * math.sqrt(3)
     assert stats.paired_test([1.0, 2.0, 3.0]) == pytest.approx(0.5 - t / (2 * math.sqrt(t * t + 2)))
 

@@ -29,12 +29,28 @@ def filled(results: Path, *rows: dict) -> store.RunFolder:
 
 
 def test_frames_are_tidy(tmp_path):
-    curve = [{"step": 1, "seconds": 0.5, "l2_uvp": 9.0}, {"step": 2, "seconds": 1.0, "l2_uvp": 4.0, "cos": 0.5}]
-    filled(tmp_path, row("a", metric_l2_uvp=3.5, metric_cos=0.9, curve=curve, info_eps=0.1), row("b", status="timeout", curve=[])).close()
+    curve = [
+        {"step": 1, "seconds": 0.5, "l2_uvp": 9.0},
+        {"step": 2, "seconds": 1.0, "l2_uvp": 4.0, "cos": 0.5},
+    ]
+    filled(
+        tmp_path,
+        row("a", metric_l2_uvp=3.5, metric_cos=0.9, curve=curve, info_eps=0.1),
+        row("b", status="timeout", curve=[]),
+    ).close()
     results = otbench.load(tmp_path)
     assert list(results.runs["key"]) == ["a", "b"] and results.runs.loc[0, "info_eps"] == 0.1
-    assert {tuple(r) for r in results.metrics.itertuples(index=False)} == {("a", "l2_uvp", 3.5), ("a", "cos", 0.9)}
-    assert len(results.curves) == 3 and set(results.curves.columns) == {"key", "step", "seconds", "metric", "value"}
+    assert {tuple(r) for r in results.metrics.itertuples(index=False)} == {
+        ("a", "l2_uvp", 3.5),
+        ("a", "cos", 0.9),
+    }
+    assert len(results.curves) == 3 and set(results.curves.columns) == {
+        "key",
+        "step",
+        "seconds",
+        "metric",
+        "value",
+    }
     documented = [name for name in store.COLUMNS if not name.endswith("*") and name != "curve"]
     assert list(results.runs.columns[: len(documented)]) == documented
 
@@ -114,12 +130,26 @@ except UserError as error:
 folder.append({{"key": "c", "when": "2"}})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "cannot write results" in done.stdout and "--results" in done.stdout and done.stdout.count("\n") == 1, done.stderr
-    assert [json.loads(line)["key"] for line in next(tmp_path.rglob("rows.jsonl")).read_text().splitlines()] == ["a", "c"]
+    assert (
+        "cannot write results" in done.stdout
+        and "--results" in done.stdout
+        and done.stdout.count("\n") == 1
+    ), done.stderr
+    assert [
+        json.loads(line)["key"]
+        for line in next(tmp_path.rglob("rows.jsonl")).read_text().splitlines()
+    ] == ["a", "c"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc/sys"), reason="needs a path nobody can write")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not os.path.exists("/proc/sys"), reason="needs a path nobody can write"
+)
 def test_a_folder_nobody_can_write(otbench):
-    done = otbench("run", "-t", "gaussian", "-s", "identity", "--seeds", 1, "--results", "/proc/sys/otbench")
+    done = otbench(
+        "run", "-t", "gaussian", "-s", "identity", "--seeds", 1, "--results", "/proc/sys/otbench"
+    )
     assert done.returncode == 2
-    assert done.stderr.startswith("otbench: error: cannot write results to /proc/sys/otbench/") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("otbench: error: cannot write results to /proc/sys/otbench/")
+        and done.stderr.count("\n") == 1
+    )

@@ -1,4 +1,6 @@
-"""Supply and demand: the linear program proved by its dual, the entropic plan by its form, the populations by their moments and facts."""
+"""Supply and demand: the linear program proved by its dual, the entropic plan by its form, the
+populations by their moments and facts.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
@@ -13,9 +15,10 @@ import ot
 import pytest
 import torch
 
-from otbench import GEODESIC, DiscreteProblem, MissingError, data
-from otbench.entropic import entropic_truth
-from otbench.globe import RASTER, REGIONS, draw_von_mises_fisher, population_density
+from otbench import GEODESIC, DiscreteProblem, MissingError
+from otbench.data import files as data
+from otbench.families.globe import RASTER, REGIONS, draw_von_mises_fisher, population_density
+from otbench.methods.entropic import entropic_truth
 from otbench.tasks.supply_demand import SupplyDemand
 from tests.conftest import rows
 from tests.truths import RELATIVE, SIGMAS, build
@@ -28,15 +31,26 @@ populations = pytest.mark.parametrize("population", POPULATIONS)
 seeds = pytest.mark.parametrize("seed", [0, 1])
 
 
-def build_pair(task: SupplyDemand, seed: int = 0, dtype: torch.dtype = torch.float64) -> DiscreteProblem:
+def build_pair(
+    task: SupplyDemand, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> DiscreteProblem:
     pair = build(task, seed, dtype)
-    assert isinstance(pair, DiscreteProblem) and pair.truth.plan is not None and pair.truth.cost is not None
+    assert (
+        isinstance(pair, DiscreteProblem)
+        and pair.truth.plan is not None
+        and pair.truth.cost is not None
+    )
     return pair
 
 
 def cost_matrix(pair: DiscreteProblem) -> torch.Tensor:
     """Angles by the haversine formula, which is exact where the arc cosine rounds."""
-    return 2 * (torch.cdist(pair.x, pair.y, compute_mode="donot_use_mm_for_euclid_dist") / 2).clamp(max=1).arcsin()
+    return (
+        2
+        * (torch.cdist(pair.x, pair.y, compute_mode="donot_use_mm_for_euclid_dist") / 2)
+        .clamp(max=1)
+        .arcsin()
+    )
 
 
 def on_sphere(longitude: float, latitude: float) -> np.ndarray:
@@ -54,7 +68,9 @@ def test_points_are_on_the_sphere_and_weights_are_histograms(population, seed: i
         assert float(weights.min()) >= 0 and float(weights.sum()) == pytest.approx(1, abs=1e-12)
     assert float(pair.b.min()) > 0
     assert abs(int((pair.a == 0).sum()) - 50) <= SIGMAS * 5  # Bernoulli(1/2), a hundred times
-    assert not torch.equal(pair.x, build_pair(SupplyDemand(demand=500, population=population), seed + 2).x)
+    assert not torch.equal(
+        pair.x, build_pair(SupplyDemand(demand=500, population=population), seed + 2).x
+    )
 
 
 @populations
@@ -66,10 +82,14 @@ def test_the_linear_program_is_proved_by_its_dual(population, seed: int) -> None
     matrix = cost_matrix(pair)
     log = ot.emd(pair.a, pair.b, matrix, log=True)[1]
     f, g = log["u"], log["v"]
-    assert float((f[:, None] + g - matrix).max()) <= RELATIVE * float(matrix.max()), "the potentials are feasible"
+    assert float((f[:, None] + g - matrix).max()) <= RELATIVE * float(matrix.max()), (
+        "the potentials are feasible"
+    )
     assert float(pair.a @ f + pair.b @ g) == pytest.approx(cost, rel=RELATIVE)
     assert float((plan * matrix).sum()) == pytest.approx(cost, rel=RELATIVE)
-    assert float((plan.sum(1) - pair.a).abs().sum() + (plan.sum(0) - pair.b).abs().sum()) <= RELATIVE
+    assert (
+        float((plan.sum(1) - pair.a).abs().sum() + (plan.sum(0) - pair.b).abs().sum()) <= RELATIVE
+    )
     assert float(plan.min()) >= 0 and pair.truth.certificate == "lp" and pair.eps == 0
 
 
@@ -91,14 +111,21 @@ def test_the_entropic_plan_is_proved_by_its_form_and_marginals(eps: float, seed:
 
 def test_entropic_costs_fall_to_that_of_the_linear_program() -> None:
     task = {"supply": 30, "demand": 200}
-    costs = [build_pair(SupplyDemand(**task, eps=eps)).truth.cost or 0.0 for eps in (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)]
+    costs = [
+        build_pair(SupplyDemand(**task, eps=eps)).truth.cost or 0.0
+        for eps in (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
+    ]
     assert costs[0] > 0 and all(low < high for low, high in pairwise(costs))
     assert costs[1] == pytest.approx(costs[0], rel=0.02)
 
 
 def test_an_eps_out_of_reach_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("otbench.discrete.entropic_truth", partial(entropic_truth, max_iters=3))
-    with pytest.raises(ValueError, match=r"does not converge in 3 iterations at eps 0\.01: take a larger eps, or 0"):
+    monkeypatch.setattr(
+        "otbench.methods.discrete.entropic_truth", partial(entropic_truth, max_iters=3)
+    )
+    with pytest.raises(
+        ValueError, match=r"does not converge in 3 iterations at eps 0\.01: take a larger eps, or 0"
+    ):
         build(SupplyDemand(supply=10, demand=20, eps=0.01))
 
 
@@ -120,7 +147,10 @@ def test_von_mises_fisher_has_its_mean_and_is_uniform_about_it(kappa: float) -> 
 @seeds
 def test_the_synthetic_population_has_the_moments_declared(seed: int) -> None:
     assert sum(share for *_, share in REGIONS) == pytest.approx(1)
-    expected = sum(share * (1 / np.tanh(kappa) - 1 / kappa) * on_sphere(lon, lat) for lon, lat, kappa, share in REGIONS)
+    expected = sum(
+        share * (1 / np.tanh(kappa) - 1 / kappa) * on_sphere(lon, lat)
+        for lon, lat, kappa, share in REGIONS
+    )
     y = build_pair(SupplyDemand(supply=1, demand=100_000), seed).y.numpy()
     assert (np.abs(y.mean(0) - expected) <= SIGMAS * y.std(0) / np.sqrt(len(y))).all()
     x = build_pair(SupplyDemand(supply=100_000, demand=1), seed).x.numpy()
@@ -130,7 +160,9 @@ def test_the_synthetic_population_has_the_moments_declared(seed: int) -> None:
 
 @needs_raster
 def test_the_raster_is_the_right_way_round() -> None:
-    """The densest cell is Beirut's; there are many people in Delhi and none in the Atlantic or at the south pole."""
+    """The densest cell is Beirut's; there are many people in Delhi and none in the Atlantic or at
+    the south pole.
+    """
     density = population_density()
     assert density.shape == (720, 1440) and int((density >= 0).sum()) == 266090
 
@@ -145,7 +177,9 @@ def test_the_raster_is_the_right_way_round() -> None:
 @needs_raster
 @seeds
 def test_draws_from_the_raster_have_its_shares(seed: int) -> None:
-    """Shares of people by hemisphere and in Asia, of land by hemisphere: known values, and those of the file counted cell by cell."""
+    """Shares of people by hemisphere and in Asia, of land by hemisphere: known values, and those of
+    the file counted cell by cell.
+    """
     task = {"population": "raster"}
     y = build_pair(SupplyDemand(supply=1, demand=100_000, **task), seed).y.numpy()  # type: ignore[arg-type]
     x = build_pair(SupplyDemand(supply=100_000, demand=1, **task), seed).x.numpy()  # type: ignore[arg-type]
@@ -162,15 +196,22 @@ def test_draws_from_the_raster_have_its_shares(seed: int) -> None:
     assert people[:360].sum() / people.sum() == pytest.approx(0.8514, abs=1e-4)
     assert asia > 0.5
     for drawn, share in shares:
-        assert abs(drawn.mean() - share) <= SIGMAS * np.sqrt(share * (1 - share) / len(drawn)) + 1e-4
+        assert (
+            abs(drawn.mean() - share) <= SIGMAS * np.sqrt(share * (1 - share) / len(drawn)) + 1e-4
+        )
     rows_of_points = ((90 - of_points[0]) * 4).astype(int), ((of_points[1] + 180) * 4).astype(int)
     assert (density[rows_of_points] > 0).all(), "nobody is drawn where nobody lives"
 
 
-def test_without_the_raster_its_name_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_raster_its_name_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("OTBENCH_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(MissingError, match=r"no data file world_population/gpw_v4_population_density_rev11_2020_15_min\.tif"):
+    with pytest.raises(
+        MissingError,
+        match=r"no data file world_population/gpw_v4_population_density_rev11_2020_15_min\.tif",
+    ):
         build(SupplyDemand(population="raster"))
     assert SupplyDemand().files == () and SupplyDemand(population="raster").files == (RASTER,)
     build(SupplyDemand(demand=10))
@@ -178,7 +219,10 @@ def test_without_the_raster_its_name_is_told(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.mark.parametrize("eps", [0.0, 0.5])
 def test_single_precision_is_solved_as_rounded(eps: float) -> None:
-    single, double = (build_pair(SupplyDemand(demand=300, eps=eps), 0, dtype) for dtype in (torch.float32, torch.float64))
+    single, double = (
+        build_pair(SupplyDemand(demand=300, eps=eps), 0, dtype)
+        for dtype in (torch.float32, torch.float64)
+    )
     tensors = (single.x, single.a, single.y, single.b, single.truth.plan)
     assert all(tensor is not None and tensor.dtype == torch.float32 for tensor in tensors)
     assert single.truth.cost == pytest.approx(double.truth.cost, rel=1e-5)
@@ -211,8 +255,20 @@ def test_bad_parameters_are_refused(parameters: dict, words: str) -> None:
 
 
 def test_discrete_solvers_run_on_it(otbench, tmp_path: Path) -> None:
-    options = ["-t", "supply-demand[supply=30,demand=100]", "-s", "pot-emd", "pot-sinkhorn", "--seeds", 1, "--results", "out"]
+    options = [
+        "-t",
+        "supply-demand[supply=30,demand=100]",
+        "-s",
+        "pot-emd",
+        "pot-sinkhorn",
+        "--seeds",
+        1,
+        "--results",
+        "out",
+    ]
     done = otbench("run", *options)
     assert done.returncode == 0, done.stderr
     recorded = {row["solver"]: row for row in rows(tmp_path / "out")}
-    assert {row["status"] for row in recorded.values()} == {"ok"}, [row["message"] for row in recorded.values()]
+    assert {row["status"] for row in recorded.values()} == {"ok"}, [
+        row["message"] for row in recorded.values()
+    ]

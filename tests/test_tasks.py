@@ -1,4 +1,6 @@
-"""Every task's truth is proved again: optimality by exact linear programs, closed forms by samples, and the contract of building."""
+"""Every task's truth is proved again: optimality by exact linear programs, closed forms by samples,
+and the contract of building.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
@@ -15,8 +17,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Measure, MissingError, Task, data
-from otbench.scoring import c_transform
+from otbench import (
+    SQEUCLIDEAN,
+    AmortizedProblem,
+    DiscreteProblem,
+    MapProblem,
+    Measure,
+    MissingError,
+    Task,
+)
+from otbench.data import files as data
+from otbench.scoring.maps import c_transform
 from otbench.tasks.gaussian import Gaussian
 from otbench.tasks.log_sum_exp import LogSumExp
 from otbench.tasks.petals import Petals
@@ -33,7 +44,12 @@ MAPS: Sequence[Task] = (
     LogSumExp(dim=16),
 )
 CLOUDS: Sequence[Task] = (PointClouds(n=60, m=80), PointClouds(n=50, m=30, dim=5, cost="euclidean"))
-RANDOM: Sequence[Task] = (Gaussian(), LogSumExp(), PointClouds(n=20, m=20), WeightPairs(train=2, test=2))
+RANDOM: Sequence[Task] = (
+    Gaussian(),
+    LogSumExp(),
+    PointClouds(n=20, m=20),
+    WeightPairs(train=2, test=2),
+)
 SIGMAS = 4.5  # of the standard error of every Monte Carlo comparison; all seeds are fixed
 
 maps = pytest.mark.parametrize("task", MAPS, ids=repr)
@@ -82,7 +98,9 @@ def test_the_identity_pairing_attains_the_linear_program(task: Task, seed: int) 
     problem = build_map(task, seed)
     x = problem.source.sample(400, generator(seed))
     y = apply(problem, x)
-    assert float(problem.cost.pairwise(x, y).mean()) == pytest.approx(exact_w2_squared(x, y), rel=1e-12)
+    assert float(problem.cost.pairwise(x, y).mean()) == pytest.approx(
+        exact_w2_squared(x, y), rel=1e-12
+    )
 
 
 def test_the_linear_program_tells_a_map_that_is_not_optimal() -> None:
@@ -100,7 +118,9 @@ def test_the_map_pushes_the_source_to_the_target(task: Task, seed: int) -> None:
     gap = (pushed.mean(0) - target.mean(0)).abs()
     assert (gap <= SIGMAS * (2 / len(target)) ** 0.5 * target.std(0)).all()
     p, q = (products(sample, target.mean(0)) for sample in (pushed, target))
-    assert ((p.mean(0) - q.mean(0)).abs() <= SIGMAS * (p.var(0) + q.var(0)).sqrt() / len(target) ** 0.5).all()
+    assert (
+        (p.mean(0) - q.mean(0)).abs() <= SIGMAS * (p.var(0) + q.var(0)).sqrt() / len(target) ** 0.5
+    ).all()
 
 
 @maps
@@ -124,7 +144,9 @@ def test_the_closed_form_cost_is_that_of_a_large_sample(task: Task, seed: int) -
     problem = build_map(task, seed)
     assert problem.truth.cost is not None
     x = problem.source.sample(200_000 if problem.source.dim > 2 else 1_000_000, generator(seed))
-    agree(problem.cost.pairwise(x, apply(problem, x)), torch.tensor(problem.truth.cost, dtype=x.dtype))
+    agree(
+        problem.cost.pairwise(x, apply(problem, x)), torch.tensor(problem.truth.cost, dtype=x.dtype)
+    )
 
 
 def test_one_dimensional_gaussians_by_hand() -> None:
@@ -143,7 +165,9 @@ def test_the_log_sum_exp_map_is_the_gradient_of_its_potential() -> None:
     b = torch.as_tensor(task.offset * rng.standard_normal(5))
     problem = build_map(task, seed=4)
     x = problem.source.sample(50, generator(0)).requires_grad_()
-    potential = task.eps * x.square().sum(1) / 2 + task.tau * ((x @ a.T + b) / task.tau).logsumexp(1)
+    potential = task.eps * x.square().sum(1) / 2 + task.tau * ((x @ a.T + b) / task.tau).logsumexp(
+        1
+    )
     (gradient,) = torch.autograd.grad(potential.sum(), x)
     assert torch.allclose(apply(problem, x.detach()), gradient, rtol=1e-12)
 
@@ -158,7 +182,9 @@ def test_petals_move_sectors_outwards(points: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("radius", [0.1, 10.0, 1000.0])
-def test_petals_without_extent_are_atoms_to_their_potential(radius: float, dtype: torch.dtype) -> None:
+def test_petals_without_extent_are_atoms_to_their_potential(
+    radius: float, dtype: torch.dtype
+) -> None:
     """Off the atoms the potential is minus infinity, so that the c-transform over the plane is f."""
     problem = build_map(Petals(petals=5, radius=radius, eps=0.0), dtype=dtype)
     f, g = problem.truth.potential, problem.truth.target_potential
@@ -174,15 +200,26 @@ def test_petals_without_extent_are_atoms_to_their_potential(radius: float, dtype
 @settings(max_examples=60, deadline=None)
 @given(
     task=st.one_of(
-        st.builds(Gaussian, dim=st.integers(1, 6), condition=st.floats(1, 1e4), shift=st.floats(-5, 5)),
-        st.builds(LogSumExp, dim=st.integers(1, 6), atoms=st.integers(1, 9), tau=st.floats(0.01, 10), eps=st.floats(0, 2)),
+        st.builds(
+            Gaussian, dim=st.integers(1, 6), condition=st.floats(1, 1e4), shift=st.floats(-5, 5)
+        ),
+        st.builds(
+            LogSumExp,
+            dim=st.integers(1, 6),
+            atoms=st.integers(1, 9),
+            tau=st.floats(0.01, 10),
+            eps=st.floats(0, 2),
+        ),
     ),
     seed=st.integers(0, 2**32 - 1),
     scale=st.floats(1e-3, 1e3),
 )
 def test_maps_are_monotone(task: Gaussian | LogSumExp, seed: int, scale: float) -> None:
     problem = build_map(task, seed)
-    x, other = (scale * torch.randn(64, task.dim, generator=generator(seed + i), dtype=torch.float64) for i in (0, 1))
+    x, other = (
+        scale * torch.randn(64, task.dim, generator=generator(seed + i), dtype=torch.float64)
+        for i in (0, 1)
+    )
     inner = ((apply(problem, x) - apply(problem, other)) * (x - other)).sum(1)
     assert (inner >= -1e-10 * (1 + scale**2)).all()
 
@@ -194,11 +231,18 @@ def test_everything_lives_where_it_was_asked_for(task: Task, dtype: torch.dtype)
     if isinstance(problem, MapProblem):
         x = problem.source.sample(7, generator(0))
         tensors = [x, apply(problem, x), problem.target.sample(7, generator(0))]
-        tensors += [t for m in (problem.source, problem.target) for t in (m.mean, m.cov) if t is not None]
-        assert x.shape == (7, *problem.source.shape) and apply(problem, x).shape == (7, *problem.target.shape)
+        tensors += [
+            t for m in (problem.source, problem.target) for t in (m.mean, m.cov) if t is not None
+        ]
+        assert x.shape == (7, *problem.source.shape) and apply(problem, x).shape == (
+            7,
+            *problem.target.shape,
+        )
         assert not apply(problem, x).requires_grad
     else:
-        pairs = [problem] if isinstance(problem, DiscreteProblem) else [*problem.train, *problem.test]
+        pairs = (
+            [problem] if isinstance(problem, DiscreteProblem) else [*problem.train, *problem.test]
+        )
         tensors = [t for p in pairs for t in (p.x, p.a, p.y, p.b, p.truth.plan) if t is not None]
     assert {(t.dtype, t.device.type) for t in tensors} == {(dtype, "cpu")}
 
@@ -234,11 +278,15 @@ def test_the_seed_decides_the_problem(task: Task) -> None:
 
 
 def check_plan(pair: DiscreteProblem) -> None:
-    """Marginals, cost, and optimality by dual potentials that are feasible and attain it: a proof whoever found them."""
+    """Marginals, cost, and optimality by dual potentials that are feasible and attain it: a proof
+    whoever found them.
+    """
     plan, cost = pair.truth.plan, pair.truth.cost
     assert plan is not None and cost is not None
     assert (plan >= 0).all()
-    assert torch.allclose(plan.sum(1), pair.a, rtol=0, atol=1e-14) and torch.allclose(plan.sum(0), pair.b, rtol=0, atol=1e-14)
+    assert torch.allclose(plan.sum(1), pair.a, rtol=0, atol=1e-14) and torch.allclose(
+        plan.sum(0), pair.b, rtol=0, atol=1e-14
+    )
     assert float(plan.sum()) == pytest.approx(1, abs=1e-13)
     matrix = pair.cost.matrix(pair.x, pair.y)
     assert float((plan * matrix).sum()) == pytest.approx(cost, rel=1e-12)
@@ -257,7 +305,9 @@ def test_plans_of_point_clouds_are_optimal(task: PointClouds, seed: int) -> None
     check_plan(pair)
 
 
-@pytest.mark.parametrize("task", [WeightPairs(train=3, test=2), WeightPairs(side=5, train=0, test=3)], ids=repr)
+@pytest.mark.parametrize(
+    "task", [WeightPairs(train=3, test=2), WeightPairs(side=5, train=0, test=3)], ids=repr
+)
 @seeds
 def test_plans_of_held_out_weight_pairs_are_optimal(task: WeightPairs, seed: int) -> None:
     problem = build(task, seed)
@@ -273,7 +323,10 @@ def test_plans_of_held_out_weight_pairs_are_optimal(task: WeightPairs, seed: int
 def test_held_out_pairs_do_not_depend_on_the_number_of_training_pairs() -> None:
     few, many = build(WeightPairs(train=1, test=2)), build(WeightPairs(train=9, test=2))
     assert isinstance(few, AmortizedProblem) and isinstance(many, AmortizedProblem)
-    assert all(torch.equal(p.a, q.a) and torch.equal(p.b, q.b) for p, q in zip(few.test, many.test, strict=True))
+    assert all(
+        torch.equal(p.a, q.a) and torch.equal(p.b, q.b)
+        for p, q in zip(few.test, many.test, strict=True)
+    )
 
 
 def test_weight_pairs_are_smooth() -> None:
@@ -281,7 +334,9 @@ def test_weight_pairs_are_smooth() -> None:
     problem = build(WeightPairs(side=16, train=20, test=1))
     assert isinstance(problem, AmortizedProblem)
     logs = torch.stack([pair.a.log().reshape(16, 16) for pair in problem.train])
-    assert float((logs[:, 1:] - logs[:, :-1]).square().mean()) < 0.1 * float(2 * logs.flatten(1).var(1).mean())
+    assert float((logs[:, 1:] - logs[:, :-1]).square().mean()) < 0.1 * float(
+        2 * logs.flatten(1).var(1).mean()
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,7 +373,9 @@ def test_tasks_are_frozen() -> None:
         Gaussian().dim = 3  # type: ignore[misc]
 
 
-def test_data_files_are_found_in_the_named_folder_before_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_files_are_found_in_the_named_folder_before_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     named, cache = tmp_path / "named", tmp_path / "cache"
     monkeypatch.setenv("OTBENCH_DATA", str(named))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
@@ -330,7 +387,9 @@ def test_data_files_are_found_in_the_named_folder_before_the_cache(tmp_path: Pat
     assert data.find("a/b.txt") == cache / "otbench" / "a" / "b.txt"
 
 
-def test_an_absent_data_file_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_data_file_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTBENCH_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "a").mkdir()  # a folder is no data file
@@ -339,7 +398,9 @@ def test_an_absent_data_file_is_named_with_the_remedy(tmp_path: Path, monkeypatc
             data.find(name)
         message = str(error.value)
         assert "\n" not in message and "OTBENCH_DATA" in message
-        assert all(part in message for part in (name, str(tmp_path), str(tmp_path / "cache" / "otbench")))
+        assert all(
+            part in message for part in (name, str(tmp_path), str(tmp_path / "cache" / "otbench"))
+        )
 
 
 def test_a_data_file_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

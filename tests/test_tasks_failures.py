@@ -1,4 +1,6 @@
-"""The families on which solvers with a learned potential fail: their truths, the spurious maps, and what smoothing the source does."""
+"""The families on which solvers with a learned potential fail: their truths, the spurious maps, and
+what smoothing the source does.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
@@ -12,7 +14,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from otbench import MapProblem, Task, closed_forms
+from otbench import MapProblem, Task
+from otbench.families import closed_forms
 from otbench.metrics import exact_w2_squared
 from otbench.tasks.atom import Atom
 from otbench.tasks.continuous_control import ContinuousControl
@@ -24,7 +27,13 @@ from tests import truths
 from tests.truths import build_map, certify, generator
 
 
-FAMILIES: Sequence[Callable[..., Task]] = (Perpendicular, OneToMany, ParallelSegments, LowDimManifold, Atom)
+FAMILIES: Sequence[Callable[..., Task]] = (
+    Perpendicular,
+    OneToMany,
+    ParallelSegments,
+    LowDimManifold,
+    Atom,
+)
 SIGMA = 0.3
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -52,11 +61,18 @@ def potentials(problem: MapProblem):
 @pytest.mark.parametrize("dim", [2, 16])
 @sigmas
 @seeds
-def test_the_truth_is_proved(family: Callable[..., Task], dim: int, sigma: float, seed: int) -> None:
+def test_the_truth_is_proved(
+    family: Callable[..., Task], dim: int, sigma: float, seed: int
+) -> None:
     certify(build_map(family(dim=dim, sigma=sigma), seed), seed)
 
 
-FURTHER = [ContinuousControl(), ContinuousControl(dim=16, condition=30.0), LowDimManifold(intrinsic=8), OneToMany(dim=8, cube=3)]
+FURTHER = [
+    ContinuousControl(),
+    ContinuousControl(dim=16, condition=30.0),
+    LowDimManifold(intrinsic=8),
+    OneToMany(dim=8, cube=3),
+]
 
 
 @pytest.mark.parametrize("task", [*FURTHER, OneToMany(dim=8, cube=3, sigma=SIGMA)], ids=repr)
@@ -68,8 +84,12 @@ def test_the_truth_of_random_tasks_is_proved(task: Task, seed: int) -> None:
 @pytest.mark.parametrize("family", [*FAMILIES, ContinuousControl])
 @pytest.mark.parametrize("dim", [4, 64, 256])
 @sigmas
-def test_the_truth_holds_in_other_dimensions(family: Callable[..., Task], dim: int, sigma: float) -> None:
-    problem = build_map(ContinuousControl(dim=dim) if family is ContinuousControl else family(dim=dim, sigma=sigma))
+def test_the_truth_holds_in_other_dimensions(
+    family: Callable[..., Task], dim: int, sigma: float
+) -> None:
+    problem = build_map(
+        ContinuousControl(dim=dim) if family is ContinuousControl else family(dim=dim, sigma=sigma)
+    )
     truths.pairing_attains_the_linear_program(problem, 0, n=200)
     truths.potentials_certify_the_pairs(problem, 0, n=100)
     truths.cost_is_that_of_samples(problem, 0, samples=20_000)
@@ -107,10 +127,17 @@ def test_the_spurious_map_is_optimal_against_the_true_potential_and_misses_the_t
 
 @families
 @pytest.mark.parametrize("dim", [2, 16, 64])
-def test_the_target_potential_holds_off_the_target_and_the_source_potential_off_the_source(family: Callable[..., Task], dim: int) -> None:
+def test_the_target_potential_holds_off_the_target_and_the_source_potential_off_the_source(
+    family: Callable[..., Task], dim: int
+) -> None:
     problem = build_map(family(dim=dim))
     f, g = potentials(problem)
-    anywhere = torch.cat([s * torch.randn(500, dim, generator=generator(1), dtype=torch.float64) for s in (0.1, 1, 3)])
+    anywhere = torch.cat(
+        [
+            s * torch.randn(500, dim, generator=generator(1), dtype=torch.float64)
+            for s in (0.1, 1, 3)
+        ]
+    )
     x, y = problem.source.sample(1500, generator(0)), problem.target.sample(1500, generator(0))
     for a, b in ((x, anywhere), (anywhere, y)):
         cost = problem.cost.pairwise(a, b)
@@ -127,18 +154,26 @@ def test_potentials_of_the_control_hold_everywhere(dim: int) -> None:
 
 
 @pytest.mark.parametrize("family", [Perpendicular, Atom])
-def test_off_the_cube_the_smooth_target_potential_is_minus_infinity(family: Callable[..., Task]) -> None:
+def test_off_the_cube_the_smooth_target_potential_is_minus_infinity(
+    family: Callable[..., Task],
+) -> None:
     _, g = potentials(build_map(family(dim=2, sigma=SIGMA)))
     edge = torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 1.001]], dtype=torch.float64)
-    centre = 2 * SIGMA * math.sqrt(2 / math.pi)  # twice the density's peak: what a coordinate at zero adds
+    centre = (
+        2 * SIGMA * math.sqrt(2 / math.pi)
+    )  # twice the density's peak: what a coordinate at zero adds
     expected = 1.0 if family is Perpendicular else 1.0 + centre
     assert g(edge).tolist() == pytest.approx([expected, expected, -math.inf], rel=1e-12)
 
 
 @families
 @pytest.mark.parametrize("dim", [2, 16, 256])
-def test_smoothed_costs_are_those_of_the_smoothed_tasks(family: Callable[..., Task], dim: int) -> None:
-    sharp, smooth, smoother = (build_map(family(dim=dim, sigma=sigma), 3) for sigma in (0.0, 0.3, 0.5))
+def test_smoothed_costs_are_those_of_the_smoothed_tasks(
+    family: Callable[..., Task], dim: int
+) -> None:
+    sharp, smooth, smoother = (
+        build_map(family(dim=dim, sigma=sigma), 3) for sigma in (0.0, 0.3, 0.5)
+    )
     assert smoothed_cost(sharp, 0) == pytest.approx(known_cost(sharp), rel=1e-12)
     assert smoothed_cost(sharp, 0.3) == pytest.approx(known_cost(smooth), rel=1e-12)
     assert smoothed_cost(smooth, 0.4) == pytest.approx(known_cost(smoother), rel=1e-12)
@@ -148,7 +183,9 @@ def test_smoothed_costs_are_those_of_the_smoothed_tasks(family: Callable[..., Ta
 
 @families
 @pytest.mark.parametrize("sigma", [0.05, 1.0, 20.0])
-def test_smoothing_moves_the_distance_by_no_more_than_the_noise(family: Callable[..., Task], sigma: float) -> None:
+def test_smoothing_moves_the_distance_by_no_more_than_the_noise(
+    family: Callable[..., Task], sigma: float
+) -> None:
     problem = build_map(family(dim=16))
     moved = math.sqrt(smoothed_cost(problem, sigma)) - math.sqrt(known_cost(problem))
     assert abs(moved) <= sigma * math.sqrt(16)
@@ -156,7 +193,9 @@ def test_smoothing_moves_the_distance_by_no_more_than_the_noise(family: Callable
 
 @pytest.mark.parametrize("family", [ParallelSegments, LowDimManifold])
 @pytest.mark.parametrize("dim", [2, 16])
-def test_the_map_of_little_noise_is_the_map_of_none_inside(family: Callable[..., Task], dim: int) -> None:
+def test_the_map_of_little_noise_is_the_map_of_none_inside(
+    family: Callable[..., Task], dim: int
+) -> None:
     sharp, smooth = build_map(family(dim=dim)), build_map(family(dim=dim, sigma=1e-6))
     assert sharp.truth.map is not None and smooth.truth.map is not None
     x = 0.99 * sharp.source.sample(200, generator(0))
@@ -172,7 +211,9 @@ def test_costs_by_hand(dim: int) -> None:
 
 
 def test_smoothed_perpendicular_segments() -> None:
-    """Half of the squared distance is 0.2605 at sigma = 0.2: (1 / 3 + 2 / 25) / 2 + 1 / 6 - 1 / (5 sqrt(pi))."""
+    """Half of the squared distance is 0.2605 at sigma = 0.2: (1 / 3 + 2 / 25) / 2 + 1 / 6 - 1 / (5
+    sqrt(pi)).
+    """
     assert known_cost(build_map(Perpendicular(sigma=0.2))) / 2 == pytest.approx(0.2605, abs=1e-4)
 
 
@@ -207,7 +248,8 @@ def test_planes_leave_room_for_as_many_normals(dim: int, rank: int) -> None:
     assert int(torch.linalg.matrix_rank(x)) == rank
 
 
-# Mean W2^2 between two samples of n points, computed apart from this code: Unif([-1, 1]^128), then with one more coordinate of +-1.
+# Mean W2^2 between two samples of n points, computed apart from this code: Unif([-1, 1]^128), then
+# with one more coordinate of +-1.
 FLOORS = (
     (Perpendicular(dim=256), 256, 65.1),
     (Perpendicular(dim=256), 512, 63.8),
@@ -228,7 +270,13 @@ def test_noise_floors_in_high_dimension(task: Task, n: int, floor: float) -> Non
 @pytest.mark.parametrize("sigma", [0.05, 0.3, 2.0])
 def test_one_dimensional_closed_forms_are_the_integrals(sigma: float) -> None:
     def cdf(t: float) -> float:  # of U * N(0, sigma^2)
-        return quad(lambda u: math.erfc((u - t) / (sigma * math.sqrt(2))) / 4, -1, 1, points=[min(max(t, -1), 1)], epsabs=1e-12)[0]
+        return quad(
+            lambda u: math.erfc((u - t) / (sigma * math.sqrt(2))) / 4,
+            -1,
+            1,
+            points=[min(max(t, -1), 1)],
+            epsabs=1e-12,
+        )[0]
 
     reach = 1 + 9 * sigma
     points = np.linspace(-reach, reach, 21)
@@ -236,9 +284,16 @@ def test_one_dimensional_closed_forms_are_the_integrals(sigma: float) -> None:
     assert mapped.tolist() == pytest.approx([2 * cdf(t) - 1 for t in points], abs=1e-9)
     gini = 2 * quad(lambda t: 2 * cdf(t) * (1 - cdf(t)), -reach, 0, points=[-1], epsabs=1e-10)[0]
     assert closed_forms.smoothed_correlation(sigma) == pytest.approx(gini / 2, rel=1e-8)
-    moments = [quad(lambda z, t=t: abs(t + sigma * z) * math.exp(-z * z / 2), -np.inf, np.inf, limit=200)[0] for t in points]
+    moments = [
+        quad(lambda z, t=t: abs(t + sigma * z) * math.exp(-z * z / 2), -np.inf, np.inf, limit=200)[
+            0
+        ]
+        for t in points
+    ]
     distances = np.array(moments) / math.sqrt(2 * math.pi)
-    assert closed_forms.mean_distance(torch.tensor(points), sigma).tolist() == pytest.approx(distances.tolist(), abs=1e-6)
+    assert closed_forms.mean_distance(torch.tensor(points), sigma).tolist() == pytest.approx(
+        distances.tolist(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.05, 1.0])
@@ -252,7 +307,9 @@ def test_the_conjugate_is_the_supremum(sigma: float) -> None:
 @families
 @pytest.mark.parametrize("dim", [2, 16])
 @pytest.mark.parametrize("sigma", [0.1, 0.7])
-def test_smooth_maps_are_gradients_of_convex_functions(family: Callable[..., Task], dim: int, sigma: float) -> None:
+def test_smooth_maps_are_gradients_of_convex_functions(
+    family: Callable[..., Task], dim: int, sigma: float
+) -> None:
     """Their derivative is symmetric and positive semi-definite everywhere."""
     push = build_map(family(dim=dim, sigma=sigma)).truth.map
     assert push is not None
@@ -266,13 +323,26 @@ def test_smooth_maps_are_gradients_of_convex_functions(family: Callable[..., Tas
 @pytest.mark.parametrize("family", [*FAMILIES, ContinuousControl])
 @pytest.mark.parametrize("sigma", [0.0, SIGMA])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_everything_has_the_dtype_asked_for(family: Callable[..., Task], sigma: float, dtype: torch.dtype) -> None:
-    problem = build_map(family(dim=4) if family is ContinuousControl else family(dim=4, sigma=sigma), dtype=dtype)
+def test_everything_has_the_dtype_asked_for(
+    family: Callable[..., Task], sigma: float, dtype: torch.dtype
+) -> None:
+    problem = build_map(
+        family(dim=4) if family is ContinuousControl else family(dim=4, sigma=sigma), dtype=dtype
+    )
     x, y = truths.pairs_of(problem, 7, 0)
     truth = problem.truth
     tensors = [x, y, problem.source.sample(7, generator(0)), problem.target.sample(7, generator(0))]
-    tensors += [value for measure in (problem.source, problem.target) for value in (measure.mean, measure.cov) if value is not None]
-    tensors += [function(x) for function in (truth.map, truth.potential, truth.spurious, truth.branches) if function is not None]
+    tensors += [
+        value
+        for measure in (problem.source, problem.target)
+        for value in (measure.mean, measure.cov)
+        if value is not None
+    ]
+    tensors += [
+        function(x)
+        for function in (truth.map, truth.potential, truth.spurious, truth.branches)
+        if function is not None
+    ]
     if truth.target_potential is not None:
         tensors.append(truth.target_potential(y))
     assert {(t.dtype, t.requires_grad) for t in tensors} == {(dtype, False)}
@@ -282,14 +352,23 @@ def test_everything_has_the_dtype_asked_for(family: Callable[..., Task], sigma: 
 @pytest.mark.parametrize(
     ("family", "parameters", "message"),
     [
-        *((family, {"sigma": sigma}, "sigma must not be negative") for family in FAMILIES for sigma in (-0.1, math.nan)),
+        *(
+            (family, {"sigma": sigma}, "sigma must not be negative")
+            for family in FAMILIES
+            for sigma in (-0.1, math.nan)
+        ),
         *((Perpendicular, {"dim": dim}, "dim must be even and at least 2") for dim in (0, 3, -2)),
-        *((family, {"dim": 1}, "dim must be at least 2") for family in (OneToMany, ParallelSegments, LowDimManifold)),
+        *(
+            (family, {"dim": 1}, "dim must be at least 2")
+            for family in (OneToMany, ParallelSegments, LowDimManifold)
+        ),
         *((family, {"dim": 0}, "dim must be at least 1") for family in (Atom, ContinuousControl)),
         (LowDimManifold, {"intrinsic": 0}, "intrinsic must be at least 1"),
         (ContinuousControl, {"condition": 0.5}, "condition must be at least 1"),
     ],
 )
-def test_bad_parameters_are_refused(family: Callable[..., Task], parameters: dict, message: str) -> None:
+def test_bad_parameters_are_refused(
+    family: Callable[..., Task], parameters: dict, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         family(**parameters)

@@ -1,4 +1,6 @@
-"""Tasks around the Gaussian and the quadratic cost: Gaussian to ball, rotated product, input-convex networks, unequal dimensions, blur."""
+"""Tasks around the Gaussian and the quadratic cost: Gaussian to ball, rotated product, input-convex
+networks, unequal dimensions, blur.
+"""
 
 # pyright: reportMissingImports=false
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
@@ -18,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from otbench import SQEUCLIDEAN, DiscreteProblem, MapProblem, MissingError, Task, data
+from otbench import SQEUCLIDEAN, DiscreteProblem, MapProblem, MissingError, Task
+from otbench.data import files as data
 from otbench.tasks.blur_permutation import SIZES, BlurPermutation
 from otbench.tasks.gaussian import Gaussian
 from otbench.tasks.gaussian_ball import GaussianBall
@@ -26,7 +29,14 @@ from otbench.tasks.icnn_mixture import CONVEXITY, IcnnMixture, _Network
 from otbench.tasks.petals import Petals
 from otbench.tasks.rotated_product import PEAK, QUARTILE, WIDTH, RotatedProduct, _split
 from otbench.tasks.unequal_dims import UnequalDims
-from tests.truths import build, build_map, certify, generator, linear_program, potentials_certify_the_pairs
+from tests.truths import (
+    build,
+    build_map,
+    certify,
+    generator,
+    linear_program,
+    potentials_certify_the_pairs,
+)
 
 
 MAPS: Sequence[Task] = (
@@ -47,7 +57,13 @@ seeds = pytest.mark.parametrize("seed", [0, 1])
 
 @pytest.mark.parametrize(
     "task",
-    [Gaussian(dim=2), Gaussian(dim=16, condition=100.0), Petals(), Petals(petals=3, radius=2.0, eps=1.5), Petals(petals=5, eps=0.0)],
+    [
+        Gaussian(dim=2),
+        Gaussian(dim=16, condition=100.0),
+        Petals(),
+        Petals(petals=3, radius=2.0, eps=1.5),
+        Petals(petals=5, eps=0.0),
+    ],
     ids=repr,
 )
 @seeds
@@ -85,14 +101,24 @@ def test_float32_is_the_same_problem(task: Task) -> None:
     task=st.one_of(
         st.builds(GaussianBall, dim=st.integers(1, 80), radius=st.floats(0.1, 100)),
         st.builds(RotatedProduct, dim=st.integers(1, 20)),
-        st.builds(IcnnMixture, dim=st.integers(1, 6), components=st.integers(1, 4), steepness=st.floats(0.1, 10)),
+        st.builds(
+            IcnnMixture,
+            dim=st.integers(1, 6),
+            components=st.integers(1, 4),
+            steepness=st.floats(0.1, 10),
+        ),
     ),
     seed=st.integers(0, 2**32 - 1),
     scale=st.floats(1e-3, 1e3),
 )
-def test_maps_are_monotone(task: GaussianBall | RotatedProduct | IcnnMixture, seed: int, scale: float) -> None:
+def test_maps_are_monotone(
+    task: GaussianBall | RotatedProduct | IcnnMixture, seed: int, scale: float
+) -> None:
     problem = build_map(task, seed)
-    x, other = (scale * torch.randn(64, task.dim, generator=generator(seed + i), dtype=torch.float64) for i in (0, 1))
+    x, other = (
+        scale * torch.randn(64, task.dim, generator=generator(seed + i), dtype=torch.float64)
+        for i in (0, 1)
+    )
     image, apart = apply(problem, x), x - other
     moved = image - apply(problem, other)
     assert moved.isfinite().all()
@@ -103,13 +129,23 @@ def test_maps_are_monotone(task: GaussianBall | RotatedProduct | IcnnMixture, se
 
 @settings(max_examples=60, deadline=None)
 @given(
-    task=st.builds(UnequalDims, source_dim=st.integers(1, 4), dim=st.integers(5, 8), kind=st.sampled_from(["affine", "softmax"])),
+    task=st.builds(
+        UnequalDims,
+        source_dim=st.integers(1, 4),
+        dim=st.integers(5, 8),
+        kind=st.sampled_from(["affine", "softmax"]),
+    ),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_maps_between_unequal_dimensions_are_monotone_in_the_embedding(task: UnequalDims, seed: int) -> None:
+def test_maps_between_unequal_dimensions_are_monotone_in_the_embedding(
+    task: UnequalDims, seed: int
+) -> None:
     problem = build_map(task, seed)
     z, other = (problem.source.sample(64, generator(seed + i)) for i in (0, 1))
-    inner = ((apply(problem, z) - apply(problem, other)) * (problem.cost.embed(z) - problem.cost.embed(other))).sum(1)
+    inner = (
+        (apply(problem, z) - apply(problem, other))
+        * (problem.cost.embed(z) - problem.cost.embed(other))
+    ).sum(1)
     assert (inner >= -1e-12).all()
 
 
@@ -120,7 +156,10 @@ def test_golden_costs_of_the_ball(dim: int, cost: float) -> None:
 
 def test_the_ball_by_hand() -> None:
     """F(r) = 1 - exp(-r^2 / 2) in two dimensions; in one, T(x) = radius (2 Phi(x) - 1)."""
-    plane, line = build_map(GaussianBall(dim=2, radius=2.0)), build_map(GaussianBall(dim=1, radius=2.0))
+    plane, line = (
+        build_map(GaussianBall(dim=2, radius=2.0)),
+        build_map(GaussianBall(dim=1, radius=2.0)),
+    )
     r = math.sqrt(2 * math.log(4 / 3))  # F(r) = 1/4, whose root is 1/2
     assert torch.allclose(apply(plane, row(r, 0.0)), row(1.0, 0.0), rtol=1e-14)
     x = torch.linspace(-8, 8, 101, dtype=torch.float64)[:, None]
@@ -129,14 +168,20 @@ def test_the_ball_by_hand() -> None:
 
 @pytest.mark.parametrize("dim", [1, 2, 64, 512])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_map_to_the_ball_is_smooth_at_the_origin_and_bounded_far_off(dim: int, dtype: torch.dtype) -> None:
+def test_the_map_to_the_ball_is_smooth_at_the_origin_and_bounded_far_off(
+    dim: int, dtype: torch.dtype
+) -> None:
     """Where F underflows too: T(x) -> radius x / (sqrt(2) Gamma(d / 2 + 1)^(1 / d)) as x -> 0."""
     problem = build_map(GaussianBall(dim=dim), dtype=dtype)
-    direction = torch.nn.functional.normalize(torch.randn(1, dim, generator=generator(0), dtype=dtype))
+    direction = torch.nn.functional.normalize(
+        torch.randn(1, dim, generator=generator(0), dtype=dtype)
+    )
     slope = 3 / (math.sqrt(2) * math.exp(math.lgamma(dim / 2 + 1) / dim))
     assert torch.equal(apply(problem, 0 * direction), 0 * direction)
     for size in (1e-30, 1e-6, 1e-3):
-        assert torch.allclose(apply(problem, size * direction), slope * size * direction, rtol=2e-6, atol=0)
+        assert torch.allclose(
+            apply(problem, size * direction), slope * size * direction, rtol=2e-6, atol=0
+        )
     assert torch.allclose(apply(problem, 1e6 * direction), 3 * direction)
     if dtype == torch.float64:
         radii = torch.logspace(-8, 3, 5000, dtype=dtype)[:, None]
@@ -161,7 +206,10 @@ def test_potentials_of_the_ball_far_off(dim: int) -> None:
     problem = build_map(GaussianBall(dim=dim))
     f, g = problem.truth.potential, problem.truth.target_potential
     assert f is not None and g is not None
-    x = torch.nn.functional.normalize(problem.source.sample(50, generator(0))) * torch.linspace(0, 40, 50, dtype=torch.float64)[:, None]
+    x = (
+        torch.nn.functional.normalize(problem.source.sample(50, generator(0)))
+        * torch.linspace(0, 40, 50, dtype=torch.float64)[:, None]
+    )
     y = apply(problem, x)
     assert float((f(x) + g(y) - problem.cost.pairwise(x, y)).abs().max()) < 1e-12 * 40**2
     assert (g(1.01 * torch.nn.functional.normalize(x[1:]) * 3) == -math.inf).all()
@@ -169,12 +217,19 @@ def test_potentials_of_the_ball_far_off(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [1, 8, 30])
 def test_the_golden_cost_of_the_rotated_product(dim: int) -> None:
-    assert build_map(RotatedProduct(dim=dim)).truth.cost == pytest.approx(1.50417 * dim, abs=5e-6 * dim)
+    assert build_map(RotatedProduct(dim=dim)).truth.cost == pytest.approx(
+        1.50417 * dim, abs=5e-6 * dim
+    )
 
 
 def test_the_split_inverts_the_distribution_function() -> None:
     """G(h(z)) = Phi(z), on the upper tail by survival functions; h is odd and strictly increasing."""
-    z = torch.cat([torch.logspace(-6, 0, 300, dtype=torch.float64), torch.linspace(1, 37, 300, dtype=torch.float64)]).unique()
+    z = torch.cat(
+        [
+            torch.logspace(-6, 0, 300, dtype=torch.float64),
+            torch.linspace(1, 37, 300, dtype=torch.float64),
+        ]
+    ).unique()
     h = _split(z)
     tail = (ndtr(((-PEAK - h) / WIDTH).numpy()) + ndtr(((PEAK - h) / WIDTH).numpy())) / 2
     np.testing.assert_allclose(tail, ndtr(-z.numpy()), rtol=1e-12)
@@ -185,10 +240,14 @@ def test_the_split_inverts_the_distribution_function() -> None:
 
 
 def test_the_split_at_known_points() -> None:
-    """Phi(QUARTILE) = 3/4 = G(PEAK) up to the far peak's tail, and h(z) -> PEAK + WIDTH (z - log(2) / z) far off."""
+    """Phi(QUARTILE) = 3/4 = G(PEAK) up to the far peak's tail, and h(z) -> PEAK + WIDTH (z - log(2)
+    / z) far off.
+    """
     assert float(_split(row(QUARTILE))) == pytest.approx(PEAK, abs=1e-15)
     assert float(_split(row(1e4))) == pytest.approx(PEAK + WIDTH * 1e4, rel=1e-7)
-    assert float(_split(row(1e-9)) / 1e-9) == pytest.approx(math.exp((PEAK / WIDTH) ** 2 / 2) * WIDTH, rel=1e-6)
+    assert float(_split(row(1e-9)) / 1e-9) == pytest.approx(
+        math.exp((PEAK / WIDTH) ** 2 / 2) * WIDTH, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("dim", [2, 16])
@@ -196,7 +255,10 @@ def test_the_network_map_is_the_gradient_of_its_potential(dim: int) -> None:
     sample = torch.randn(1000, dim, generator=generator(0), dtype=torch.float64)
     network = _Network(np.random.default_rng(3), sample, 5.0)
     x = sample[:50].clone().requires_grad_()
-    quadratics = [(x @ a).square() + x @ w.T + b for a, w, b in zip(network.a, network.w, network.b, strict=True)]
+    quadratics = [
+        (x @ a).square() + x @ w.T + b
+        for a, w, b in zip(network.a, network.w, network.b, strict=True)
+    ]
     hidden = quadratics[0]
     for u, quadratic in zip(network.u, quadratics[1:], strict=True):
         assert (u >= 0).all()
@@ -210,7 +272,10 @@ def test_the_network_map_is_the_gradient_of_its_potential(dim: int) -> None:
 def test_the_network_map_has_a_symmetric_jacobian(dim: int) -> None:
     problem = build_map(IcnnMixture(dim=dim))
     x, step = problem.source.sample(20, generator(0)), 1e-6
-    columns = [(apply(problem, x + step * e) - apply(problem, x - step * e)) / (2 * step) for e in torch.eye(dim, dtype=x.dtype)]
+    columns = [
+        (apply(problem, x + step * e) - apply(problem, x - step * e)) / (2 * step)
+        for e in torch.eye(dim, dtype=x.dtype)
+    ]
     jacobian = torch.stack(columns, 2)
     assert float((jacobian - jacobian.mT).abs().max()) < 1e-6 * float(jacobian.abs().max())
     assert float(torch.linalg.eigvalsh((jacobian + jacobian.mT) / 2).min()) > CONVEXITY - 1e-6
@@ -245,7 +310,9 @@ def test_unequal_dimensions_have_the_shapes_and_the_cost_they_claim(kind: str) -
     y = apply(problem, z)
     assert y.shape == (11, 7)
     assert torch.allclose(problem.cost.pairwise(z, y), (problem.cost.embed(z) - y).square().sum(1))
-    assert float(linear_program(z, y, problem)) == pytest.approx(float(problem.cost.pairwise(z, y).mean()), rel=1e-12)
+    assert float(linear_program(z, y, problem)) == pytest.approx(
+        float(problem.cost.pairwise(z, y).mean()), rel=1e-12
+    )
 
 
 def test_the_target_of_unequal_dimensions_is_degenerate() -> None:
@@ -254,7 +321,9 @@ def test_the_target_of_unequal_dimensions_is_degenerate() -> None:
 
 
 def test_one_pair_of_gaussian_potentials_by_hand() -> None:
-    """Equal covariances on the line: T(x) = x + m, f(x) = -2 m x, g(y) = 2 m y - m^2, for means 0 and m."""
+    """Equal covariances on the line: T(x) = x + m, f(x) = -2 m x, g(y) = 2 m y - m^2, for means 0
+    and m.
+    """
     problem = build_map(Gaussian(dim=1, condition=1.0, shift=3.0))
     f, g, m = problem.truth.potential, problem.truth.target_potential, problem.target.mean
     assert f is not None and g is not None and m is not None
@@ -263,7 +332,9 @@ def test_one_pair_of_gaussian_potentials_by_hand() -> None:
     assert torch.allclose(g(x), 2 * (x * m).sum(1) - m.square().sum())
 
 
-def blurred(task: BlurPermutation, seed: int = 0, dtype: torch.dtype = torch.float64) -> DiscreteProblem:
+def blurred(
+    task: BlurPermutation, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> DiscreteProblem:
     """The problem; skips where its data or packages are absent."""
     package = {"digits": "sklearn", "celeba": "PIL", "mnist": "numpy"}[task.data]
     if importlib.util.find_spec(package) is None:
@@ -291,10 +362,14 @@ def test_each_image_is_matched_with_its_own_blur(name: str, seed: int, sigma: fl
     assert plan is not None and cost is not None and not plan.is_sparse
     matrix = SQEUCLIDEAN.matrix(pair.x, pair.y)
     exact = ot.emd(pair.a, pair.b, matrix)
-    scale = float(pair.x.flatten(1).square().sum(1).mean())  # the matrix rounds at the size of its terms
+    scale = float(
+        pair.x.flatten(1).square().sum(1).mean()
+    )  # the matrix rounds at the size of its terms
     assert abs(float((exact * matrix).sum()) - cost) <= 1e-12 * scale
     assert torch.equal(exact > 0, plan > 0)
-    assert torch.allclose(plan.sum(0), pair.b, rtol=1e-14) and torch.allclose(plan.sum(1), pair.a, rtol=1e-14)
+    assert torch.allclose(plan.sum(0), pair.b, rtol=1e-14) and torch.allclose(
+        plan.sum(1), pair.a, rtol=1e-14
+    )
 
 
 @images
@@ -343,9 +418,15 @@ def test_twenty_thousand_images_have_a_sparse_plan() -> None:
     plan, cost = pair.truth.plan, pair.truth.cost
     assert plan is not None and cost is not None and plan.is_sparse and plan.is_coalesced()
     rows, columns = plan.indices()
-    assert plan.shape == (n, n) and torch.equal(rows, torch.arange(n)) and torch.equal(columns.sort().values, torch.arange(n))
+    assert (
+        plan.shape == (n, n)
+        and torch.equal(rows, torch.arange(n))
+        and torch.equal(columns.sort().values, torch.arange(n))
+    )
     assert torch.equal(plan.values(), pair.a)
-    assert float(SQEUCLIDEAN.pairwise(pair.x.double(), pair.y[columns].double()).mean()) == pytest.approx(cost, rel=1e-12)
+    assert float(
+        SQEUCLIDEAN.pairwise(pair.x.double(), pair.y[columns].double()).mean()
+    ) == pytest.approx(cost, rel=1e-12)
 
 
 def test_the_nearest_blur_is_often_not_ones_own() -> None:
@@ -360,7 +441,9 @@ def fake_mnist(folder: Path, images: np.ndarray) -> None:
     """A training file of the IDX format."""
     (folder / "mnist").mkdir()
     header = np.array([2051, *images.shape], ">i4").tobytes()
-    (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes()))
+    (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(
+        gzip.compress(header + images.tobytes())
+    )
 
 
 def test_repeated_images_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +461,9 @@ def test_files_are_those_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert BlurPermutation().files == ()
     assert len(BlurPermutation(data="mnist", n=60_000).files) == 1
     assert len(BlurPermutation(data="mnist", n=60_001).files) == 2
-    assert BlurPermutation(data="celeba", n=5).files == ("celeba/celeba_half_89x109_first10000.zip",)
+    assert BlurPermutation(data="celeba", n=5).files == (
+        "celeba/celeba_half_89x109_first10000.zip",
+    )
     monkeypatch.setenv("OTBENCH_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(MissingError, match="mnist/train-images"):
@@ -406,12 +491,21 @@ def test_files_are_those_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (BlurPermutation, "sigma", 11.0),
     ],
 )
-def test_bad_parameters_are_refused_by_name(task: Callable[..., Task], field: str, value: object) -> None:
+def test_bad_parameters_are_refused_by_name(
+    task: Callable[..., Task], field: str, value: object
+) -> None:
     with pytest.raises(ValueError, match=f"^{field} must .*{value}"):
         task(**{field: value})
 
 
-@pytest.mark.parametrize("task", [RotatedProduct(dim=3), IcnnMixture(dim=3), UnequalDims(), UnequalDims(kind="softmax")], ids=repr)
+@pytest.mark.parametrize(
+    "task",
+    [RotatedProduct(dim=3), IcnnMixture(dim=3), UnequalDims(), UnequalDims(kind="softmax")],
+    ids=repr,
+)
 def test_the_seed_decides_the_problem(task: Task) -> None:
-    images = [apply(problem, problem.source.sample(20, generator(5))) for problem in (build_map(task, seed) for seed in (3, 3, 4))]
+    images = [
+        apply(problem, problem.source.sample(20, generator(5)))
+        for problem in (build_map(task, seed) for seed in (3, 3, 4))
+    ]
     assert torch.equal(images[0], images[1]) and not torch.allclose(images[0], images[2])

@@ -1,4 +1,6 @@
-"""Several seeds solved as one: the rows are those of single runs, failures stay with their seed, ends of the process are told of all."""
+"""Several seeds solved as one: the rows are those of single runs, failures stay with their seed,
+ends of the process are told of all.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ import json
 
 import pytest
 
-from otbench import plan
 from otbench.errors import UserError
+from otbench.runner import plan
 from tests.conftest import rows
 
 
@@ -72,17 +74,35 @@ def plugin(tmp_path):
 
 
 def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench, tmp_path):
-    grid = ("run", "-t", "gaussian", "-s", "otp[steps=40]", "mm-r[steps=20]", "--seeds", 3, "--dtype", "float64", "--jobs", 2)
+    grid = (
+        "run",
+        "-t",
+        "gaussian",
+        "-s",
+        "otp[steps=40]",
+        "mm-r[steps=20]",
+        "--seeds",
+        3,
+        "--dtype",
+        "float64",
+        "--jobs",
+        2,
+    )
     otbench(*grid, "--results", "alone")
     otbench(*grid, "--together", 2, "--results", "together")
-    alone, together = ({(row["solver"], row["seed"]): row for row in rows(tmp_path / name)} for name in ("alone", "together"))
+    alone, together = (
+        {(row["solver"], row["seed"]): row for row in rows(tmp_path / name)}
+        for name in ("alone", "together")
+    )
     assert alone.keys() == together.keys() and len(alone) == 6
     for key, row in together.items():
         single = alone[key]
         assert row["key"] == single["key"] and row["verdict"] == single["verdict"]
         assert row["metric_l2_uvp"] == pytest.approx(single["metric_l2_uvp"], rel=1e-6)
         assert row["metric_saddle_value"] == pytest.approx(single["metric_saddle_value"], rel=1e-6)
-        assert [point["step"] for point in row["curve"]] == [point["step"] for point in single["curve"]]
+        assert [point["step"] for point in row["curve"]] == [
+            point["step"] for point in single["curve"]
+        ]
         assert ("fit_cold_s" in row) == ("host_peak_mib" in row) != ("fit_together_s" in row)
     # of three seeds two are solved as one, and one is left
     assert sorted(row.get("together", 1) for row in together.values()) == [1, 1, 2, 2, 2, 2]
@@ -105,7 +125,20 @@ ENDS = {
 
 def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
     solvers = [f"batched[fault={fault}]" for fault in ENDS]
-    grid = ("-t", "gaussian", "-s", *solvers, "--seeds", 3, "--together", 3, "--jobs", 2, "--plugins", plugin)
+    grid = (
+        "-t",
+        "gaussian",
+        "-s",
+        *solvers,
+        "--seeds",
+        3,
+        "--together",
+        3,
+        "--jobs",
+        2,
+        "--plugins",
+        plugin,
+    )
     otbench("run", *grid, "--timeout", "6s", "--results", "out")
     recorded = rows(tmp_path / "out")
     for fault, (statuses, words) in ENDS.items():
@@ -113,7 +146,9 @@ def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
         of_fault = [row for row in recorded if json.loads(row["solver_params"])["fault"] == fault]
         assert sorted(row["status"] for row in of_fault) == statuses, fault
         assert all(words in row["message"] for row in of_fault if row["status"] != "ok"), fault
-        assert [row["verdict"] for row in of_fault if row["status"] == "diverged"] == ["diverged"] * statuses.count("diverged")
+        assert [row["verdict"] for row in of_fault if row["status"] == "diverged"] == [
+            "diverged"
+        ] * statuses.count("diverged")
 
 
 def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, plugin):
@@ -135,21 +170,63 @@ def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, 
     )
     assert "1 diverged" in otbench("run", *grid).stdout
     (tmp_path / "batched.py.mended").touch()
-    assert "2 already recorded under out, 1 to do" in otbench("run", *grid, "--rerun", "failed").stdout
+    assert (
+        "2 already recorded under out, 1 to do" in otbench("run", *grid, "--rerun", "failed").stdout
+    )
     recorded = rows(tmp_path / "out")
-    assert len(recorded) == 4 and len({row["key"] for row in recorded}) == 3 and recorded[-1]["status"] == "ok"
+    assert (
+        len(recorded) == 4
+        and len({row["key"] for row in recorded}) == 3
+        and recorded[-1]["status"] == "ok"
+    )
     assert "3 already recorded under out, 0 to do" in otbench("run", *grid).stdout
 
 
 def test_seeds_that_a_solver_does_not_take_are_skipped_together(otbench, tmp_path):
-    otbench("run", "-t", "point-clouds[n=20,m=20]", "-s", "otm", "--seeds", 2, "--together", 2, "--jobs", 2, "--results", "out")
-    assert [(row["status"], row["message"]) for row in rows(tmp_path / "out")] == [("skipped", "takes map problems only")] * 2
+    otbench(
+        "run",
+        "-t",
+        "point-clouds[n=20,m=20]",
+        "-s",
+        "otm",
+        "--seeds",
+        2,
+        "--together",
+        2,
+        "--jobs",
+        2,
+        "--results",
+        "out",
+    )
+    assert [(row["status"], row["message"]) for row in rows(tmp_path / "out")] == [
+        ("skipped", "takes map problems only")
+    ] * 2
 
 
 def test_a_time_that_only_the_whole_has_is_named_as_such(otbench, plugin):
-    otbench("run", "-t", "gaussian", "-s", "batched", "--seeds", 2, "--together", 2, "--jobs", 2, "--plugins", plugin, "--results", "out")
+    otbench(
+        "run",
+        "-t",
+        "gaussian",
+        "-s",
+        "batched",
+        "--seeds",
+        2,
+        "--together",
+        2,
+        "--jobs",
+        2,
+        "--plugins",
+        plugin,
+        "--results",
+        "out",
+    )
     board = otbench("leaderboard", "out", "--metric", "fit_s")
-    assert board.returncode == 0 and "\N{EN DASH} together" in board.stdout and "the whole took" in board.stdout
+    assert (
+        board.returncode == 0
+        and "\N{EN DASH} together" in board.stdout
+        and "the whole took" in board.stdout
+    )
 
 
 def test_groups_are_of_one_task_and_one_batched_solver():
@@ -165,14 +242,30 @@ def test_groups_are_of_one_task_and_one_batched_solver():
 
 def test_a_preset_is_a_set_of_values_under_a_name():
     (paper,) = plan.select("solver", ["otm[preset=paper]"], ())
-    # the notebooks for points of the plane (Rout et al. 2022); none of it follows when the defaults are tuned
-    settings = {"map_updates": 16, "batch": 400, "lr": 1e-3, "lr_potential": 1e-3, "beta1": 0.5, "beta2": 0.99, "width": 128, "depth": 3}
+    # the notebooks for points of the plane (Rout et al. 2022); none of it follows when the defaults
+    # are tuned
+    settings = {
+        "map_updates": 16,
+        "batch": 400,
+        "lr": 1e-3,
+        "lr_potential": 1e-3,
+        "beta1": 0.5,
+        "beta2": 0.99,
+        "width": 128,
+        "depth": 3,
+    }
     assert (
-        dict(paper.params).items() >= {**settings, "decay": "none", "ema": 0.0, "pull": 0.0}.items() and paper.label == "otm[preset=paper]"
+        dict(paper.params).items() >= {**settings, "decay": "none", "ema": 0.0, "pull": 0.0}.items()
+        and paper.label == "otm[preset=paper]"
     )
     (longer,) = plan.select("solver", ["otm[steps=7,preset=paper]"], ())
-    assert longer.label == "otm[preset=paper,steps=7]" and plan.select("solver", [longer.label], ()) == [longer]
+    assert longer.label == "otm[preset=paper,steps=7]" and plan.select(
+        "solver", [longer.label], ()
+    ) == [longer]
     both = plan.select("solver", ["otm[preset=[cpu,paper]]"], ())
     assert [selection.label for selection in both] == ["otm", "otm[preset=paper]"]
-    with pytest.raises(UserError, match=r"unknown preset 'papr' of otm; did you mean 'paper'\?; it has cpu, paper, "):
+    with pytest.raises(
+        UserError,
+        match=r"unknown preset 'papr' of otm; did you mean 'paper'\?; it has cpu, paper, ",
+    ):
         plan.select("solver", ["otm[preset=papr]"], ())

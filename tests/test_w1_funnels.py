@@ -1,6 +1,7 @@
-"""Wasserstein-1 funnels, random and published: their proofs, the certified costs, and how discrete solvers fail on them.
+"""Wasserstein-1 funnels, random and published: their proofs, the certified costs, and how discrete
+solvers fail on them.
 
-What concerns the published pairs needs their files (see `otbench.data`).
+What concerns the published pairs needs their files (see `otbench.data.files`).
 """
 
 # pyright: reportMissingImports=false
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from otbench import MapProblem, MissingError, Run, Task, data, metrics
-from otbench.funnels import SIDE
+from otbench import FitContext, MapProblem, MissingError, Task, metrics
+from otbench.data import files as data
+from otbench.families.funnels import SIDE
 from otbench.solvers.pot_emd import PotEmd
 from otbench.tasks.w1_benchmark import CHECKSUMS, DIMS, WIDTHS, W1Benchmark
 from otbench.tasks.w1_funnels import W1Funnels
@@ -31,7 +33,8 @@ from tests.truths import (
 
 POINTS = 65536
 
-# W1 of the published pairs and the number of points it was estimated from. The last one is the benchmark's own.
+# W1 of the published pairs and the number of points it was estimated from. The last one is the
+# benchmark's own.
 CERTIFIED = {
     (2, 4): (0.8196, 65536),
     (4, 4): (1.384, 65536),
@@ -49,7 +52,8 @@ CERTIFIED = {
     (128, 64): (1.0448, 4096),
 }
 
-# "Discrete OT", gradient cosine of the published table at width 4, n = 4,096 (Korotin, Kolesov & Burnaev 2022).
+# "Discrete OT", gradient cosine of the published table at width 4, n = 4,096 (Korotin, Kolesov &
+# Burnaev 2022).
 PUBLISHED_COSINE = {4: 0.84, 8: 0.56, 16: 0.18, 64: -0.28, 128: -0.35}
 CLOSE = 0.035
 
@@ -118,7 +122,9 @@ def test_points_stay_on_their_rays_and_in_the_cube(task: Task, seed: int) -> Non
 @laws
 @seeds
 def test_points_move_by_the_power_of_their_position_on_the_ray(task: W1Funnels, seed: int) -> None:
-    """The upper end of the ray is found by bisection here: the last point of the cube where the funnel is still active."""
+    """The upper end of the ray is found by bisection here: the last point of the cube where the
+    funnel is still active.
+    """
     problem = build_map(task, seed)
     rng = np.random.default_rng(seed)
     centers = torch.as_tensor(rng.uniform(-SIDE, SIDE, (task.width, task.dim)))
@@ -138,7 +144,9 @@ def test_points_move_by_the_power_of_their_position_on_the_ray(task: W1Funnels, 
         z = low + r[:, None] * v
         on_ray = (funnels(z).amin(1) >= r + offsets[k] - 1e-13) & (z.abs().amax(1) <= SIDE)
         inside, outside = torch.where(on_ray, r, inside), torch.where(on_ray, outside, r)
-    torch.testing.assert_close((x - low).norm(dim=1), (length / inside) ** task.power * inside, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        (x - low).norm(dim=1), (length / inside) ** task.power * inside, rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("dim", "width"), CERTIFIED)
@@ -169,14 +177,17 @@ def test_at_power_one_nothing_moves() -> None:
 def fit_discrete(problem: MapProblem):
     """The exact linear program between 4,096 points of each measure."""
     torch.set_num_threads(1)
-    transport = PotEmd(n=4096).fit(problem, Run("cpu", torch.float32, 0, generator(0)))
-    assert transport.info["optimal"] and transport.push is not None and transport.potential is not None
+    transport = PotEmd(n=4096).fit(problem, FitContext("cpu", torch.float32, 0, generator(0)))
+    assert (
+        transport.info["optimal"] and transport.push is not None and transport.potential is not None
+    )
     return transport
 
 
 @pytest.mark.parametrize("dim", [8, 128])
 def test_discrete_transport_fails_as_published(dim: int) -> None:
-    """The gradient cosine of its potential on fresh source points falls and turns negative; the cost is far above the true one.
+    """The gradient cosine of its potential on fresh source points falls and turns negative; the
+    cost is far above the true one.
 
     The published solver ran out of pivots in low dimension, which costs it about .03.
     """
@@ -190,7 +201,9 @@ def test_discrete_transport_fails_as_published(dim: int) -> None:
 
 
 def test_in_the_plane_the_published_cosine_counts_gradients_lost_to_rounding() -> None:
-    """Discrete transport is right there, to .97. The published .86 takes u from a Gram matrix in float32: near a centre it is flat."""
+    """Discrete transport is right there, to .97. The published .86 takes u from a Gram matrix in
+    float32: near a centre it is flat.
+    """
     problem = published(2, 4, torch.float32)
     transport = fit_discrete(problem)
     x = problem.source.sample(4096, generator(1))
@@ -198,15 +211,22 @@ def test_in_the_plane_the_published_cosine_counts_gradients_lost_to_rounding() -
     assert metrics.grad_cos(slope, gradient(potentials(problem)[0], x)) > 0.95
 
     state = torch.load(data.find(*W1Benchmark(2, 4).files), weights_only=True)
-    flat = gradient(lambda x: -(torch.cdist(x, state["net.centers"]) + state["net.bias"]).amin(1), x)
+    flat = gradient(
+        lambda x: -(torch.cdist(x, state["net.centers"]) + state["net.bias"]).amin(1), x
+    )
     assert 0.05 < float((flat == 0).all(1).double().mean()) < 0.15
-    assert float(torch.nn.functional.cosine_similarity(slope, flat).mean()) == pytest.approx(0.86, abs=CLOSE)
+    assert float(torch.nn.functional.cosine_similarity(slope, flat).mean()) == pytest.approx(
+        0.86, abs=CLOSE
+    )
 
 
 @pytest.mark.parametrize(
     ("task", "bad"),
     [
-        *((W1Funnels, {field: value}) for field, value in (("dim", 0), ("width", 0), ("power", 0.5), ("power", float("nan")))),
+        *(
+            (W1Funnels, {field: value})
+            for field, value in (("dim", 0), ("width", 0), ("power", 0.5), ("power", float("nan")))
+        ),
         *((W1Benchmark, {field: value}) for field, value in (("dim", 3), ("width", 8))),
     ],
 )
@@ -217,7 +237,9 @@ def test_bad_parameters_are_named(task: Callable[..., Task], bad: dict[str, floa
 
 
 def test_checksums_are_of_published_pairs() -> None:
-    assert all(dim in DIMS and width in WIDTHS for dim, width in CHECKSUMS) and len(set(CHECKSUMS.values())) == len(CHECKSUMS)
+    assert all(dim in DIMS and width in WIDTHS for dim, width in CHECKSUMS) and len(
+        set(CHECKSUMS.values())
+    ) == len(CHECKSUMS)
 
 
 def test_an_absent_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +249,9 @@ def test_an_absent_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         build_map(W1Benchmark(dim=32))
 
 
-def test_another_file_under_the_official_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_file_under_the_official_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTBENCH_DATA", str(tmp_path))
     path = tmp_path.joinpath(*W1Benchmark().files)
     path.parent.mkdir(parents=True)

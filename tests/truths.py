@@ -1,4 +1,6 @@
-"""Proofs of a map problem's truth, shared by the tests of the task families. Each takes a problem built in float64 on the CPU."""
+"""Proofs of a map problem's truth, shared by the tests of the task families. Each takes a problem
+built in float64 on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,12 @@ def generator(seed: int) -> torch.Generator:
 
 
 def certify(problem: MapProblem, seed: int, samples: int = 1_000_000) -> None:
-    """Every proof that applies to the problem: linear program, potentials, cost, moments, push-forward."""
-    assert problem.truth.map is not None or problem.truth.no_map, "a truth has a map or says why not"
+    """Every proof that applies to the problem: linear program, potentials, cost, moments,
+    push-forward.
+    """
+    assert problem.truth.map is not None or problem.truth.no_map, (
+        "a truth has a map or says why not"
+    )
     pairing_attains_the_linear_program(problem, seed)
     potentials_certify_the_pairs(problem, seed)
     cost_is_that_of_samples(problem, seed, samples)
@@ -51,8 +57,12 @@ def pairs_of(problem: MapProblem, n: int, seed: int) -> tuple[torch.Tensor, torc
 
 
 def cost_matrix(x: torch.Tensor, y: torch.Tensor, problem: MapProblem) -> torch.Tensor:
-    """``(n, m)`` costs by the pairwise formula, row by row: the Gram formula of `Cost.matrix` rounds at the size of its terms."""
-    return torch.stack([problem.cost.pairwise(point.expand(len(y), *point.shape), y) for point in x])
+    """``(n, m)`` costs by the pairwise formula, row by row: the Gram formula of `Cost.matrix`
+    rounds at the size of its terms.
+    """
+    return torch.stack(
+        [problem.cost.pairwise(point.expand(len(y), *point.shape), y) for point in x]
+    )
 
 
 def linear_program(x: torch.Tensor, y: torch.Tensor, problem: MapProblem) -> float:
@@ -76,7 +86,10 @@ def potentials_certify_the_pairs(problem: MapProblem, seed: int, n: int = 500) -
         assert f is None and g is None, "give both potentials or none"
         return
     x, y = pairs_of(problem, n, seed)
-    fresh_x, fresh_y = problem.source.sample(n, generator(seed + 10)), problem.target.sample(n, generator(seed + 20))
+    fresh_x, fresh_y = (
+        problem.source.sample(n, generator(seed + 10)),
+        problem.target.sample(n, generator(seed + 20)),
+    )
     scale = 1 + float(problem.cost.matrix(x, y).max())
     assert float((f(x) + g(y) - problem.cost.pairwise(x, y)).abs().max()) <= RELATIVE * scale
     for a, b in ((x, y), (fresh_x, fresh_y)):
@@ -88,7 +101,9 @@ def cost_is_that_of_samples(problem: MapProblem, seed: int, samples: int) -> Non
     if problem.truth.cost is None:
         return
     part = max(1, min(samples, 20_000_000 // problem.target.dim))
-    costs = torch.cat([problem.cost.pairwise(*pairs_of(problem, part, seed + i)) for i in range(samples // part)])
+    costs = torch.cat(
+        [problem.cost.pairwise(*pairs_of(problem, part, seed + i)) for i in range(samples // part)]
+    )
     agree(costs, torch.tensor(problem.truth.cost, dtype=costs.dtype), problem.truth.cost_error)
 
 
@@ -105,9 +120,11 @@ def moments_are_those_of_samples(measure: Measure, seed: int, n: int = 50_000) -
 
 
 def pairs_have_the_marginals(problem: MapProblem, seed: int, n: int = 500) -> None:
-    """Optimal pairs have the source and the target as marginals: no further from fresh samples than those are from each other.
+    """Optimal pairs have the source and the target as marginals: no further from fresh samples than
+    those are from each other.
 
-    Distances are exact W2 in the plain Euclidean sense; the floor is the mean of eight, the margin six of their standard deviations.
+    Distances are exact W2 in the plain Euclidean sense; the floor is the mean of eight, the margin
+    six of their standard deviations.
     """
     x, y = pairs_of(problem, n, seed)
     for measure, points in ((problem.source, x), (problem.target, y)):
@@ -118,11 +135,17 @@ def pairs_have_the_marginals(problem: MapProblem, seed: int, n: int = 500) -> No
 
 
 def agree(samples: torch.Tensor, expected: torch.Tensor, error: float = 0.0) -> None:
-    """Means over the first axis equal ``expected`` up to `SIGMAS` standard errors, and more of them where many numbers are compared."""
+    """Means over the first axis equal ``expected`` up to `SIGMAS` standard errors, and more of them
+    where many numbers are compared.
+    """
     gap = (samples.mean(0) - expected).abs()
     spread = (samples.var(0) / len(samples) + error**2).sqrt()
     allowed = scipy.stats.norm.isf(scipy.stats.norm.sf(SIGMAS) / gap.numel())
-    assert (gap <= allowed * spread + 1e-12 * (1 + expected.abs())).all(), (samples.mean(0), expected, spread)
+    assert (gap <= allowed * spread + 1e-12 * (1 + expected.abs())).all(), (
+        samples.mean(0),
+        expected,
+        spread,
+    )
 
 
 def products(y: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Metrics: pure functions of named arrays, and one table that says what each number means.
 
-A metric applies to a run exactly when every array it names is known there: where the optimal map is unknown or not unique there is no
-``optimal``, and so no ``l2_uvp``. The names are listed in `otbench.scoring` and `otbench.image_scoring`. Reports read `METRICS` and
-nothing else.
+A metric applies to a run exactly when every array it names is known there: where the optimal map is
+    unknown or not unique there is no
+``optimal``, and so no ``l2_uvp``. The names are listed in `otbench.scoring.maps` and
+`otbench.scoring.pictures`. Reports read `METRICS` and nothing else.
 """
 
 from otbench.metrics import maps, one_to_many, defects, flows, plans, images  # isort: skip  (in this order they enter the table)
@@ -23,8 +24,23 @@ from otbench.metrics.maps import (
     target_gap,
     wrong_atom,
 )
-from otbench.metrics.one_to_many import branch_defect, branch_entropy, branch_imbalance, branch_off, branch_visible
-from otbench.metrics.plans import entries, marginal, marginal_l1, rounded_cost, rounded_entropy, rounded_images, rounding, without_negative
+from otbench.metrics.one_to_many import (
+    branch_defect,
+    branch_entropy,
+    branch_imbalance,
+    branch_off,
+    branch_visible,
+)
+from otbench.metrics.plans import (
+    entries,
+    marginal,
+    marginal_l1,
+    rounded_cost,
+    rounded_entropy,
+    rounded_images,
+    rounding,
+    without_negative,
+)
 from otbench.metrics.table import METRICS, Metric, metric, score
 
 

@@ -1,4 +1,6 @@
-"""What a verdict is passed on: defects of the push-forward and of the cost, and residuals of the saddle of a map and a potential."""
+"""What a verdict is passed on: defects of the push-forward and of the cost, and residuals of the
+saddle of a map and a potential.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,20 @@ if TYPE_CHECKING:
 
 
 @metric(unit="1", better="lower")
-def target_defect(target_discrepancies: Tensor, pushed_floors: Tensor, target_floors: Tensor, target_scale: float) -> float:
-    """Verdict: the target gap as a share of the target's variance, or of the gap of the task's known spurious map where that is less."""
+def target_defect(
+    target_discrepancies: Tensor, pushed_floors: Tensor, target_floors: Tensor, target_scale: float
+) -> float:
+    """Verdict: the target gap as a share of the target's variance, or of the gap of the task's
+    known spurious map where that is less.
+    """
     return ratio(target_gap(target_discrepancies, pushed_floors, target_floors), target_scale)
 
 
 @metric(unit="1", better=None)
 def target_visible(target_floors: Tensor, target_scale: float) -> float:
-    """Verdict: the target defect that sampling alone may show, the 99 % quantile of the gap of fresh target samples."""
+    """Verdict: the target defect that sampling alone may show, the 99 % quantile of the gap of
+    fresh target samples.
+    """
     gaps = target_floors - (target_floors.roll(1, 0) + target_floors.mean(0)) / 2
     return ratio(float(gaps.quantile(0.99, 0).max()), target_scale)
 
@@ -31,49 +39,82 @@ def target_visible(target_floors: Tensor, target_scale: float) -> float:
 @metric(unit="1", better="lower")
 def cost_defect(cost_pushed: Tensor, cost_optimal: Tensor, cost_scale: float) -> float:
     """Verdict: |E c(x, T(x)) - OT| / max(OT, cost of moving by the target's standard deviation)."""
-    return abs(float((cost_pushed.double() - cost_optimal.double()).mean())) / _size(cost_optimal, cost_scale)
+    return abs(float((cost_pushed.double() - cost_optimal.double()).mean())) / _size(
+        cost_optimal, cost_scale
+    )
 
 
 @metric(unit="1", better=None)
-def cost_visible(cost_pushed: Tensor, cost_optimal: Tensor, cost_error: float, cost_scale: float) -> float:
+def cost_visible(
+    cost_pushed: Tensor, cost_optimal: Tensor, cost_error: float, cost_scale: float
+) -> float:
     """Verdict: the cost defect that sampling alone may show, three standard errors."""
     excess = cost_pushed.double() - cost_optimal.double()
-    return 3 * math.hypot(float(excess.std()) / len(excess) ** 0.5, cost_error) / _size(cost_optimal, cost_scale)
+    return (
+        3
+        * math.hypot(float(excess.std()) / len(excess) ** 0.5, cost_error)
+        / _size(cost_optimal, cost_scale)
+    )
 
 
 @metric(unit="cost", better=None, curve=True)
 def saddle_value(inner_values: Tensor, target_values: Tensor) -> float:
-    """Saddle: the objective J = E[c(x, T(x)) - g(T(x))] + E[g(y)] of the target potential g and the map."""
+    """Saddle: the objective J = E[c(x, T(x)) - g(T(x))] + E[g(y)] of the target potential g and the
+    map.
+    """
     return float(inner_values.double().mean() + target_values.double().mean())
 
 
 @metric(unit="1", better="lower")
-def dual_gap(c_transform: Tensor, target_values: Tensor, saddle_cost: float, cost_scale: float) -> float:
-    """Saddle: suboptimality of the potential, (OT - E[g^c(x)] - E[g(y)]) / max(OT, cost scale), clipped at 0.
+def dual_gap(
+    c_transform: Tensor, target_values: Tensor, saddle_cost: float, cost_scale: float
+) -> float:
+    """Saddle: suboptimality of the potential, (OT - E[g^c(x)] - E[g(y)]) / max(OT, cost scale),
+    clipped at 0.
 
-    The c-transform g^c(x) = min_y c(x, y) - g(y) is the least over T(x) and 4,096 target points (1,024 if they are images), each improved
-    by fifty gradient steps.
+    The c-transform g^c(x) = min_y c(x, y) - g(y) is the least over T(x) and 4,096 target points
+    (1,024 if they are images), each improved by fifty gradient steps.
     """
     dual = float(c_transform.double().mean() + target_values.double().mean())
     return max(0.0, saddle_cost - dual) / max(saddle_cost, cost_scale)
 
 
 @metric(unit="1", better="lower")
-def inner_gap(inner_values: Tensor, c_transform: Tensor, saddle_cost: float, cost_scale: float) -> float:
-    """Saddle: suboptimality of the map against the potential, E[c(x, T(x)) - g(T(x)) - g^c(x)] / max(OT, cost scale)."""
-    return max(0.0, float((inner_values.double() - c_transform.double()).mean())) / max(saddle_cost, cost_scale)
+def inner_gap(
+    inner_values: Tensor, c_transform: Tensor, saddle_cost: float, cost_scale: float
+) -> float:
+    """Saddle: suboptimality of the map against the potential, E[c(x, T(x)) - g(T(x)) - g^c(x)] /
+    max(OT, cost scale).
+    """
+    return max(0.0, float((inner_values.double() - c_transform.double()).mean())) / max(
+        saddle_cost, cost_scale
+    )
 
 
 @metric(unit="1", better="lower")
-def saddle_excess(inner_values: Tensor, target_values: Tensor, saddle_cost: float, cost_scale: float) -> float:
+def saddle_excess(
+    inner_values: Tensor, target_values: Tensor, saddle_cost: float, cost_scale: float
+) -> float:
     """Saddle: |J - OT| / max(OT, cost scale)."""
-    return abs(saddle_value(inner_values, target_values) - saddle_cost) / max(saddle_cost, cost_scale)
+    return abs(saddle_value(inner_values, target_values) - saddle_cost) / max(
+        saddle_cost, cost_scale
+    )
 
 
 @metric(unit="1", better="lower")
-def saddle_drift(inner_values: Tensor, target_values: Tensor, earlier_saddle_value: float, saddle_cost: float, cost_scale: float) -> float:
-    """Saddle: |J - J at nine tenths of the training| / max(OT, cost scale), for solvers that offer checkpoints."""
-    return abs(saddle_value(inner_values, target_values) - earlier_saddle_value) / max(saddle_cost, cost_scale)
+def saddle_drift(
+    inner_values: Tensor,
+    target_values: Tensor,
+    earlier_saddle_value: float,
+    saddle_cost: float,
+    cost_scale: float,
+) -> float:
+    """Saddle: |J - J at nine tenths of the training| / max(OT, cost scale), for solvers that offer
+    checkpoints.
+    """
+    return abs(saddle_value(inner_values, target_values) - earlier_saddle_value) / max(
+        saddle_cost, cost_scale
+    )
 
 
 def _size(cost_optimal: Tensor, cost_scale: float) -> float:

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 EXACT_DIM = 16  # up to this dimension the discrepancy of two samples is an exact W2^2 too, above it a sliced one alone
 EXACT_POINTS = 4096  # most points of one linear assignment
 DIRECTIONS = 512
-DIRECTIONS_SEED = 20_111  # far from the seeds that samples are drawn with, lest directions be points
+DIRECTIONS_SEED = (
+    20_111  # far from the seeds that samples are drawn with, lest directions be points
+)
 BLOCK = 4096  # rows of a matrix of distances that are held at a time
 
 
 def discrepancies(x: Tensor, y: Tensor) -> Tensor:
-    """W2^2 between two samples of equal size: d times sliced and, up to dimension 16, exact; ``(1,)`` or ``(2,)``."""
+    """W2^2 between two samples of equal size: d times sliced and, up to dimension 16, exact;
+    ``(1,)`` or ``(2,)``.
+    """
     x, y = x.flatten(1).double().cpu(), y.flatten(1).double().cpu()
     sliced = sliced_w2_squared(x, y)
     return x.new_tensor([exact_w2_squared(x, y), sliced] if x.shape[1] <= EXACT_DIM else [sliced])
@@ -33,19 +37,24 @@ def plugin_w2_squared(x: Tensor, y: Tensor) -> float:
 def exact_w2_squared(x: Tensor, y: Tensor) -> float:
     """Exact W2^2 between uniform samples ``(n, d)`` of equal size, as a linear assignment.
 
-    Of more than 4,096 points it is the mean over blocks of so many; points that do not fill a block are left out.
-    Three Sinkhorn iterations give potentials that the assignment starts from: it then takes two thirds of the time or less. With equal
-    rows, as a constant map has, it takes a thirtieth: what is left of their columns is zero.
+    Of more than 4,096 points it is the mean over blocks of so many; points that do not fill a block
+    are left out. Three Sinkhorn iterations give potentials that the assignment starts from: it then
+    takes two thirds of the time or less. With equal rows, as a constant map has, it takes a
+    thirtieth: what is left of their columns is zero.
     """
     import torch
     from scipy.optimize import linear_sum_assignment
 
     if x.shape[1] == 1:
         return float((x.sort(0).values - y.sort(0).values).square().mean())
-    mode = "donot_use_mm_for_euclid_dist" if x.shape[1] <= EXACT_DIM else "use_mm_for_euclid_dist"  # in float64 it rounds well enough
+    mode = (
+        "donot_use_mm_for_euclid_dist" if x.shape[1] <= EXACT_DIM else "use_mm_for_euclid_dist"
+    )  # in float64 it rounds well enough
     costs = []
     for start in range(0, max(1, len(x) - EXACT_POINTS + 1), EXACT_POINTS):
-        cost = torch.cdist(x[start : start + EXACT_POINTS], y[start : start + EXACT_POINTS], compute_mode=mode).square()
+        cost = torch.cdist(
+            x[start : start + EXACT_POINTS], y[start : start + EXACT_POINTS], compute_mode=mode
+        ).square()
         if not torch.isfinite(cost).all():
             return math.inf
         reduced = cost - _column_potential(cost)
@@ -57,7 +66,9 @@ def exact_w2_squared(x: Tensor, y: Tensor) -> float:
 
 
 def _column_potential(cost: Tensor) -> Tensor:
-    """``(m,)`` entropic potential after three Sinkhorn iterations in float32, eps a twentieth of the mean cost."""
+    """``(m,)`` entropic potential after three Sinkhorn iterations in float32, eps a twentieth of
+    the mean cost.
+    """
     import torch
 
     eps = float(cost.mean()) / 20
@@ -72,11 +83,18 @@ def _column_potential(cost: Tensor) -> Tensor:
 
 
 def sliced_w2_squared(x: Tensor, y: Tensor) -> float:
-    """Mean W2^2 of the projections on 512 fixed directions (Rabin et al. 2011), times d: a translation then scores as in W2^2."""
+    """Mean W2^2 of the projections on 512 fixed directions (Rabin et al. 2011), times d: a
+    translation then scores as in W2^2.
+    """
     import numpy as np
     import torch
 
-    directions = torch.randn(DIRECTIONS, x.shape[1], generator=torch.Generator().manual_seed(DIRECTIONS_SEED), dtype=x.dtype)
+    directions = torch.randn(
+        DIRECTIONS,
+        x.shape[1],
+        generator=torch.Generator().manual_seed(DIRECTIONS_SEED),
+        dtype=x.dtype,
+    )
     directions /= directions.norm(dim=1, keepdim=True)
     total = 0.0
     for part in directions.split(64):
@@ -96,10 +114,11 @@ def total_distance(x: Tensor, y: Tensor) -> float:
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """W2^2 between the Gaussians with the means and covariances of samples ``(n, d)`` and ``(m, d)`` (Dowson & Landau 1982), in float64.
+    """W2^2 between the Gaussians with the means and covariances of samples ``(n, d)`` and ``(m,
+    d)`` (Dowson & Landau 1982), in float64.
 
-    With covariances R'R and S'S the trace of the root of their product is the nuclear norm of R S', for any rank. Not a number for fewer
-    than two points.
+    With covariances R'R and S'S the trace of the root of their product is the nuclear norm of R S',
+    for any rank. Not a number for fewer than two points.
     """
     import torch
 

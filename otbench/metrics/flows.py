@@ -16,19 +16,25 @@ if TYPE_CHECKING:
 
 @metric(unit="1", better="lower")
 def npe(path: Tensor) -> float:
-    """Flows: normalised path energy |PE - W2^2| / W2^2, W2 between 2,000 starts and their own ends (Tong et al. 2024).
+    """Flows: normalised path energy |PE - W2^2| / W2^2, W2 between 2,000 starts and their own ends
+    (Tong et al. 2024).
 
-    PE is the mean over points of the integral of the squared velocity, from steps at equal times; a straight optimal flow scores 0.
+    PE is the mean over points of the integral of the squared velocity, from steps at equal times; a
+    straight optimal flow scores 0.
     """
     start, end = (path[k].flatten(1).double().cpu() for k in (0, -1))
     optimal = exact_w2_squared(start, end)
-    energy = (len(path) - 1) * float(path.double().diff(dim=0).flatten(2).square().sum((0, 2)).mean())
+    energy = (len(path) - 1) * float(
+        path.double().diff(dim=0).flatten(2).square().sum((0, 2)).mean()
+    )
     return ratio(abs(energy - optimal), optimal)
 
 
 @metric(unit="distance", better="lower")
 def w2(flow_pushed: Tensor, flow_target: Tensor) -> float:
-    """Flows: W2 between 4,096 images and 4,096 target points, no floor taken off: see `w2_floor`, and `target_gap` for maps."""
+    """Flows: W2 between 4,096 images and 4,096 target points, no floor taken off: see `w2_floor`,
+    and `target_gap` for maps.
+    """
     return plugin_w2_squared(flow_pushed, flow_target) ** 0.5
 
 

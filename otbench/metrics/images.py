@@ -1,6 +1,8 @@
-"""Metrics of images: likeness to what each was made from, likeness to the input, and distance of the law of the outputs to the target.
+"""Metrics of images: likeness to what each was made from, likeness to the input, and distance of
+the law of the outputs to the target.
 
-None says all: a map that averages scores well against partners and badly against the law, one that invents does the opposite.
+None says all: a map that averages scores well against partners and badly against the law, one that
+    invents does the opposite.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ SSIM_WINDOW = 7  # pixels along a side
 
 @metric(unit="dB", better="higher", worst=0.0, curve=True)
 def psnr_db(pictures: Tensor, partner_pictures: Tensor) -> float:
-    """Peak signal-to-noise ratio of T(x) to what x was made from, -10 log10(mean squared error / 4), mean over images (Milne et al. 2022).
+    """Peak signal-to-noise ratio of T(x) to what x was made from, -10 log10(mean squared error /
+    4), mean over images (Milne et al. 2022).
 
     Pixels have a range of 2; values beyond it are taken as they are. It is 100 dB at most.
     """
@@ -41,18 +44,26 @@ def psnr_input_db(start_pictures: Tensor, partner_pictures: Tensor) -> float:
 
 @metric(unit="1", better="higher", worst=-1.0)
 def ssim(pictures: Tensor, partner_pictures: Tensor) -> float:
-    """Structural similarity of T(x) to what x was made from, mean over at most 512 images (Wang et al. 2004); 1 where they are equal.
+    """Structural similarity of T(x) to what x was made from, mean over at most 512 images (Wang et
+    al. 2004); 1 where they are equal.
 
-    As scikit-image computes it, in windows of 7 x 7 pixels and each channel by itself, with a range of 2; values beyond the range are taken
-    as they are. Not defined for images of fewer pixels along a side.
+    As scikit-image computes it, in windows of 7 x 7 pixels and each channel by itself, with a range
+    of 2; values beyond the range are taken as they are. Not defined for images of fewer pixels
+    along a side.
     """
     import numpy as np
     from skimage.metrics import structural_similarity
 
     if min(pictures.shape[-2:]) < SSIM_WINDOW:
         return math.nan
-    pairs = zip(*(images[:SSIM_IMAGES].double().cpu().numpy() for images in (pictures, partner_pictures)), strict=True)
-    values = [structural_similarity(a, b, win_size=SSIM_WINDOW, data_range=RANGE, channel_axis=0) for a, b in pairs]
+    pairs = zip(
+        *(images[:SSIM_IMAGES].double().cpu().numpy() for images in (pictures, partner_pictures)),
+        strict=True,
+    )
+    values = [
+        structural_similarity(a, b, win_size=SSIM_WINDOW, data_range=RANGE, channel_axis=0)
+        for a, b in pairs
+    ]
     return float(np.mean(values))
 
 
@@ -64,22 +75,28 @@ def ssim_input(start_pictures: Tensor, partner_pictures: Tensor) -> float:
 
 @metric(unit="cost", better=None, curve=True)
 def transport_cost(picture_costs: Tensor) -> float:
-    """E c(x, T(x)) of images, how much a map changes; of maps that reach the target as well, the one of less cost is better."""
+    """E c(x, T(x)) of images, how much a map changes; of maps that reach the target as well, the
+    one of less cost is better.
+    """
     return float(picture_costs.double().mean())
 
 
 @metric(unit="1", better="lower")
 def frechet_scattering(scattering_pushed: Tensor, scattering_target: Tensor) -> float:
-    """Frechet distance of the outputs to target images, between Gaussians fitted to 32 scattering features: FID without a trained network.
+    """Frechet distance of the outputs to target images, between Gaussians fitted to 32 scattering
+    features: FID without a trained network.
 
-    The target's total variance is about 1 (see `otbench.metrics.scattering`). The images are others than the outputs were made from.
+    The target's total variance is about 1 (see `otbench.scoring.features.scattering`). The images
+    are others than the outputs were made from.
     """
     return frechet_distance(scattering_pushed, scattering_target)
 
 
 @metric(unit="1", better=None)
 def frechet_scattering_floor(scattering_fresh: Tensor, scattering_target: Tensor) -> float:
-    """The floor of `frechet_scattering`: the same between two sets of target images of the same size that have none in common."""
+    """The floor of `frechet_scattering`: the same between two sets of target images of the same
+    size that have none in common.
+    """
     return frechet_distance(scattering_fresh, scattering_target)
 
 
@@ -90,38 +107,51 @@ def frechet_scattering_input(scattering_start: Tensor, scattering_target: Tensor
 
 
 @metric(unit="1", better="lower")
-def scattering_defect(scattering_pushed: Tensor, scattering_fresh: Tensor, scattering_target: Tensor) -> float:
-    """Verdict: `frechet_scattering` less its floor, a share of the target's variance in features that see noise and blur."""
-    return frechet_scattering(scattering_pushed, scattering_target) - frechet_scattering_floor(scattering_fresh, scattering_target)
+def scattering_defect(
+    scattering_pushed: Tensor, scattering_fresh: Tensor, scattering_target: Tensor
+) -> float:
+    """Verdict: `frechet_scattering` less its floor, a share of the target's variance in features
+    that see noise and blur.
+    """
+    return frechet_scattering(scattering_pushed, scattering_target) - frechet_scattering_floor(
+        scattering_fresh, scattering_target
+    )
 
 
 @metric(unit="1", better=None)
 def scattering_visible(scattering_fresh: Tensor, scattering_target: Tensor) -> float:
-    """Verdict: the scattering defect that sampling alone may show, the floor once more: floors of one size differ by less."""
+    """Verdict: the scattering defect that sampling alone may show, the floor once more: floors of
+    one size differ by less.
+    """
     return frechet_scattering_floor(scattering_fresh, scattering_target)
 
 
 @metric(unit="1", better="lower")
 def fid(inception_pushed: Tensor, inception_target: Tensor) -> float:
-    """Frechet distance of the outputs to target images in the 2,048 features of Inception (Heusel et al. 2017); needs its weights.
+    """Frechet distance of the outputs to target images in the 2,048 features of Inception (Heusel
+    et al. 2017); needs its weights.
 
-    Pixels are rounded to bytes; grey images have three equal channels. It is high for few images, as `fid_floor` is: published values,
-    of 10,000 images or more, are not to be compared with it.
+    Pixels are rounded to bytes; grey images have three equal channels. It is high for few images,
+    as `fid_floor` is: published values, of 10,000 images or more, are not to be compared with it.
     """
     return frechet_distance(inception_pushed, inception_target)
 
 
 @metric(unit="1", better=None)
 def fid_floor(inception_fresh: Tensor, inception_target: Tensor) -> float:
-    """The floor of `fid`: the same between two sets of target images of the same size that have none in common."""
+    """The floor of `fid`: the same between two sets of target images of the same size that have
+    none in common.
+    """
     return frechet_distance(inception_fresh, inception_target)
 
 
 @metric(unit="1", better=None)
 def lpips(perceptual_distance: float) -> float:
-    """Perceptual distance of x and T(x) in the features of VGG, mean over at most 512 images (Zhang et al. 2018); needs its weights.
+    """Perceptual distance of x and T(x) in the features of VGG, mean over at most 512 images (Zhang
+    et al. 2018); needs its weights.
 
-    In place of the transport cost (Choi et al. 2025): of maps that reach the target as well, the one that changes less is better. Pixels
-    are clipped to their range, grey images have three equal channels, images of fewer than 64 pixels along a side are enlarged to that.
+    In place of the transport cost (Choi et al. 2025): of maps that reach the target as well, the
+    one that changes less is better. Pixels are clipped to their range, grey images have three equal
+    channels, images of fewer than 64 pixels along a side are enlarged to that.
     """
     return perceptual_distance

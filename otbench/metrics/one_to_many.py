@@ -1,4 +1,6 @@
-"""Metrics of plans that send each x to several images: to two with equal probability, or to a circle of them, uniformly."""
+"""Metrics of plans that send each x to several images: to two with equal probability, or to a
+circle of them, uniformly.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def branch_imbalance(branch_position: Tensor) -> float:
 
 @metric(unit="1", better="lower", worst=1.0)
 def branch_off(branch_position: Tensor) -> float:
-    """One-to-many: share of the mass further from both branches than a tenth of their half-distance, along the line that joins them."""
+    """One-to-many: share of the mass further from both branches than a tenth of their
+    half-distance, along the line that joins them.
+    """
     return float(((branch_position.abs() - 1).abs() > ON_BRANCH).double().mean())
 
 
@@ -40,18 +44,24 @@ def branch_sideways(branch_rest: Tensor, target_variance: float) -> float:
 
 @metric(unit="1", better="higher", worst=0.0)
 def branch_entropy(branch_draws: Tensor) -> float:
-    """One-to-many: entropy in bits of the branch given x, mean over x; 1 is right (0.99 with 64 draws), a deterministic map has 0."""
+    """One-to-many: entropy in bits of the branch given x, mean over x; 1 is right (0.99 with 64
+    draws), a deterministic map has 0.
+    """
     import torch
 
     upper = (branch_draws > 0).double().mean(1)
-    return float(-(torch.xlogy(upper, upper) + torch.xlogy(1 - upper, 1 - upper)).mean() / math.log(2))
+    return float(
+        -(torch.xlogy(upper, upper) + torch.xlogy(1 - upper, 1 - upper)).mean() / math.log(2)
+    )
 
 
 @metric(unit="1", better="lower")
 def branch_defect(branch_position: Tensor) -> float:
-    """Verdict, one-to-many: W2^2 along the line that joins the branches, as a share of the variance there.
+    """Verdict, one-to-many: W2^2 along the line that joins the branches, as a share of the variance
+    there.
 
-    One branch alone scores 2, the middle between them 1, in any dimension: the target defect is diluted by the other coordinates.
+    One branch alone scores 2, the middle between them 1, in any dimension: the target defect is
+        diluted by the other coordinates.
     """
     position = branch_position.double().sort().values
     branch = position.new_ones(len(position))
@@ -61,39 +71,51 @@ def branch_defect(branch_position: Tensor) -> float:
 
 @metric(unit="1", better=None)
 def branch_visible(branch_position: Tensor) -> float:
-    """Verdict, one-to-many: the branch defect that sampling alone may show, from three standard errors of a fair coin."""
+    """Verdict, one-to-many: the branch defect that sampling alone may show, from three standard
+    errors of a fair coin.
+    """
     return 6 / len(branch_position) ** 0.5
 
 
 @metric(unit="1", better="higher", worst=0.0)
 def circle_entropy(circle_places: Tensor) -> float:
-    """One-to-many on a circle: entropy of the angles of all images in 12 equal sectors, over log 12; 1 is right, one direction has 0."""
+    """One-to-many on a circle: entropy of the angles of all images in 12 equal sectors, over log
+    12; 1 is right, one direction has 0.
+    """
     return float(_entropy(_sectors(circle_places)))
 
 
 @metric(unit="1", better="lower", worst=1.0)
 def circle_tv(circle_places: Tensor) -> float:
-    """One-to-many on a circle: total variation of the angles of all images, in 12 equal sectors, to the uniform law."""
+    """One-to-many on a circle: total variation of the angles of all images, in 12 equal sectors, to
+    the uniform law.
+    """
     return float((_sectors(circle_places) - 1 / SECTORS).abs().sum()) / 2
 
 
 @metric(unit="1", better="lower", worst=1.0)
 def circle_off(circle_places: Tensor) -> float:
-    """One-to-many on a circle: share of the images further than a quarter of the radius from it; the mean of all lies at the centre."""
+    """One-to-many on a circle: share of the images further than a quarter of the radius from it;
+    the mean of all lies at the centre.
+    """
     return float(((circle_places.double().norm(dim=1) - 1).abs() > ON_CIRCLE).double().mean())
 
 
 @metric(unit="1", better="higher", worst=0.0)
 def circle_diversity(circle_draws: Tensor) -> float:
-    """One-to-many on a circle: entropy of the sector given x over log 12, mean over x; 1 is right (0.96 with 64 draws), a map has 0."""
+    """One-to-many on a circle: entropy of the sector given x over log 12, mean over x; 1 is right
+    (0.96 with 64 draws), a map has 0.
+    """
     return float(_entropy(_sectors(circle_draws)).mean())
 
 
 @metric(unit="1", better="lower")
 def circle_defect(circle_places: Tensor) -> float:
-    """Verdict, one-to-many on a circle: W2^2 in its plane to the uniform law on it, as a share of the variance there.
+    """Verdict, one-to-many on a circle: W2^2 in its plane to the uniform law on it, as a share of
+    the variance there.
 
-    One direction alone scores 2, the centre 1. The uniform law is that of as many equally spaced points, at most 1,024.
+    One direction alone scores 2, the centre 1. The uniform law is that of as many equally spaced
+    points, at most 1,024.
     """
     import torch
 
@@ -104,10 +126,12 @@ def circle_defect(circle_places: Tensor) -> float:
 
 @metric(unit="1", better=None)
 def circle_visible(circle_places: Tensor) -> float:
-    """Verdict, one-to-many on a circle: the circle defect that sampling alone may show, its 99 % quantile.
+    """Verdict, one-to-many on a circle: the circle defect that sampling alone may show, its 99 %
+    quantile.
 
-    With the arc for the chord, and n images turned so that they fit best, the defect is (2 pi)^2 / n times Watson's statistic U^2 of
-    uniformity; P(U^2 > u) is about 2 exp(-2 pi^2 u) (Watson 1961).
+    With the arc for the chord, and n images turned so that they fit best, the defect is (2 pi)^2 /
+    n times Watson's statistic U^2 of uniformity; P(U^2 > u) is about 2 exp(-2 pi^2 u) (Watson
+    1961).
     """
     return 2 * math.log(200) / len(circle_places[:CIRCLE_POINTS])
 

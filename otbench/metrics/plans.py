@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @metric(unit="1", better="lower")
 def cost_gap(rounded_cost: float, ot_cost: float) -> float:
-    """Relative difference |<C, P> / <C, P*> - 1| of the costs, P rounded to the marginals (Altschuler et al. 2017).
+    """Relative difference |<C, P> / <C, P*> - 1| of the costs, P rounded to the marginals
+    (Altschuler et al. 2017).
 
     An entropic P* is not the cheapest plan: there a plan may be too cheap, and that is as wrong.
     """
@@ -26,13 +27,18 @@ def cost_gap(rounded_cost: float, ot_cost: float) -> float:
 
 @metric(unit="1", better="lower")
 def entropic_gap(rounded_objective: float, optimal_objective: float, ot_cost: float) -> float:
-    """Excess of <C, P> + eps KL(P | a b') over its minimum, relative to <C, P*>, P rounded to the marginals: eps KL(P | P*) / <C, P*>."""
+    """Excess of <C, P> + eps KL(P | a b') over its minimum, relative to <C, P*>, P rounded to the
+    marginals: eps KL(P | P*) / <C, P*>.
+    """
     return ratio(rounded_objective - optimal_objective, ot_cost)
 
 
 @metric(unit="%", better="lower")
-def barycentric_uvp(rounded_images: Tensor, optimal_images: Tensor, a: Tensor, target_variance: float) -> float:
-    """Error of the barycentric map, 100 sum_i a_i ||T(x_i) - T*(x_i)||^2 / Var(target), where T(x_i) is the mean of y given x_i under P.
+def barycentric_uvp(
+    rounded_images: Tensor, optimal_images: Tensor, a: Tensor, target_variance: float
+) -> float:
+    """Error of the barycentric map, 100 sum_i a_i ||T(x_i) - T*(x_i)||^2 / Var(target), where
+    T(x_i) is the mean of y given x_i under P.
 
     P is rounded to the marginals.
     """
@@ -43,7 +49,9 @@ def barycentric_uvp(rounded_images: Tensor, optimal_images: Tensor, a: Tensor, t
 
 @metric(unit="1", better="lower")
 def iters_to_tol(warm_iterations: int) -> float:
-    """Iterations of Sinkhorn's algorithm from the predicted potential to a marginal error of 1e-6 in the l1 norm, at most 5,000."""
+    """Iterations of Sinkhorn's algorithm from the predicted potential to a marginal error of 1e-6
+    in the l1 norm, at most 5,000.
+    """
     return float(warm_iterations)
 
 
@@ -62,17 +70,28 @@ def marginal_l1(plan: Tensor, a: Tensor, b: Tensor) -> float:
 @metric(unit="1", better="lower")
 def plan_rmse(plan: Tensor, optimal_plan: Tensor) -> float:
     """Root mean square entry of P - P*."""
-    return float((_difference(plan, optimal_plan).square().sum() / (plan.shape[0] * plan.shape[1])).sqrt())
+    return float(
+        (_difference(plan, optimal_plan).square().sum() / (plan.shape[0] * plan.shape[1])).sqrt()
+    )
 
 
 @metric(unit="1", better="lower", worst=1.0)
 def plan_tv(plan: Tensor, optimal_plan: Tensor) -> float:
-    """Total variation of P and P*, half the sum of |P - P*|: the share of the mass that is matched otherwise."""
+    """Total variation of P and P*, half the sum of |P - P*|: the share of the mass that is matched
+    otherwise.
+    """
     return float(_difference(plan, optimal_plan).abs().sum()) / 2
 
 
-def rounded_cost(plan: Tensor, a: Tensor, b: Tensor, costs: Callable[[Tensor, Tensor], Tensor], blocks: Callable[[slice], Tensor]) -> float:
-    """Cost of the plan with marginals a and b nearest to ``plan`` by Altschuler, Weed and Rigollet 2017, algorithm 2.
+def rounded_cost(
+    plan: Tensor,
+    a: Tensor,
+    b: Tensor,
+    costs: Callable[[Tensor, Tensor], Tensor],
+    blocks: Callable[[slice], Tensor],
+) -> float:
+    """Cost of the plan with marginals a and b nearest to ``plan`` by Altschuler, Weed and Rigollet
+    2017, algorithm 2.
 
     The rounded plan diag(r) P diag(c) + u v^T / |u| is never formed.
 
@@ -102,10 +121,14 @@ def rounded_cost(plan: Tensor, a: Tensor, b: Tensor, costs: Callable[[Tensor, Te
 
 
 def rounded_images(plan: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
-    """``(n, d)``: the mean of the points ``y`` ``(m, d)`` given each row, under the plan rounded to its marginals; zero where a is."""
+    """``(n, d)``: the mean of the points ``y`` ``(m, d)`` given each row, under the plan rounded to
+    its marginals; zero where a is.
+    """
     rows, columns, row_slack, column_slack = rounding(plan, a, b)
     total = row_slack.sum().clamp(min=1e-300)
-    sums = rows[:, None] * (plan @ (columns[:, None] * y)) + row_slack[:, None] * (column_slack @ y / total)
+    sums = rows[:, None] * (plan @ (columns[:, None] * y)) + row_slack[:, None] * (
+        column_slack @ y / total
+    )
     return sums / a.clamp(min=1e-300)[:, None]
 
 
@@ -118,13 +141,19 @@ def rounded_entropy(plan: Tensor, a: Tensor, b: Tensor) -> float:
     entropy = 0.0
     for start in range(0, len(a), BLOCK):
         part = slice(start, start + BLOCK)
-        rounded = rows[part, None] * full[part] * columns + row_slack[part, None] * column_slack / total
-        entropy += float(torch.xlogy(rounded, rounded / (a[part, None] * b).clamp(min=1e-300)).sum())
+        rounded = (
+            rows[part, None] * full[part] * columns + row_slack[part, None] * column_slack / total
+        )
+        entropy += float(
+            torch.xlogy(rounded, rounded / (a[part, None] * b).clamp(min=1e-300)).sum()
+        )
     return entropy
 
 
 def rounding(plan: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scalings r, c and slacks u, v of the rounded plan diag(r) P diag(c) + u v^T / |u|, which has marginals a and b."""
+    """Scalings r, c and slacks u, v of the rounded plan diag(r) P diag(c) + u v^T / |u|, which has
+    marginals a and b.
+    """
     mass = marginal(plan, 1)
     rows = (a / mass.clamp(min=1e-300)).clamp(max=1)
     columns = (b / (plan.T @ rows).clamp(min=1e-300)).clamp(max=1)
@@ -146,7 +175,13 @@ def without_negative(plan: Tensor) -> Tensor:
     if not plan.is_sparse:
         return plan.clamp(min=0)
     plan = plan.coalesce()
-    return torch.sparse_coo_tensor(plan.indices(), plan.values().clamp(min=0), plan.shape, is_coalesced=True, check_invariants=True)
+    return torch.sparse_coo_tensor(
+        plan.indices(),
+        plan.values().clamp(min=0),
+        plan.shape,
+        is_coalesced=True,
+        check_invariants=True,
+    )
 
 
 def entries(plan: Tensor) -> Tensor:
@@ -157,4 +192,6 @@ def entries(plan: Tensor) -> Tensor:
 def _difference(plan: Tensor, other: Tensor) -> Tensor:
     if plan.is_sparse and other.is_sparse:
         return entries(plan - other)
-    return (plan.to_dense() if plan.is_sparse else plan) - (other.to_dense() if other.is_sparse else other)
+    return (plan.to_dense() if plan.is_sparse else plan) - (
+        other.to_dense() if other.is_sparse else other
+    )

@@ -1,6 +1,7 @@
 """Reports are made from rows alone: nothing here imports a runner, a task or a solver.
 
-This module holds what the reports share: which runs are shown, which quantity they are asked about, how a number is written.
+This module holds what the reports share: which runs are shown, which quantity they are asked about,
+    how a number is written.
 """
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -15,9 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from otbench.errors import UserError
+from otbench.errors import UserError, nearest
 from otbench.metrics import METRICS
-from otbench.registry import nearest
 from otbench.statuses import Status
 
 
@@ -63,8 +63,15 @@ class Quantity:
     @property
     def title(self) -> str:
         """Such as ``l2_uvp (%, lower is better)``."""
-        direction = {"lower": "lower is better", "higher": "higher is better", "one": "closest to 1 is best", None: ""}[self.better]
-        inside = ", ".join(part for part in (self.unit if self.unit != "1" else "", direction) if part)
+        direction = {
+            "lower": "lower is better",
+            "higher": "higher is better",
+            "one": "closest to 1 is best",
+            None: "",
+        }[self.better]
+        inside = ", ".join(
+            part for part in (self.unit if self.unit != "1" else "", direction) if part
+        )
         return f"{self.name} ({inside})" if inside else self.name
 
     def loss(self, values: Any) -> Any:
@@ -82,28 +89,45 @@ def quantity(name: str, runs: pd.DataFrame) -> Quantity:
 
     name = name.removeprefix("metric_")
     costs = [column for column in runs.columns if _unit(column)]
-    numbers = [column for column in runs.select_dtypes("number").columns if not column.startswith("metric_")]
+    numbers = [
+        column
+        for column in runs.select_dtypes("number").columns
+        if not column.startswith("metric_")
+    ]
     known = [*METRICS, *dict.fromkeys([*costs, *numbers])]
     if name not in known:
-        raise UserError(f"unknown metric or numeric column {name!r}{nearest(name, known)}; `otbench list metrics` names the metrics")
+        raise UserError(
+            f"unknown metric or numeric column {name!r}{nearest(name, known)}; `otbench list metrics` names the metrics"
+        )
     if name in METRICS:
         metric = METRICS[name]
-        found = Quantity(name, f"metric_{name}", metric.unit, metric.better, metric.loss(metric.worst))
+        found = Quantity(
+            name, f"metric_{name}", metric.unit, metric.better, metric.loss(metric.worst)
+        )
     else:
         found = Quantity(name, name, _unit(name), "lower" if _unit(name) else None)
-    wholes = name == FIT and "fit_together_s" in runs and runs.fit_together_s.notna().any()  # seeds solved together have no more than that
+    wholes = (
+        name == FIT and "fit_together_s" in runs and runs.fit_together_s.notna().any()
+    )  # seeds solved together have no more than that
     if not wholes and (found.column not in runs or pd.to_numeric(runs[found.column]).isna().all()):
-        raise UserError(f"no run here has {name!r}; measured: {', '.join(measured(runs)) or 'nothing'}")
+        raise UserError(
+            f"no run here has {name!r}; measured: {', '.join(measured(runs)) or 'nothing'}"
+        )
     return found
 
 
 def measured(runs: pd.DataFrame) -> list[str]:
     """Names of the metrics that any of the runs has."""
-    return [name for name in METRICS if f"metric_{name}" in runs and runs[f"metric_{name}"].notna().any()]
+    return [
+        name
+        for name in METRICS
+        if f"metric_{name}" in runs and runs[f"metric_{name}"].notna().any()
+    ]
 
 
 def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
-    """The runs on these tasks (names or labels; None: all), sorted by task and seed, with the column `FIT` added.
+    """The runs on these tasks (names or labels; None: all), sorted by task and seed, with the
+    column `FIT` added.
 
     Raises:
         UserError: there are no runs, or none on a task of that name (with the nearest match).
@@ -113,20 +137,31 @@ def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
     known = list(dict.fromkeys([*runs.task_label, *runs.task]))
     for name in tasks or ():
         if name not in known:
-            raise UserError(f"no runs on task {name!r}{nearest(name, known)}; recorded: {', '.join(dict.fromkeys(runs.task_label))}")
+            raise UserError(
+                f"no runs on task {name!r}{nearest(name, known)}; recorded: {', '.join(dict.fromkeys(runs.task_label))}"
+            )
     if tasks:
         runs = runs[runs.task.isin(tasks) | runs.task_label.isin(tasks)]
-    runs = runs.sort_values(["task_label", "solver_label", "seed"], key=lambda column: column.map(_natural), kind="stable")
+    runs = runs.sort_values(
+        ["task_label", "solver_label", "seed"],
+        key=lambda column: column.map(_natural),
+        kind="stable",
+    )
     warm, cold = (runs[column].astype(float) for column in ("fit_warm_s", "fit_cold_s"))
     return runs.assign(**{FIT: warm.fillna(cold)})
 
 
 def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Split runs that must not be averaged: by device and dtype and, for times, by machine and number of threads; each with its name."""
+    """Split runs that must not be averaged: by device and dtype and, for times, by machine and
+    number of threads; each with its name.
+    """
     columns = ["device", "dtype", *(["threads", "machine"] if time else [])]
     # A run that ended before it had its threads goes with the others of its device.
     usual = runs.groupby("device").threads.transform("median")
-    runs = runs.assign(threads=runs.threads.fillna(usual).fillna(0).astype(int), machine=runs.machine.astype(object).fillna(""))
+    runs = runs.assign(
+        threads=runs.threads.fillna(usual).fillna(0).astype(int),
+        machine=runs.machine.astype(object).fillna(""),
+    )
     for (device, dtype, *more), group in runs.groupby(columns, sort=True):
         threads = f", {more[0]} thread{'s' * (more[0] != 1)}" if more and more[0] else ""
         machine = f" ({more[1]})" if more and more[1] else ""
@@ -144,7 +179,9 @@ def accuracy_of(runs: pd.DataFrame) -> str | None:
 
 
 def number(mean: float, half: float | None = None) -> str:
-    """``1.63 ± 0.05``: three significant digits of the larger, up to two more to show the half-width; a power of ten far from one."""
+    """``1.63 ± 0.05``: three significant digits of the larger, up to two more to show the
+    half-width; a power of ten far from one.
+    """
     largest = max(abs(mean), half or 0.0)
     if not math.isfinite(largest):
         return str(mean)
@@ -157,12 +194,18 @@ def number(mean: float, half: float | None = None) -> str:
             decimals = -math.floor(math.log10(half))
         return f"{mean:.{decimals}f}" + (f" ± {half:.{decimals}f}" if half is not None else "")
     mean /= 10.0**exponent
-    return f"{mean:.2f}e{exponent}" if half is None else f"({mean:.2f} ± {half / 10.0**exponent:.2f})e{exponent}"
+    return (
+        f"{mean:.2f}e{exponent}"
+        if half is None
+        else f"({mean:.2f} ± {half / 10.0**exponent:.2f})e{exponent}"
+    )
 
 
 def _natural(value: str | int) -> tuple:
     """Sorts ``dim=4`` before ``dim=16``."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(value)))
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(value))
+    )
 
 
 def _unit(column: str) -> str:

@@ -1,11 +1,14 @@
-"""When learning pays: training and inference of the solvers of amortized tasks, and the number of pairs at which one overtakes another.
+"""When learning pays: training and inference of the solvers of amortized tasks, and the number of
+pairs at which one overtakes another.
 
-A solver that takes ``train`` seconds before it answers and ``infer`` for each pair overtakes one that takes ``train'`` and ``infer'`` after
+A solver that takes ``train`` seconds before it answers and ``infer`` for each pair overtakes one
+that takes ``train'`` and ``infer'`` after
 
     N* = (train - train') / (infer' - infer)
 
-pairs; where it is slower by the pair it is ahead until then, or never. Errors stand beside, for a solver that is faster and wrong has won
-nothing. What a compiler takes at the first pair counts as training.
+pairs; where it is slower by the pair it is ahead until then, or never. Errors stand beside, for a
+solver that is faster and wrong has won nothing. What a compiler takes at the first pair counts as
+training.
 """
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -18,12 +21,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from otbench.errors import UserError
-from otbench.registry import nearest
+from otbench.errors import UserError, nearest
 from otbench.report import FIT, INFER, accuracy_of, by_setup, number, quantity, select
 from otbench.report.leaderboard import DASH, Format
 from otbench.report.render import RENDERERS, Table
-from otbench.stats import bootstrap_interval
+from otbench.report.stats import bootstrap_interval
 
 
 if TYPE_CHECKING:
@@ -49,14 +51,21 @@ NOTES = (
 )
 
 
-def amortization(results: Results, tasks: Sequence[str] | None = None, against: Sequence[str] | None = None, format: Format = "md") -> str:
+def amortization(
+    results: Results,
+    tasks: Sequence[str] | None = None,
+    against: Sequence[str] | None = None,
+    format: Format = "md",
+) -> str:
     """Training, inference, errors and break-even counts of the runs on amortized tasks.
 
     Args:
         results: as `otbench.load` gives them.
         tasks: names or labels of tasks; by default all.
-        against: labels of the solvers that break-even counts are against; by default those that are not trivial and do not learn.
-        format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex`` (booktabs).
+        against: labels of the solvers that break-even counts are against; by default those that are
+            not trivial and do not learn.
+        format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex``
+            (booktabs).
 
     Raises:
         UserError: an unknown task, solver or format, or no run on an amortized task.
@@ -67,11 +76,15 @@ def amortization(results: Results, tasks: Sequence[str] | None = None, against: 
         raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
     runs = amortized(select(results.runs, tasks))
     if runs.empty:
-        raise UserError("no run here succeeded on an amortized task; `otbench leaderboard` shows how runs ended")
+        raise UserError(
+            "no run here succeeded on an amortized task; `otbench leaderboard` shows how runs ended"
+        )
     known = set(runs.solver_label)
     for name in against or ():
         if name not in known:
-            raise UserError(f"no runs of solver {name!r}{nearest(name, known)}; recorded: {', '.join(sorted(known))}")
+            raise UserError(
+                f"no runs of solver {name!r}{nearest(name, known)}; recorded: {', '.join(sorted(known))}"
+            )
     tables, frames = [], []
     for setup, of_setup in by_setup(runs, time=True):
         for task, group in of_setup.groupby("task_label", sort=False):
@@ -89,36 +102,70 @@ def amortized(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row per solver of the runs on one task: times, errors, and ``break_even_<solver>`` against each of the others."""
+    """One row per solver of the runs on one task: times, errors, and ``break_even_<solver>``
+    against each of the others.
+    """
     import numpy as np
     import pandas as pd
 
     accuracy = accuracy_of(runs)
-    errors = list(dict.fromkeys(name for name in (accuracy, *ERRORS) if name and f"metric_{name}" in runs))
+    errors = list(
+        dict.fromkeys(name for name in (accuracy, *ERRORS) if name and f"metric_{name}" in runs)
+    )
     records = []
     for solver, group in runs.groupby("solver_label", sort=False):
         learns = "learns" in group and group.learns.iloc[0] in (True,)  # absent from older rows
-        record = {"solver_label": solver, "trivial": bool(group.trivial.iloc[0]), "learns": learns, "seeds": len(group)}
-        compiling = (group["infer_cold_ms"] - group[INFER]).clip(lower=0).fillna(0) / 1000 if "infer_cold_ms" in group else 0.0
-        record |= {"train_s": float((group[FIT] + compiling).median()), "infer_ms": float(group[INFER].median())}
+        record = {
+            "solver_label": solver,
+            "trivial": bool(group.trivial.iloc[0]),
+            "learns": learns,
+            "seeds": len(group),
+        }
+        compiling = (
+            (group["infer_cold_ms"] - group[INFER]).clip(lower=0).fillna(0) / 1000
+            if "infer_cold_ms" in group
+            else 0.0
+        )
+        record |= {
+            "train_s": float((group[FIT] + compiling).median()),
+            "infer_ms": float(group[INFER].median()),
+        }
         for name in errors:
             values = group[f"metric_{name}"].dropna().to_numpy(float)
             low, high = bootstrap_interval(values) or (np.nan, np.nan)
-            record |= {name: values.mean() if values.size else np.nan, f"{name}_low": low, f"{name}_high": high}
+            record |= {
+                name: values.mean() if values.size else np.nan,
+                f"{name}_low": low,
+                f"{name}_high": high,
+            }
         records.append(record)
     summary = pd.DataFrame(records).sort_values("infer_ms", kind="stable")
     for other in summary.to_dict("records"):
-        chosen = other["solver_label"] in against if against else not other["trivial"] and not other["learns"]
+        chosen = (
+            other["solver_label"] in against
+            if against
+            else not other["trivial"] and not other["learns"]
+        )
         if chosen:
-            counts = [break_even(row, other) if row is not other else math.nan for row in summary.to_dict("records")]
+            counts = [
+                break_even(row, other) if row is not other else math.nan
+                for row in summary.to_dict("records")
+            ]
             summary[f"break_even_{other['solver_label']}"] = counts
-            summary.loc[summary.solver_label == other["solver_label"], f"break_even_{other['solver_label']}"] = math.nan
+            summary.loc[
+                summary.solver_label == other["solver_label"], f"break_even_{other['solver_label']}"
+            ] = math.nan
     return summary
 
 
 def break_even(row: dict, other: dict) -> float:
-    """N* of one row of `summarize` against another; infinite where it is never ahead, and -N where it is until N pairs."""
-    saved_s, earlier_s = (other["infer_ms"] - row["infer_ms"]) / 1000, other["train_s"] - row["train_s"]
+    """N* of one row of `summarize` against another; infinite where it is never ahead, and -N where
+    it is until N pairs.
+    """
+    saved_s, earlier_s = (
+        (other["infer_ms"] - row["infer_ms"]) / 1000,
+        other["train_s"] - row["train_s"],
+    )
     if saved_s > 0:
         return max(0.0, -earlier_s) / saved_s
     return earlier_s / saved_s if saved_s < 0 < earlier_s else math.inf
@@ -129,14 +176,24 @@ def _table(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> Table:
     against = [name for name in summary if str(name).startswith("break_even_")]
     units = {name: unit for name in errors if (unit := quantity(name, runs).unit) != "1"}
     named = [f"{name} ({units[name]})" if name in units else name for name in errors]
-    head = ["solver", "training (s)", "ms per pair", *named, *(f"N* against {name.removeprefix('break_even_')}" for name in against)]
+    head = [
+        "solver",
+        "training (s)",
+        "ms per pair",
+        *named,
+        *(f"N* against {name.removeprefix('break_even_')}" for name in against),
+    ]
     rows = []
     for row in summary.to_dict("records"):
         solver = row["solver_label"] + (" °" if row["trivial"] else "")
         cells = [number(row["train_s"]), number(row["infer_ms"])]
         for name in errors:
             half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
-            cells.append("" if math.isnan(row[name]) else number(row[name], None if math.isnan(half) else half))
+            cells.append(
+                ""
+                if math.isnan(row[name])
+                else number(row[name], None if math.isnan(half) else half)
+            )
         rows.append([solver, *cells, *(_count(row[name]) for name in against)])
     return Table(title, head, rows)
 

@@ -1,20 +1,23 @@
 """Compare two sets of results, run by run: did accuracy, time or memory get worse?
 
-Runs are paired by key (the same task, solver, parameters, seed, device and dtype). For each task, solver and quantity the seeds give
-log ratios log(new / base), whose mean is the log of the geometric mean ratio. It is a regression if that ratio exceeds ``factor`` and
-Student's one-sided paired test says "worse" at 5 % after Holm's correction over all tests of that quantity (accuracy at equal seeds is
-nearly exact and must not pay for the noise of times), so that comparing equals seldom raises a false alarm. Since few seeds cannot carry
-many corrections, each solver is also tested over all its tasks at once (one mean log ratio per task). A run that was ok and now fails is
+Runs are paired by key (the same task, solver, parameters, seed, device and dtype). For each task,
+solver and quantity the seeds give log ratios log(new / base), whose mean is the log of the
+geometric mean ratio. It is a regression if that ratio exceeds ``factor`` and Student's one-sided
+paired test says "worse" at 5 % after Holm's correction over all tests of that quantity (accuracy at
+equal seeds is nearly exact and must not pay for the noise of times), so that comparing equals
+seldom raises a false alarm. Since few seeds cannot carry many corrections, each solver is also
+tested over all its tasks at once (one mean log ratio per task). A run that was ok and now fails is
 always a regression. One seed cannot be tested.
 
 What a ratio is made of (lower is better, never negative):
 
-    better lower     value, and value + target_noise for ``target_gap``, so that near zero it is not noise that is compared
-    better one       |value - 1|
-    better higher    1 - value where the unit is 1 (cosines), else 1 / value
+    better lower     value, and value + target_noise for ``target_gap``, so that near zero it is not
+    noise that is compared better one       |value - 1| better higher    1 - value where the unit is
+    1 (cosines), else 1 / value
 
-each plus a tolerance, so that rounding errors (a UVP of 1e-10 against 1e-13 %) are no ratio of a million: `TOLERANCE` of its unit, or
-`RELATIVE` times the worst value any solver has on that task in the base, whichever is larger.
+each plus a tolerance, so that rounding errors (a UVP of 1e-10 against 1e-13 %) are no ratio of a
+million: `TOLERANCE` of its unit, or `RELATIVE` times the worst value any solver has on that task in
+the base, whichever is larger.
 """
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -30,10 +33,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otbench import stats
 from otbench.errors import UserError
 from otbench.metrics import METRICS
-from otbench.report import FIT, Quantity, has_failed, measured, quantity, select
+from otbench.report import FIT, Quantity, has_failed, measured, quantity, select, stats
 from otbench.store import PROVENANCE, folders, load
 
 
@@ -41,7 +43,13 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-TOLERANCE = {"%": 1e-4, "s": 1e-4, "µs per point": 1e-2, "ms per pair": 1e-1, "MiB": 8.0}  # by unit; any other: 1e-6
+TOLERANCE = {
+    "%": 1e-4,
+    "s": 1e-4,
+    "µs per point": 1e-2,
+    "ms per pair": 1e-1,
+    "MiB": 8.0,
+}  # by unit; any other: 1e-6
 RELATIVE = 1e-4
 TIMES = (FIT, "push_us_per_point", "infer_ms_per_pair")
 COSTS = (*TIMES, "host_peak_mib", "device_peak_mib")
@@ -55,10 +63,12 @@ class Comparison:
     """What changed.
 
     Attributes:
-        changes: one row per task, solver and quantity: ``task_label, solver_label, quantity, n, ratio, low, high, p, verdict``. ``p`` is
-            Holm-adjusted, empty if untested; ``verdict`` is ``regression``, ``unsure`` (above the factor, not significant),
-            ``untested`` (above the factor, one seed), ``improved`` or ``same``.
-        statuses: one row per run that was ok on one side only: ``task_label, solver_label, seed, base, new, message``.
+        changes: one row per task, solver and quantity: ``task_label, solver_label, quantity, n,
+            ratio, low, high, p, verdict``. ``p`` is Holm-adjusted, empty if untested; ``verdict``
+            is ``regression``, ``unsure`` (above the factor, not significant), ``untested`` (above
+            the factor, one seed), ``improved`` or ``same``.
+        statuses: one row per run that was ok on one side only: ``task_label, solver_label, seed,
+            base, new, message``.
         notes: what was not compared and why.
         paired: number of runs on both sides.
         factor: the ratio from which worse counts.
@@ -74,9 +84,15 @@ class Comparison:
     def regressions(self) -> list[str]:
         """One line per regression; empty if there is none."""
         worse = self.changes[self.changes.verdict == "regression"]
-        lines = [f"{r.quantity} of {r.solver_label} on {r.task_label}: x {r.ratio:.2f}" for r in worse.itertuples()]
+        lines = [
+            f"{r.quantity} of {r.solver_label} on {r.task_label}: x {r.ratio:.2f}"
+            for r in worse.itertuples()
+        ]
         failed = self.statuses[(self.statuses.base == "ok") & has_failed(self.statuses.new)]
-        return lines + [f"{r.solver_label} on {r.task_label}, seed {r.seed}: ok -> {r.new}" for r in failed.itertuples()]
+        return lines + [
+            f"{r.solver_label} on {r.task_label}, seed {r.seed}: ok -> {r.new}"
+            for r in failed.itertuples()
+        ]
 
 
 def machines(folder: Path) -> frozenset[str]:
@@ -85,14 +101,18 @@ def machines(folder: Path) -> frozenset[str]:
     for run_folder in folders(folder):
         path = run_folder / PROVENANCE
         record = json.loads(path.read_text()) if path.is_file() else {}
-        found.add(", ".join(str(record[name]) for name in ("cpu", "cores", "gpu") if record.get(name)) or UNKNOWN)
+        found.add(
+            ", ".join(str(record[name]) for name in ("cpu", "cores", "gpu") if record.get(name))
+            or UNKNOWN
+        )
     return frozenset(found)
 
 
 def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
     """Compare the runs of two results folders.
 
-    Times are compared only if the provenance of both sides names one and the same machine, between runs with equally many threads.
+    Times are compared only if the provenance of both sides names one and the same machine, between
+    runs with equally many threads.
 
     Args:
         base: the folder to compare to.
@@ -100,7 +120,8 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
         factor: the ratio new / base from which a change counts, above 1.
 
     Raises:
-        UserError: a folder does not exist, no run stands on both sides, or the factor is not above 1.
+        UserError: a folder does not exist, no run stands on both sides, or the factor is not above
+            1.
     """
     import numpy as np
     import pandas as pd
@@ -110,35 +131,60 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
     sides = [select(load(folder).runs, None).set_index("key") for folder in (base, new)]
     common = sides[0].index.intersection(sides[1].index)
     if common.empty:
-        raise UserError("no run stands on both sides: the same tasks, solvers, parameters, seeds, device and dtype are needed")
+        raise UserError(
+            "no run stands on both sides: the same tasks, solvers, parameters, seeds, device and dtype are needed"
+        )
     old, now = (side.loc[common] for side in sides)
-    notes = [f"{len(side) - len(common)} runs only in {name}" for name, side in zip(("base", "new"), sides, strict=True)]
+    notes = [
+        f"{len(side) - len(common)} runs only in {name}"
+        for name, side in zip(("base", "new"), sides, strict=True)
+    ]
     notes = [note for note in notes if not note.startswith("0 ")]
     for name in ("task", "solver"):
-        if changed := sorted(set(old[name][(old[f"{name}_hash"] != now[f"{name}_hash"]) & old[f"{name}_hash"].notna()])):
+        if changed := sorted(
+            set(
+                old[name][
+                    (old[f"{name}_hash"] != now[f"{name}_hash"]) & old[f"{name}_hash"].notna()
+                ]
+            )
+        ):
             notes.append(f"the source of {name} {', '.join(changed)} differs between the two sides")
     hardware = [machines(folder) for folder in (base, new)]
     timed = len(hardware[0] | hardware[1] | {UNKNOWN}) == 2
     if not timed:
         names = (" and ".join(sorted(side)) for side in hardware)
-        notes.append("times not compared, they need one and the same machine: base on {}, new on {}".format(*names))
+        notes.append(
+            "times not compared, they need one and the same machine: base on {}, new on {}".format(
+                *names
+            )
+        )
     elif (old.threads != now.threads).any():
         notes.append("times of runs with different numbers of threads not compared")
     together = old.together.notna() | now.together.notna()
     if together.any():
-        notes.append(f"times and memory of {together.sum()} runs whose seeds were solved together with others not compared")
+        notes.append(
+            f"times and memory of {together.sum()} runs whose seeds were solved together with others not compared"
+        )
 
     ok = (old.status == "ok") & (now.status == "ok")
     rows = []
     for wanted in _quantities(old):
-        usable = ok & (timed & (old.threads == now.threads) if wanted.is_time else True) & (wanted.is_metric | ~together)
+        usable = (
+            ok
+            & (timed & (old.threads == now.threads) if wanted.is_time else True)
+            & (wanted.is_metric | ~together)
+        )
         logs = _log_ratios(old[ok], now[ok], wanted)[usable[ok]].dropna()
         names = old.loc[logs.index, ["solver_label", "task_label"]]
         for solver, of_solver in logs.groupby(names.solver_label):
-            groups = {task: group.to_numpy(float) for task, group in of_solver.groupby(names.task_label)}
+            groups = {
+                task: group.to_numpy(float) for task, group in of_solver.groupby(names.task_label)
+            }
             if len(groups) > 1:
                 groups = {ALL: np.array([values.mean() for values in groups.values()]), **groups}
-            rows += [_row(task, str(solver), wanted.name, values) for task, values in groups.items()]
+            rows += [
+                _row(task, str(solver), wanted.name, values) for task, values in groups.items()
+            ]
     columns = ["task_label", "solver_label", "quantity", "n", "ratio", "low", "high", "p"]
     changes = pd.DataFrame(rows, columns=columns)
     changes["p"] = changes.p.astype(float)
@@ -147,7 +193,9 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
     changes["verdict"] = [_verdict(row, factor) for row in changes.itertuples()]
 
     if set(changes.quantity[changes.verdict == "regression"]) & set(TIMES):
-        notes.append("the two sides were timed at different moments, and a machine busy with other work looks like a regression: repeat it")
+        notes.append(
+            "the two sides were timed at different moments, and a machine busy with other work looks like a regression: repeat it"
+        )
 
     flipped = old[(old.status == "ok") != (now.status == "ok")].index
     statuses = old.loc[flipped, ["task_label", "solver_label", "seed"]].assign(
@@ -160,16 +208,37 @@ def render(comparison: Comparison) -> str:
     """A table of what changed and a line with the verdict."""
     changes, factor = comparison.changes, comparison.factor
     order = {name: i for i, name in enumerate(("regression", "unsure", "untested", "improved"))}
-    shown = changes[changes.verdict != "same"].sort_values("verdict", key=lambda v: v.map(order), kind="stable")
+    shown = changes[changes.verdict != "same"].sort_values(
+        "verdict", key=lambda v: v.map(order), kind="stable"
+    )
     lines = [["verdict", "quantity", "solver", "task", "new/base", "95 % interval", "n", "p"]]
     for r in shown.itertuples():
         interval = "" if math.isnan(r.low) else f"{r.low:.2f} to {r.high:.2f}"
         p = "" if math.isnan(r.p) else f"{r.p:.1g}"
-        lines.append([r.verdict, r.quantity, r.solver_label, r.task_label, f"{r.ratio:.2f}", interval, str(r.n), p])
+        lines.append(
+            [
+                r.verdict,
+                r.quantity,
+                r.solver_label,
+                r.task_label,
+                f"{r.ratio:.2f}",
+                interval,
+                str(r.n),
+                p,
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    parts = ["\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)]
+    parts = [
+        "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+    ]
     parts = parts if len(lines) > 1 else []
-    statuses = [f"seed {r.seed} of {r.solver_label} on {r.task_label}: {r.base} -> {r.new}" for r in comparison.statuses.itertuples()]
+    statuses = [
+        f"seed {r.seed} of {r.solver_label} on {r.task_label}: {r.base} -> {r.new}"
+        for r in comparison.statuses.itertuples()
+    ]
     parts += ["\n".join(statuses)] if statuses else []
     parts += ["\n".join(f"note: {note}" for note in comparison.notes)] if comparison.notes else []
     same, tested = int((changes.verdict == "same").sum()), int(changes.p.notna().sum())
@@ -200,11 +269,15 @@ def _log_ratios(old: pd.DataFrame, now: pd.DataFrame, wanted: Quantity) -> pd.Se
         return pd.Series(np.nan, index=old.index)
     if wanted.name == FIT:  # warm against warm where both sides have it, else cold against cold
         warm = old.fit_warm_s.notna() & now.fit_warm_s.notna()
-        before, after = (side.fit_warm_s.astype(float).where(warm, side.fit_cold_s) for side in (old, now))
+        before, after = (
+            side.fit_warm_s.astype(float).where(warm, side.fit_cold_s) for side in (old, now)
+        )
     else:
         before, after = (_positive(side, wanted) for side in (old, now))
     worst = before.where(np.isfinite(before)).groupby(old.task_label).transform("max").fillna(0)
-    tolerance = np.maximum(TOLERANCE.get(wanted.unit, 1e-6), RELATIVE * worst if wanted.is_metric else 0)
+    tolerance = np.maximum(
+        TOLERANCE.get(wanted.unit, 1e-6), RELATIVE * worst if wanted.is_metric else 0
+    )
     both_infinite = np.isinf(before) & np.isinf(after)
     return np.log((after + tolerance) / (before + tolerance)).mask(both_infinite, 0.0)
 
@@ -215,13 +288,26 @@ def _positive(runs: pd.DataFrame, wanted: Quantity) -> Any:
     if wanted.name == "target_gap" and "metric_target_noise" in runs:
         values = values + runs.metric_target_noise.astype(float)
     if wanted.better == "higher":
-        return (1 - values).clip(lower=0) if METRICS[wanted.name].unit == "1" else 1 / values.clip(lower=1e-300)
+        return (
+            (1 - values).clip(lower=0)
+            if METRICS[wanted.name].unit == "1"
+            else 1 / values.clip(lower=1e-300)
+        )
     return wanted.loss(values).clip(lower=0)
 
 
 def _row(task: str, solver: str, name: str, logs: np.ndarray) -> tuple:
     low, high = stats.bootstrap_interval(logs) or (math.nan, math.nan)
-    return task, solver, name, len(logs), math.exp(logs.mean()), math.exp(low), math.exp(high), stats.paired_test(logs)
+    return (
+        task,
+        solver,
+        name,
+        len(logs),
+        math.exp(logs.mean()),
+        math.exp(low),
+        math.exp(high),
+        stats.paired_test(logs),
+    )
 
 
 def _verdict(row: Any, factor: float) -> str:

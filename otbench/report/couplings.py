@@ -1,8 +1,11 @@
-"""Pictures of couplings, from the raw outputs of runs: digits on their way, recoloured photographs, moves on the globe, paths of a flow.
+"""Pictures of couplings, from the raw outputs of runs: digits on their way, recoloured photographs,
+moves on the globe, paths of a flow.
 
-What can be drawn is seen from the arrays, nothing here knows a task by name. Source and target on one square grid are images: samples of
-the plan, of those of its entries that are kept, move along straight lines, and are counted per pixel. Palettes of pictures come with the
-pixels: the picture takes the barycentric images of its colours. On the globe, the heaviest entries of the plan are great circles.
+What can be drawn is seen from the arrays, nothing here knows a task by name. Source and target on
+one square grid are images: samples of the plan, of those of its entries that are kept, move along
+straight lines, and are counted per pixel. Palettes of pictures come with the pixels: the picture
+takes the barycentric images of its colours. On the globe, the heaviest entries of the plan are
+great circles.
 """
 
 from __future__ import annotations
@@ -39,11 +42,23 @@ def draw(task: str, solved: Mapping[str, Arrays]) -> dict[str, Figure]:
 
     Args:
         task: the title.
-        solved: the arrays of each solver, as `otbench run --keep` writes them; of plans, the names begin with the number of the pair.
+        solved: the arrays of each solver, as `otbench run --keep` writes them; of plans, the names
+            begin with the number of the pair.
     """
-    pairs = [{solver: pair for solver, arrays in solved.items() if (pair := _pair(arrays, k)) and len(pair["mass"])} for k in range(2)]
+    pairs = [
+        {
+            solver: pair
+            for solver, arrays in solved.items()
+            if (pair := _pair(arrays, k)) and len(pair["mass"])
+        }
+        for k in range(2)
+    ]
     pairs = [pair for pair in pairs if pair]
-    paths = {solver: arrays for solver, arrays in solved.items() if "path" in arrays and arrays["path"].shape[2:] == (2,)}
+    paths = {
+        solver: arrays
+        for solver, arrays in solved.items()
+        if "path" in arrays and arrays["path"].shape[2:] == (2,)
+    }
     drawn: dict[str, Figure] = {}
     if pairs:
         first = next(iter(pairs[0].values()))
@@ -59,12 +74,15 @@ def draw(task: str, solved: Mapping[str, Arrays]) -> dict[str, Figure]:
     return drawn
 
 
-def interpolation(title: str, rows: Sequence[tuple[str, Array, Array, Array]], grid: Array) -> Figure:
+def interpolation(
+    title: str, rows: Sequence[tuple[str, Array, Array, Array]], grid: Array
+) -> Figure:
     """One row for each plan: where the mass is on its way from the source to the target.
 
     Args:
         title: of the figure.
-        rows: name of a plan, and of its entries the ``start`` and ``end``, ``(k, 2)``, and the ``mass``, ``(k,)``.
+        rows: name of a plan, and of its entries the ``start`` and ``end``, ``(k, 2)``, and the
+            ``mass``, ``(k,)``.
         grid: the pixels, ``(side^2, 2)``, row by row.
     """
     import numpy as np
@@ -84,7 +102,10 @@ def interpolation(title: str, rows: Sequence[tuple[str, Array, Array, Array]], g
 
 def recoloured(title: str, rows: Sequence[Mapping[str, Array]]) -> Figure:
     """One row for each pair, one column for each name: pictures ``(h, w, 3)``."""
-    heights = [PICTURE * max(picture.shape[0] / picture.shape[1] for picture in row.values()) for row in rows]
+    heights = [
+        PICTURE * max(picture.shape[0] / picture.shape[1] for picture in row.values())
+        for row in rows
+    ]
     names = list(dict.fromkeys(name for row in rows for name in row))
     with theme():
         figure, frames = _grid(len(names), PICTURE, heights)
@@ -100,7 +121,9 @@ def recoloured(title: str, rows: Sequence[Mapping[str, Array]]) -> Figure:
 
 
 def geodesics(task: str, solved: Mapping[str, Arrays]) -> Figure:
-    """One panel for the truth and one for each solver: the heaviest moves, from suppliers sized by their stock."""
+    """One panel for the truth and one for each solver: the heaviest moves, from suppliers sized by
+    their stock.
+    """
     from matplotlib.collections import LineCollection
 
     plans = list(_plans(solved))
@@ -110,11 +133,32 @@ def geodesics(task: str, solved: Mapping[str, Arrays]) -> Figure:
             i, j = pair[f"{prefix}i"][:MOVES], pair[f"{prefix}j"][:MOVES]
             places, stock = longitude_latitude(pair["x"]), pair["a"]
             colours = directions(places)
-            ax.scatter(*longitude_latitude(pair["y"][:PLACES]).T, s=1.5, color="0.8", linewidths=0, zorder=0.8)
+            ax.scatter(
+                *longitude_latitude(pair["y"][:PLACES]).T,
+                s=1.5,
+                color="0.8",
+                linewidths=0,
+                zorder=0.8,
+            )
             moves = ways(longitude_latitude, pair["x"][i], pair["y"][j])
-            ax.add_collection(LineCollection(list(moves), colors=colours[i], linewidths=0.8, alpha=0.6, zorder=0.9))
-            ax.scatter(*places[stock > 0].T, s=INK * stock[stock > 0], color=colours[stock > 0], linewidths=0)
-            ax.set(title=wrapped(name), xlim=(-180, 180), xticks=range(-180, 181, 90), ylim=(-90, 90), yticks=range(-90, 91, 45))
+            ax.add_collection(
+                LineCollection(
+                    list(moves), colors=colours[i], linewidths=0.8, alpha=0.6, zorder=0.9
+                )
+            )
+            ax.scatter(
+                *places[stock > 0].T,
+                s=INK * stock[stock > 0],
+                color=colours[stock > 0],
+                linewidths=0,
+            )
+            ax.set(
+                title=wrapped(name),
+                xlim=(-180, 180),
+                xticks=range(-180, 181, 90),
+                ylim=(-90, 90),
+                yticks=range(-90, 91, 45),
+            )
             ax.set_aspect("equal")
         for ax in axes:
             ax.label_outer()
@@ -128,21 +172,40 @@ def trajectories(task: str, solved: Mapping[str, Arrays]) -> Figure:
     import numpy as np
     from matplotlib.collections import LineCollection
 
-    ends = np.concatenate([points for arrays in solved.values() for points in (arrays["target"], arrays["path"][0])])
+    ends = np.concatenate(
+        [points for arrays in solved.values() for points in (arrays["target"], arrays["path"][0])]
+    )
     low, high = ends.min(0), ends.max(0)
     middle, half = (low + high) / 2, 0.55 * float((high - low).max())
     with panels(len(solved), size=3) as (figure, axes):
         for ax, (solver, arrays) in zip(axes, solved.items(), strict=True):
             path = arrays["path"]
             ax.scatter(*arrays["target"][:PLACES].T, s=2, color="0.8", linewidths=0, label="target")
-            ax.add_collection(LineCollection(list(path.swapaxes(0, 1)), colors="#56b4e9", linewidths=0.6, alpha=0.7, zorder=0.9))
+            ax.add_collection(
+                LineCollection(
+                    list(path.swapaxes(0, 1)),
+                    colors="#56b4e9",
+                    linewidths=0.6,
+                    alpha=0.7,
+                    zorder=0.9,
+                )
+            )
             ax.scatter(*path[0].T, s=6, color="#0173b2", linewidths=0, label="start")
             ax.scatter(*path[-1].T, s=6, color="#d55e00", linewidths=0, label="end")
-            ax.set(title=wrapped(solver), xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
+            ax.set(
+                title=wrapped(solver),
+                xlim=(middle[0] - half, middle[0] + half),
+                ylim=(middle[1] - half, middle[1] + half),
+            )
             ax.set_aspect("equal")
         for ax in axes:
             ax.label_outer()
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, markerscale=2)
+        figure.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside right upper",
+            frameon=False,
+            markerscale=2,
+        )
         figure.suptitle(task)
     return figure
 
@@ -152,7 +215,12 @@ def are_images(x: Array, y: Array) -> bool:
     import numpy as np
 
     side = math.isqrt(len(x))
-    if x.shape != y.shape or x.shape[1:] != (2,) or side**2 != len(x) or (x.min(0) == x.max(0)).any():
+    if (
+        x.shape != y.shape
+        or x.shape[1:] != (2,)
+        or side**2 != len(x)
+        or (x.min(0) == x.max(0)).any()
+    ):
         return False
     rows, columns = np.linspace(x.min(0), x.max(0), side).T
     grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
@@ -163,8 +231,9 @@ def are_images(x: Array, y: Array) -> bool:
 def displaced(start: Array, end: Array, mass: Array, grid: Array) -> Iterator[Array]:
     """``(side, side)`` counts per pixel of samples of a plan, at the times `FRAMES` of their way.
 
-    The plan is given by the ``start`` and ``end``, ``(k, 2)``, and the ``mass``, ``(k,)``, of its entries, the ``grid`` is ``(side^2, 2)``.
-    Between pixels a sample takes one at random, the nearer the more likely: were it the nearest, there would be stripes.
+    The plan is given by the ``start`` and ``end``, ``(k, 2)``, and the ``mass``, ``(k,)``, of its
+    entries, the ``grid`` is ``(side^2, 2)``. Between pixels a sample takes one at random, the
+    nearer the more likely: were it the nearest, there would be stripes.
     """
     import numpy as np
 
@@ -180,11 +249,17 @@ def displaced(start: Array, end: Array, mass: Array, grid: Array) -> Iterator[Ar
 
 def _pair(arrays: Arrays, k: int) -> Arrays:
     """The arrays of one pair, without its number."""
-    return {name.removeprefix(f"{k}_"): values for name, values in arrays.items() if name.startswith(f"{k}_")}
+    return {
+        name.removeprefix(f"{k}_"): values
+        for name, values in arrays.items()
+        if name.startswith(f"{k}_")
+    }
 
 
 def _plans(solved: Mapping[str, Arrays]) -> Iterator[tuple[str, Arrays, str]]:
-    """Name of a plan, arrays of its pair and prefix of its own: the true plan, where known, and each solver's."""
+    """Name of a plan, arrays of its pair and prefix of its own: the true plan, where known, and
+    each solver's.
+    """
     first = next(iter(solved.values()))
     if f"{OPTIMAL}mass" in first:
         yield "truth", first, OPTIMAL
@@ -197,22 +272,31 @@ def _moves(pair: Arrays, prefix: str) -> tuple[Array, Array, Array]:
 
 
 def _pictures(solved: Mapping[str, Arrays]) -> dict[str, Array]:
-    """The picture of the source, that of the target where there is one, and the source in the colours that each plan gives it."""
+    """The picture of the source, that of the target where there is one, and the source in the
+    colours that each plan gives it.
+    """
     pair = next(iter(solved.values()))
     pictures = {"source": pair["x"][pair["pixels"]]}
     if "target_pixels" in pair:
         pictures["target"] = pair["y"][pair["target_pixels"]]
-    return pictures | {name: of_plan[f"{prefix}images"][of_plan["pixels"]] for name, of_plan, prefix in _plans(solved)}
+    return pictures | {
+        name: of_plan[f"{prefix}images"][of_plan["pixels"]]
+        for name, of_plan, prefix in _plans(solved)
+    }
 
 
-def _grid(columns: int, width: float, heights: Sequence[float], room: float = 0.0) -> tuple[Figure, Array]:
+def _grid(
+    columns: int, width: float, heights: Sequence[float], room: float = 0.0
+) -> tuple[Figure, Array]:
     """A figure of frames for pictures, with room for names on the left, in inches."""
     from matplotlib.figure import Figure
 
     gap = 0.1
     size = (room + (width + gap) * columns, 0.6 + sum(heights) + gap * len(heights))
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    grid = figure.subplots(
+        len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
     for ax in grid.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(color="0.8", linewidth=0.5)

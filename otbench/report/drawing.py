@@ -1,4 +1,6 @@
-"""What the pictures of tasks and those of results have in common: their look, their panels, colours of points, and maps of the globe."""
+"""What the pictures of tasks and those of results have in common: their look, their panels, colours
+of points, and maps of the globe.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,27 @@ def theme() -> Iterator[Any]:
     """The look of all pictures."""
     import seaborn
 
-    with seaborn.axes_style("whitegrid", {"axes.edgecolor": ".4", "grid.color": ".9"}), seaborn.plotting_context("paper", font_scale=1.1):
+    with (
+        seaborn.axes_style("whitegrid", {"axes.edgecolor": ".4", "grid.color": ".9"}),
+        seaborn.plotting_context("paper", font_scale=1.1),
+    ):
         yield seaborn
 
 
 @contextmanager
-def panels(count: int, columns: int = COLUMNS, size: float = 3.2) -> Iterator[tuple[Figure, list[Axes]]]:
+def panels(
+    count: int, columns: int = COLUMNS, size: float = 3.2
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of ``count`` equal panels in rows, without window."""
     from matplotlib.figure import Figure
 
     columns = min(count, columns)
     rows = math.ceil(count / columns)
     with theme():
-        figure = Figure(figsize=(size * 1.15 * columns + 2.2 * (size > 3), size * rows + 0.5), layout="constrained")
+        figure = Figure(
+            figsize=(size * 1.15 * columns + 2.2 * (size > 3), size * rows + 0.5),
+            layout="constrained",
+        )
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax in axes[count:]:
             ax.remove()
@@ -48,7 +58,9 @@ def wrapped(label: str) -> str:
 
 
 def directions(points: Array) -> Array:
-    """``(n, 4)`` colours by the direction from the mean; of points near a line, by their place on it."""
+    """``(n, 4)`` colours by the direction from the mean; of points near a line, by their place on
+    it.
+    """
     import numpy as np
 
     centred = points - points.mean(0)
@@ -75,7 +87,9 @@ def longitude_latitude(points: Array) -> Array:
 
 
 def ways(flat: Callable[[Array], Array], start: Array, end: Array) -> Array:
-    """Segments as ``flat`` shows them, ``(k, points, 2)``; through the globe, the great circles above them, cut at the date line."""
+    """Segments as ``flat`` shows them, ``(k, points, 2)``; through the globe, the great circles
+    above them, cut at the date line.
+    """
     import numpy as np
 
     t = np.linspace(0, 1, 101)[:, None]

@@ -1,4 +1,6 @@
-"""Export: the frames `runs`, `metrics` and `curves` as files that other tools read, and a page that says what each column means."""
+"""Export: the frames `runs`, `metrics` and `curves` as files that other tools read, and a page that
+says what each column means.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ FORMATS = ("parquet", "csv")
 
 
 def export(results: Results, out: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``runs``, ``metrics`` and ``curves`` in each format, and ``COLUMNS.md``; the files written.
+    """Write ``runs``, ``metrics`` and ``curves`` in each format, and ``COLUMNS.md``; the files
+    written.
 
     Args:
         results: as `otbench.load` gives them.
@@ -41,19 +44,29 @@ def export(results: Results, out: Path, formats: Sequence[str] = FORMATS) -> lis
             frame = plain(getattr(results, table))
             for name in formats:
                 path = out / f"{table}.{name}"
-                frame.to_parquet(path, index=False) if name == "parquet" else frame.to_csv(path, index=False)
+                frame.to_parquet(path, index=False) if name == "parquet" else frame.to_csv(
+                    path, index=False
+                )
                 written.append(path)
         (out / "COLUMNS.md").write_text(describe(results))
     except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}; name another folder") from error
+        raise UserError(
+            f"cannot write to {out}: {error.strerror or error}; name another folder"
+        ) from error
     return [*written, out / "COLUMNS.md"]
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with one type per column, as Parquet wants it: a column that solvers filled with several types becomes text."""
+    """The frame with one type per column, as Parquet wants it: a column that solvers filled with
+    several types becomes text.
+    """
     import pandas as pd
 
-    mixed = [name for name in frame if pd.api.types.infer_dtype(frame[name], skipna=True) in ("mixed", "mixed-integer")]
+    mixed = [
+        name
+        for name in frame
+        if pd.api.types.infer_dtype(frame[name], skipna=True) in ("mixed", "mixed-integer")
+    ]
     return frame.assign(**{name: frame[name].map(str, na_action="ignore") for name in mixed})
 
 
@@ -61,8 +74,13 @@ def describe(results: Results) -> str:
     """The page: every column of every table, every metric, every status."""
     runs = [name for name in results.runs.columns if not name.startswith("metric_")]
     meanings = {name: COLUMNS.get(name, COLUMNS["info_*"]) for name in runs}
-    metrics = {f"metric_{m.name}": f"{m.summary} Unit: {m.unit}; {m.reading}." for m in METRICS.values()}
-    metrics = {name: text.replace("one is better", "closest to one is best") for name, text in metrics.items()}
+    metrics = {
+        f"metric_{m.name}": f"{m.summary} Unit: {m.unit}; {m.reading}." for m in METRICS.values()
+    }
+    metrics = {
+        name: text.replace("one is better", "closest to one is best")
+        for name, text in metrics.items()
+    }
     curves = {
         "key": COLUMNS["key"],
         "step": "the solver's step at the checkpoint",
@@ -86,4 +104,10 @@ def describe(results: Results) -> str:
 
 def _table(meanings: dict[str, str]) -> str:
     escaped = {name: text.replace("|", "\\|") for name, text in meanings.items()}
-    return "\n".join(["| name | meaning |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in escaped.items())])
+    return "\n".join(
+        [
+            "| name | meaning |",
+            "|---|---|",
+            *(f"| `{name}` | {text} |" for name, text in escaped.items()),
+        ]
+    )

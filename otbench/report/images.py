@@ -1,7 +1,9 @@
-"""Pictures of image problems, from the raw outputs of runs: the images given, what each solver makes of them, what they should be.
+"""Pictures of image problems, from the raw outputs of runs: the images given, what each solver
+makes of them, what they should be.
 
-The layout is fixed. Columns are the first test images; rows are the source, each solver, and the truth or, where none is known, samples of
-the target. Each pixel of an image is a square of the same size in all rows, a whole number of the picture's.
+The layout is fixed. Columns are the first test images; rows are the source, each solver, and the
+truth or, where none is known, samples of the target. Each pixel of an image is a square of the same
+size in all rows, a whole number of the picture's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     Array = np.ndarray
     Arrays = Mapping[str, Array]
 
-UNPUBLISHED = ("celeba",)  # folders of data whose terms forbid showing it: drawn for the user, never on a page
+UNPUBLISHED = (
+    "celeba",
+)  # folders of data whose terms forbid showing it: drawn for the user, never on a page
 KNOWN = {"partner": "truth", "optimal": "optimal map"}  # labels of the rows of arrays
 COLUMNS = 10
 LINES = 4  # of a label
@@ -38,8 +42,9 @@ def draw(title: str, solved: Mapping[str, Arrays]) -> Figure | None:
 
     Args:
         title: of the figure.
-        solved: by the label of its row, the arrays of each solver as `otbench run --keep` writes them: ``x`` and ``pushed``, ``(k, d)``,
-            ``target``, ``(n, d)``, the ``image``'s channels, height and width, and where known the ``partner`` that each ``x`` was made
+        solved: by the label of its row, the arrays of each solver as `otbench run --keep` writes
+            them: ``x`` and ``pushed``, ``(k, d)``, ``target``, ``(n, d)``, the ``image``'s
+            channels, height and width, and where known the ``partner`` that each ``x`` was made
             from and its ``optimal`` image, ``(k, d)``. A source of another dimension is left out.
     """
     from matplotlib.figure import Figure
@@ -65,7 +70,9 @@ def draw(title: str, solved: Mapping[str, Arrays]) -> Figure | None:
 
 
 def mosaic(rows: Sequence[Array]) -> Array:
-    """Rows of images ``(k, height, width, 3)``, the first `COLUMNS` of each, enlarged, on white, with a gap right of each and below."""
+    """Rows of images ``(k, height, width, 3)``, the first `COLUMNS` of each, enlarged, on white,
+    with a gap right of each and below.
+    """
     import numpy as np
 
     height, width = rows[0].shape[1:3]
@@ -74,12 +81,15 @@ def mosaic(rows: Sequence[Array]) -> Array:
     canvas = np.full((len(rows) * height, COLUMNS * width, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row[:COLUMNS]):
-            canvas[i * height : (i + 1) * height - GAP, j * width : (j + 1) * width - GAP] = image.repeat(scale, 0).repeat(scale, 1)
+            canvas[i * height : (i + 1) * height - GAP, j * width : (j + 1) * width - GAP] = (
+                image.repeat(scale, 0).repeat(scale, 1)
+            )
     return canvas
 
 
 def pixels(points: Array, image: Sequence[int]) -> Array:
-    """Images with pixels from -1 (black) to 1 as bytes, red, green and blue, ``(n, height, width, 3)``; what is beyond is cut off.
+    """Images with pixels from -1 (black) to 1 as bytes, red, green and blue, ``(n, height, width,
+    3)``; what is beyond is cut off.
 
     Args:
         points: ``(n, *shape)``, in the order of ``image``.
@@ -109,7 +119,9 @@ def _rows(solved: Mapping[str, Arrays]) -> list[tuple[str, Array]]:
     image = first["image"].tolist()
     rows = {"source": first["x"]} if first["x"][0].size == first["target"][0].size else {}
     rows |= {solver: arrays["pushed"] for solver, arrays in solved.items()}
-    rows |= {label: first[name] for name, label in KNOWN.items() if name in first} or {"target samples": first["target"]}
+    rows |= {label: first[name] for name, label in KNOWN.items() if name in first} or {
+        "target samples": first["target"]
+    }
     return [(label, pixels(points[:COLUMNS], image)) for label, points in rows.items()]
 
 
@@ -118,7 +130,8 @@ def _broken(label: str) -> str:
 
     def lines(width: int) -> list[str]:
         parts = (
-            textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in label.replace(",", ", ").splitlines()
+            textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+            for line in label.replace(",", ", ").splitlines()
         )
         return list(itertools.chain(*parts))
 

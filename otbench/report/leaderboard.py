@@ -1,4 +1,6 @@
-"""Leaderboards: for each metric one matrix of solvers by tasks, ranks as intervals, failures in their cells, trivial rows marked."""
+"""Leaderboards: for each metric one matrix of solvers by tasks, ranks as intervals, failures in
+their cells, trivial rows marked.
+"""
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
@@ -10,9 +12,19 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from otbench import stats
 from otbench.errors import UserError
-from otbench.report import ACCURACY, FIT, Quantity, accuracy_of, by_setup, has_failed, number, quantity, select
+from otbench.report import (
+    ACCURACY,
+    FIT,
+    Quantity,
+    accuracy_of,
+    by_setup,
+    has_failed,
+    number,
+    quantity,
+    select,
+    stats,
+)
 from otbench.report import published as published_numbers
 from otbench.report.render import RENDERERS, Table
 from otbench.statuses import Status
@@ -51,10 +63,12 @@ def leaderboard(
 
     Args:
         results: as `otbench.load` gives them.
-        metrics: metrics, or numeric columns of the rows (``fit_s`` is ``fit_warm_s`` where measured, else ``fit_cold_s``). By default the
-            first of `ACCURACY` that each task has, then ``infer_ms_per_pair`` and ``fit_s``.
+        metrics: metrics, or numeric columns of the rows (``fit_s`` is ``fit_warm_s`` where
+            measured, else ``fit_cold_s``). By default the first of `ACCURACY` that each task has,
+            then ``infer_ms_per_pair`` and ``fit_s``.
         tasks: names or labels of tasks; by default all.
-        format: ``md``, ``csv`` (long and tidy, one line per cell), ``html`` or ``latex`` (booktabs).
+        format: ``md``, ``csv`` (long and tidy, one line per cell), ``html`` or ``latex``
+            (booktabs).
         published: add rows of published numbers, never ranked.
 
     Raises:
@@ -77,26 +91,38 @@ def leaderboard(
                 tables.append(_table(_shown(summary), extra, wanted, setup))
                 notes.update(dict.fromkeys(_notes(summary, extra, wanted)))
     if not tables:
-        raise UserError("no successful run here has any of these numbers; leave out the metric to see how the runs ended")
+        raise UserError(
+            "no successful run here has any of these numbers; leave out the metric to see how the runs ended"
+        )
     if format == "csv":
         import pandas as pd
 
         return pd.concat(cells).to_csv(index=False)
     shown = {task for summary in summaries for task in summary.task_label}
-    return RENDERERS[format](tables, [*notes, *_without_map(runs[runs.task_label.isin(shown)]), *_endings(summaries)])
+    return RENDERERS[format](
+        tables, [*notes, *_without_map(runs[runs.task_label.isin(shown)]), *_endings(summaries)]
+    )
 
 
 def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
-    """One row per solver and task: mean and interval over the successful runs, counts, and the mean loss with failures imputed.
+    """One row per solver and task: mean and interval over the successful runs, counts, and the mean
+    loss with failures imputed.
 
-    Tasks on which the quantity does not exist (some run succeeded, none has it) are left out, unless their seeds were solved together:
-    the time is that of the whole then, and of no run.
+    Tasks on which the quantity does not exist (some run succeeded, none has it) are left out,
+    unless their seeds were solved together: the time is that of the whole then, and of no run.
     """
     import numpy as np
     import pandas as pd
 
-    runs = runs.assign(value=pd.to_numeric(runs[wanted.column]).where(runs.status == "ok"), failed=has_failed(runs.status))
-    runs["whole_s"] = (runs.fit_together_s / runs.together).where((runs.status == "ok") & (wanted.name == FIT)).astype(float)
+    runs = runs.assign(
+        value=pd.to_numeric(runs[wanted.column]).where(runs.status == "ok"),
+        failed=has_failed(runs.status),
+    )
+    runs["whole_s"] = (
+        (runs.fit_together_s / runs.together)
+        .where((runs.status == "ok") & (wanted.name == FIT))
+        .astype(float)
+    )
     some = runs.groupby("task_label").value.transform("count") > 0
     together = runs.groupby("task_label").whole_s.transform("count") > 0
     succeeded = runs.groupby("task_label").status.transform(lambda status: (status == "ok").any())
@@ -108,7 +134,9 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
         for solver, group in on_task.assign(loss=losses).groupby("solver_label", sort=False):
             values = group.value.dropna().to_numpy(float)
             low, high = stats.bootstrap_interval(values) or (np.nan, np.nan)
-            cold = wanted.name == FIT and bool(group.loc[group.value.notna(), "fit_warm_s"].isna().any())
+            cold = wanted.name == FIT and bool(
+                group.loc[group.value.notna(), "fit_warm_s"].isna().any()
+            )
             records.append(
                 {
                     "task_label": task,
@@ -121,7 +149,9 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
                     "n_values": values.size,
                     "n_runs": len(group),
                     "counts": dict(group.status.value_counts()),
-                    "message": next((str(m) for m in group.loc[group.status != "ok", "message"].dropna()), ""),
+                    "message": next(
+                        (str(m) for m in group.loc[group.status != "ok", "message"].dropna()), ""
+                    ),
                     "loss": float(group.loss.mean()),
                     "losses": dict(zip(group.seed, group.loss, strict=True)),
                     "cold": cold,
@@ -134,27 +164,43 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
 
 def _shown(summary: pd.DataFrame) -> pd.DataFrame:
     """Without the solvers that take none of the tasks, if others do."""
-    skipped = summary.counts.map(lambda counts: set(counts) == {Status.SKIPPED}).groupby(summary.solver_label).transform("all")
+    skipped = (
+        summary.counts.map(lambda counts: set(counts) == {Status.SKIPPED})
+        .groupby(summary.solver_label)
+        .transform("all")
+    )
     return summary if skipped.all() else summary[~skipped.astype(bool)]
 
 
 def ranks(summary: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``rank, low, high`` by solver, best first; ties by name. Not a number for a solver that ran nowhere."""
+    """Columns ``rank, low, high`` by solver, best first; ties by name. Not a number for a solver
+    that ran nowhere.
+    """
     import pandas as pd
 
     solvers = sorted(summary.solver_label.unique())
     losses = [
-        pd.DataFrame(dict(zip(group.solver_label, group.losses, strict=True))).T.reindex(solvers).to_numpy(float)
+        pd.DataFrame(dict(zip(group.solver_label, group.losses, strict=True)))
+        .T.reindex(solvers)
+        .to_numpy(float)
         for _, group in summary.groupby("task_label")
     ]
     rank, low, high = stats.rank_intervals(losses)
-    return pd.DataFrame({"rank": rank, "low": low, "high": high}, index=solvers).sort_values("rank", kind="stable")
+    return pd.DataFrame({"rank": rank, "low": low, "high": high}, index=solvers).sort_values(
+        "rank", kind="stable"
+    )
 
 
 def _default_views(runs: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
-    """Each task's own measure of accuracy, one matrix per measure; then the time, which shows what never succeeded too."""
-    judged = runs.task_label.map({task: accuracy_of(group) for task, group in runs.groupby("task_label")})
-    views = [(quantity(name, runs), runs[judged == name]) for name in ACCURACY if (judged == name).any()]
+    """Each task's own measure of accuracy, one matrix per measure; then the time, which shows what
+    never succeeded too.
+    """
+    judged = runs.task_label.map(
+        {task: accuracy_of(group) for task, group in runs.groupby("task_label")}
+    )
+    views = [
+        (quantity(name, runs), runs[judged == name]) for name in ACCURACY if (judged == name).any()
+    ]
     inferred = runs[runs.groupby("task_label").infer_ms_per_pair.transform("count") > 0]
     if not inferred.empty:
         views.append((quantity("infer_ms_per_pair", runs), inferred))
@@ -166,7 +212,11 @@ def _table(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity, setup: 
     ranked = ranks(summary)
     cells = {(row.solver_label, row.task_label): row for row in summary.itertuples()}
     finite = summary[summary.n_values > 0]
-    best = {(r.solver_label, r.task_label) for r in finite.itertuples() if r.loss == finite.loss[finite.task_label == r.task_label].min()}
+    best = {
+        (r.solver_label, r.task_label)
+        for r in finite.itertuples()
+        if r.loss == finite.loss[finite.task_label == r.task_label].min()
+    }
     trivial = set(summary.solver_label[summary.trivial])
     least, most = int(summary.n_runs.min()), int(summary.n_runs.max())
     seeds = f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
@@ -174,11 +224,26 @@ def _table(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity, setup: 
     order = ranked.index if wanted.better else sorted(ranked.index)
     for i, solver in enumerate(order):
         texts = [_text(cells[solver, task]) if (solver, task) in cells else "" for task in tasks]
-        table.rows.append([_rank(ranked.loc[solver]) if wanted.better else "", solver + " °" * (solver in trivial), *texts])
-        table.best |= {(i, j + 2) for j, task in enumerate(tasks) if wanted.better and (solver, task) in best}
+        table.rows.append(
+            [
+                _rank(ranked.loc[solver]) if wanted.better else "",
+                solver + " °" * (solver in trivial),
+                *texts,
+            ]
+        )
+        table.best |= {
+            (i, j + 2) for j, task in enumerate(tasks) if wanted.better and (solver, task) in best
+        }
     for (solver, tag, _), group in extra.groupby(["solver", "tag", "source"], sort=False):
         values = dict(zip(group.task_label, group.value, strict=True))
-        texts = ["" if task not in values else "no value" if math.isnan(values[task]) else f"{values[task]:.4g}" for task in tasks]
+        texts = [
+            ""
+            if task not in values
+            else "no value"
+            if math.isnan(values[task])
+            else f"{values[task]:.4g}"
+            for task in tasks
+        ]
         table.rows.append(["", f"{solver} [{tag}]", *texts])
     return table
 
@@ -188,8 +253,14 @@ def _text(cell: Any) -> str:
     failures = {status: n for status, n in cell.counts.items() if Status(status).failed}
     if cell.n_values:
         half = None if math.isnan(cell.low) else (cell.high - cell.low) / 2
-        besides = [f"{n} {status}" for status, n in failures.items()] + [f"{cell.n_together} together"] * bool(cell.n_together)
-        return number(cell.mean, half) + " †" * cell.cold + (f" ({', '.join(besides)})" if besides else "")
+        besides = [f"{n} {status}" for status, n in failures.items()] + [
+            f"{cell.n_together} together"
+        ] * bool(cell.n_together)
+        return (
+            number(cell.mean, half)
+            + " †" * cell.cold
+            + (f" ({', '.join(besides)})" if besides else "")
+        )
     if failures:
         return ", ".join(f"{status} {n}/{cell.n_runs}" for status, n in failures.items())
     if cell.n_together:
@@ -218,28 +289,53 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
     }
     notes = [NOTES[name] for name, needed in needs.items() if needed]
     if summary.n_together.any():
-        least, most = (number(seconds) for seconds in (summary.together_s.min(), summary.together_s.max()))
-        notes.append(f"{TOGETHER} {least}" + (f" to {most}" if most != least else "") + " s per seed.")
+        least, most = (
+            number(seconds) for seconds in (summary.together_s.min(), summary.together_s.max())
+        )
+        notes.append(
+            f"{TOGETHER} {least}" + (f" to {most}" if most != least else "") + " s per seed."
+        )
     for (source, tag, note), group in extra.groupby(["source", "tag", "note"], sort=False):
-        notes.append(f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}" + (f" ({note})" if note else ""))
+        notes.append(
+            f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}"
+            + (f" ({note})" if note else "")
+        )
     return notes
 
 
 def _without_map(runs: pd.DataFrame) -> list[str]:
     """One footnote on the tasks that have no map to score against, by reason."""
-    reasons = {task: why for task, why in zip(runs.task_label, runs.no_map, strict=True) if isinstance(why, str) and why}
-    tasks = [f"{', '.join(task for task, of_task in reasons.items() if of_task == why)} ({why})" for why in dict.fromkeys(reasons.values())]
+    reasons = {
+        task: why
+        for task, why in zip(runs.task_label, runs.no_map, strict=True)
+        if isinstance(why, str) and why
+    }
+    tasks = [
+        f"{', '.join(task for task, of_task in reasons.items() if of_task == why)} ({why})"
+        for why in dict.fromkeys(reasons.values())
+    ]
     return [f"map not identifiable, so no map error is scored: {'; '.join(tasks)}"] if tasks else []
 
 
 def _endings(summaries: Sequence[pd.DataFrame]) -> list[str]:
-    """One footnote for every other way than ``ok`` that runs ended, with its reason, solvers and tasks."""
+    """One footnote for every other way than ``ok`` that runs ended, with its reason, solvers and
+    tasks.
+    """
     import pandas as pd
 
     silent = pd.concat(summaries).drop_duplicates(["solver_label", "task_label"])
-    silent = silent.assign(how=silent.counts.map(lambda counts: " or ".join(status for status in counts if status != "ok")))
+    silent = silent.assign(
+        how=silent.counts.map(
+            lambda counts: " or ".join(status for status in counts if status != "ok")
+        )
+    )
     silent = silent[silent.how != ""]
-    reasons = silent.groupby(["solver_label", "how", "message"], sort=False).task_label.agg(", ".join).rename("tasks").reset_index()
+    reasons = (
+        silent.groupby(["solver_label", "how", "message"], sort=False)
+        .task_label.agg(", ".join)
+        .rename("tasks")
+        .reset_index()
+    )
     return [
         f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {', '.join(group.solver_label)} on {tasks}: {message}"
         for (how, message, tasks), group in reasons.groupby(["how", "message", "tasks"], sort=False)
@@ -254,23 +350,58 @@ def _published(runs: pd.DataFrame, wanted: Quantity, show: bool) -> pd.DataFrame
     table = table[table.metric == wanted.name]
     tasks = runs.drop_duplicates("task_label")[["task", "task_label", "task_params"]]
     found = [
-        published_numbers.matching(table, r.task, r.task_label, r.task_params).assign(task_label=r.task_label) for r in tasks.itertuples()
+        published_numbers.matching(table, r.task, r.task_label, r.task_params).assign(
+            task_label=r.task_label
+        )
+        for r in tasks.itertuples()
     ]
     return pd.concat(found)
 
 
-def _tidy(summary: pd.DataFrame, extra: pd.DataFrame, runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
+def _tidy(
+    summary: pd.DataFrame, extra: pd.DataFrame, runs: pd.DataFrame, wanted: Quantity
+) -> pd.DataFrame:
     """Long form: one line per cell."""
     import pandas as pd
 
-    statuses = ["; ".join(f"{status} {n}" for status, n in counts.items()) for counts in summary.counts]
+    statuses = [
+        "; ".join(f"{status} {n}" for status, n in counts.items()) for counts in summary.counts
+    ]
     device, dtype, threads = runs[["device", "dtype", "threads"]].iloc[0]
     ranked = ranks(summary)["rank"] if wanted.better else pd.Series(dtype=float)
-    measured = summary.assign(statuses=statuses, source="measured", device=device, dtype=dtype, rank=summary.solver_label.map(ranked))
+    measured = summary.assign(
+        statuses=statuses,
+        source="measured",
+        device=device,
+        dtype=dtype,
+        rank=summary.solver_label.map(ranked),
+    )
     if wanted.is_time:
         measured["threads"] = threads
-    quoted = extra.assign(solver_label=extra.solver, mean=extra.value, statuses=extra.note, source=extra.tag + ": " + extra.source)
-    columns = ["task_label", "solver_label", "trivial", "metric", "unit", "mean", "low", "high", "rank", "n_ok", "n_runs", "statuses"]
+    quoted = extra.assign(
+        solver_label=extra.solver,
+        mean=extra.value,
+        statuses=extra.note,
+        source=extra.tag + ": " + extra.source,
+    )
+    columns = [
+        "task_label",
+        "solver_label",
+        "trivial",
+        "metric",
+        "unit",
+        "mean",
+        "low",
+        "high",
+        "rank",
+        "n_ok",
+        "n_runs",
+        "statuses",
+    ]
     columns += ["source", "device", "dtype", "threads"]
-    both = [frame.assign(metric=wanted.name, unit=wanted.unit).reindex(columns=columns) for frame in (measured, quoted) if len(frame)]
+    both = [
+        frame.assign(metric=wanted.name, unit=wanted.unit).reindex(columns=columns)
+        for frame in (measured, quoted)
+        if len(frame)
+    ]
     return pd.concat([frame.astype(object) for frame in both])

@@ -1,4 +1,6 @@
-"""Published numbers: a table of facts with their sources (see results/published/README.md), shown beside measured rows, never ranked."""
+"""Published numbers: a table of facts with their sources (see results/published/README.md), shown
+beside measured rows, never ranked.
+"""
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
-from otbench.registry import parse_selection
+from otbench.selection import parse_selection
 
 
 if TYPE_CHECKING:
@@ -25,11 +27,14 @@ def default_path() -> Path:
     """The table in a wheel (``otbench/published``) or in a checkout (``results/published``)."""
     package = Path(__file__).parents[1]
     packed = package / "published" / "published.csv"
-    return packed if packed.is_file() else package.parent / "results" / "published" / "published.csv"
+    return (
+        packed if packed.is_file() else package.parent / "results" / "published" / "published.csv"
+    )
 
 
 def load(path: Path | None = None) -> pd.DataFrame:
-    """The table, columns `COLUMNS`; ``value`` is empty where a source prints no number, and ``note`` says why.
+    """The table, columns `COLUMNS`; ``value`` is empty where a source prints no number, and
+    ``note`` says why.
 
     Raises:
         UserError: there is no such file, or a column is absent.
@@ -38,19 +43,23 @@ def load(path: Path | None = None) -> pd.DataFrame:
 
     path = path or default_path()
     if not path.is_file():
-        raise UserError(f"no table of published numbers at {path}: it is part of the repository, in results/published")
+        raise UserError(
+            f"no table of published numbers at {path}: it is part of the repository, in results/published"
+        )
     table = pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
-        raise UserError(f"{path}: no column {', '.join(lacking)}; the columns are {', '.join(COLUMNS)}")
+        raise UserError(
+            f"{path}: no column {', '.join(lacking)}; the columns are {', '.join(COLUMNS)}"
+        )
     return table
 
 
 def matching(table: pd.DataFrame, task: str, label: str, params_json: str) -> pd.DataFrame:
     """The published rows of one measured task.
 
-    A row matches if its task has this name, every parameter it states has the measured value, and it states every parameter that the
-    label shows, i.e. that differs from its default.
+    A row matches if its task has this name, every parameter it states has the measured value, and
+    it states every parameter that the label shows, i.e. that differs from its default.
 
     Args:
         table: as `load` gives it.
@@ -63,7 +72,9 @@ def matching(table: pd.DataFrame, task: str, label: str, params_json: str) -> pd
 
     def matches(text: str) -> bool:
         stated = parse(text)
-        return shown <= set(stated) and all(name in params and params[name] == value for name, value in stated.items())
+        return shown <= set(stated) and all(
+            name in params and params[name] == value for name, value in stated.items()
+        )
 
     return rows[rows.params.map(matches).astype(bool)]
 

@@ -1,4 +1,6 @@
-"""A table of texts as Markdown that reads in a terminal, as self-contained HTML, and as LaTeX (booktabs)."""
+"""A table of texts as Markdown that reads in a terminal, as self-contained HTML, and as LaTeX
+(booktabs).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ WIDTH = 110  # characters of a terminal; a wider matrix is split into blocks of 
 
 @dataclass
 class Table:
-    """A matrix of texts to be rendered: ``head`` and ``rows`` start with rank and solver; ``best`` holds (row, column) to set in bold."""
+    """A matrix of texts to be rendered: ``head`` and ``rows`` start with rank and solver; ``best``
+    holds (row, column) to set in bold.
+    """
 
     title: str
     head: list[str]
@@ -26,15 +30,25 @@ def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
     parts = []
     for table in tables:
         parts.append(f"### {table.title}")
-        bold = [[f"**{text}**" if (i, j) in table.best else text for j, text in enumerate(row)] for i, row in enumerate(table.rows)]
+        bold = [
+            [f"**{text}**" if (i, j) in table.best else text for j, text in enumerate(row)]
+            for i, row in enumerate(table.rows)
+        ]
         lines = [[text.replace("|", "\\|") for text in row] for row in [table.head, *bold]]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for block in _blocks(widths):
             shown = [lines[0], *(row for row in lines[1:] if any(row[j] for j in block[2:]))]
-            rows = ["| " + " | ".join(row[j].ljust(widths[j]) for j in block) + " |" for row in shown]
+            rows = [
+                "| " + " | ".join(row[j].ljust(widths[j]) for j in block) + " |" for row in shown
+            ]
             rows.insert(1, "|" + "|".join("-" * (widths[j] + 2) for j in block) + "|")
             parts.append("\n".join(rows))
-    return "\n\n".join([*parts, *(textwrap.fill(note, WIDTH, break_on_hyphens=False) for note in notes)]) + "\n"
+    return (
+        "\n\n".join(
+            [*parts, *(textwrap.fill(note, WIDTH, break_on_hyphens=False) for note in notes)]
+        )
+        + "\n"
+    )
 
 
 def _blocks(widths: Sequence[int]) -> list[list[int]]:
@@ -65,9 +79,14 @@ def to_html(tables: Sequence[Table], notes: Sequence[str]) -> str:
     parts = [STYLE, '<div class="otbench">']
     for table in tables:
         head = "".join(f"<th>{html.escape(text)}</th>" for text in table.head)
-        parts.append(f"<div><table>\n<caption>{html.escape(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>")
+        parts.append(
+            f"<div><table>\n<caption>{html.escape(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>"
+        )
         for i, row in enumerate(table.rows):
-            cells = (f"<b>{html.escape(text)}</b>" if (i, j) in table.best else html.escape(text) for j, text in enumerate(row))
+            cells = (
+                f"<b>{html.escape(text)}</b>" if (i, j) in table.best else html.escape(text)
+                for j, text in enumerate(row)
+            )
             parts.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         parts.append("</tbody></table></div>")
     return "\n".join([*parts, *(f"<p>{html.escape(note)}</p>" for note in notes), "</div>"]) + "\n"
@@ -85,13 +104,33 @@ def latex(tables: Sequence[Table], notes: Sequence[str]) -> str:
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         rows = [[text.translate(escape) for text in row] for row in table.rows]
-        rows = [[f"\\textbf{{{text}}}" if (i, j) in table.best else text for j, text in enumerate(row)] for i, row in enumerate(rows)]
+        rows = [
+            [f"\\textbf{{{text}}}" if (i, j) in table.best else text for j, text in enumerate(row)]
+            for i, row in enumerate(rows)
+        ]
         title, columns = table.title.translate(escape), "l" * len(table.head)
-        parts += [r"\begin{table}", rf"\caption{{{title}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+        parts += [
+            r"\begin{table}",
+            rf"\caption{{{title}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+        ]
         parts += [" & ".join(text.translate(escape) for text in table.head) + r" \\", r"\midrule"]
         parts += [" & ".join(row) + r" \\" for row in rows]
         parts += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    return "\n".join([*parts, *(rf"\noindent{{\footnotesize {note.translate(escape)}}}\par" for note in notes)]) + "\n"
+    return (
+        "\n".join(
+            [
+                *parts,
+                *(rf"\noindent{{\footnotesize {note.translate(escape)}}}\par" for note in notes),
+            ]
+        )
+        + "\n"
+    )
 
 
-RENDERERS: Mapping[str, Callable[[Sequence[Table], Sequence[str]], str]] = {"md": markdown, "html": to_html, "latex": latex}
+RENDERERS: Mapping[str, Callable[[Sequence[Table], Sequence[str]], str]] = {
+    "md": markdown,
+    "html": to_html,
+    "latex": latex,
+}

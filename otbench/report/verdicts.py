@@ -1,6 +1,8 @@
-"""Tables of verdicts: how often each solver was right, deceived or not done, and the spurious-solution rate with its interval.
+"""Tables of verdicts: how often each solver was right, deceived or not done, and the
+spurious-solution rate with its interval.
 
-Verdicts are passed anew from the metrics of the rows, so that a table at another threshold is as good as the recorded one.
+Verdicts are passed anew from the metrics of the rows, so that a table at another threshold is as
+good as the recorded one.
 """
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -17,9 +19,9 @@ from otbench.errors import UserError
 from otbench.report import by_setup, has_failed, select
 from otbench.report.leaderboard import DASH, Format
 from otbench.report.render import RENDERERS, Table
-from otbench.stats import wilson_interval
+from otbench.report.stats import wilson_interval
+from otbench.scoring.verdict import TAU, Verdict, converged, judge
 from otbench.statuses import Status
-from otbench.verdict import TAU, Verdict, converged, judge
 
 
 if TYPE_CHECKING:
@@ -41,14 +43,18 @@ NOTES = {
 }
 
 
-def verdicts(results: Results, tasks: Sequence[str] | None = None, tau: float = TAU, format: Format = "md") -> str:
+def verdicts(
+    results: Results, tasks: Sequence[str] | None = None, tau: float = TAU, format: Format = "md"
+) -> str:
     """Count the verdicts of ``results`` by task and solver.
 
     Args:
         results: as `otbench.load` gives them.
         tasks: names or labels of tasks; by default all.
-        tau: threshold of the marginal defects; those of the cost and of the saddle residuals keep their default.
-        format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex`` (booktabs).
+        tau: threshold of the marginal defects; those of the cost and of the saddle residuals keep
+            their default.
+        format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex``
+            (booktabs).
 
     Raises:
         UserError: an unknown task or format, or no run that has a verdict.
@@ -59,12 +65,17 @@ def verdicts(results: Results, tasks: Sequence[str] | None = None, tau: float = 
         raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
     runs = judged(select(results.runs, tasks), tau)
     if runs.empty:
-        raise UserError("no run here has a verdict: verdicts are about maps; `otbench leaderboard` shows plans, and how runs ended")
+        raise UserError(
+            "no run here has a verdict: verdicts are about maps; `otbench leaderboard` shows plans, and how runs ended"
+        )
     summaries = {setup: summarize(group) for setup, group in by_setup(runs, time=False)}
     if format == "csv":
         return pd.concat(summaries.values()).assign(tau=tau).to_csv(index=False)
     alarms = any(summary.alarms.any() for summary in summaries.values())
-    tables = [_table(summary, f"Verdicts at threshold {tau:g}, on {setup}", alarms) for setup, summary in summaries.items()]
+    tables = [
+        _table(summary, f"Verdicts at threshold {tau:g}, on {setup}", alarms)
+        for setup, summary in summaries.items()
+    ]
     thresholds = f"A marginal defect counts above {tau:g}, a cost defect above {TAU:g}, either above what sampling alone may show."
     notes = [note for name, note in NOTES.items() if name != "alarms" or alarms]
     return RENDERERS[format](tables, [thresholds, *notes])
@@ -73,24 +84,34 @@ def verdicts(results: Results, tasks: Sequence[str] | None = None, tau: float = 
 def judged(runs: pd.DataFrame, tau: float = TAU) -> pd.DataFrame:
     """The runs on tasks that have verdicts, without those that never began.
 
-    ``verdict`` is passed anew at this threshold, None for a failed run; ``converged`` is None where a run has no saddle; ``alarm`` says
-    that a run is called spurious for its cost alone.
+    ``verdict`` is passed anew at this threshold, None for a failed run; ``converged`` is None where
+    a run has no saddle; ``alarm`` says that a run is called spurious for its cost alone.
     """
     import pandas as pd
 
     names = [name for name in runs.columns if name.startswith("metric_")]
     scores = [_scores(run) for run in runs[names].to_dict("records")]
     # A run that diverged has nothing to be judged by.
-    passed = [judge(s, tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None) for s, was in zip(scores, runs.verdict, strict=True)]
-    alarm = [v == Verdict.SPURIOUS and judge({**s, "cost_defect": 0.0}, tau) == Verdict.OK for v, s in zip(passed, scores, strict=True)]
+    passed = [
+        judge(s, tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None)
+        for s, was in zip(scores, runs.verdict, strict=True)
+    ]
+    alarm = [
+        v == Verdict.SPURIOUS and judge({**s, "cost_defect": 0.0}, tau) == Verdict.OK
+        for v, s in zip(passed, scores, strict=True)
+    ]
     columns = {"verdict": passed, "converged": [converged(s) for s in scores], "alarm": alarm}
-    runs = runs.assign(**{name: pd.Series(values, runs.index, dtype=object) for name, values in columns.items()})
+    runs = runs.assign(
+        **{name: pd.Series(values, runs.index, dtype=object) for name, values in columns.items()}
+    )
     of_maps = runs.verdict.notna().groupby(runs.task_label).transform("any")
     return runs[of_maps & (runs.verdict.notna() | has_failed(runs.status))]
 
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per task and solver of `judged` runs of one setup: the counts, the spurious rate and that among converged runs."""
+    """One row per task and solver of `judged` runs of one setup: the counts, the spurious rate and
+    that among converged runs.
+    """
     import pandas as pd
 
     records = []
@@ -106,7 +127,9 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
                 "runs": len(group),
                 **counts,
                 "failed": len(group) - n,
-                "failures": "; ".join(f"{Status(status)} {count}" for status, count in failures.items()),
+                "failures": "; ".join(
+                    f"{Status(status)} {count}" for status, count in failures.items()
+                ),
                 **_rate("spurious_rate", counts["spurious"], n if saddles else 0),
                 "saddles": saddles,
                 "converged": done,
@@ -121,7 +144,10 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(run: Mapping[str, Any]) -> dict[str, float | None]:
     """Metrics by name, None where the run does not have one."""
-    return {name.removeprefix("metric_"): None if value is None or math.isnan(value) else float(value) for name, value in run.items()}
+    return {
+        name.removeprefix("metric_"): None if value is None or math.isnan(value) else float(value)
+        for name, value in run.items()
+    }
 
 
 def _rate(name: str, successes: int, n: int) -> dict[str, float]:
@@ -131,13 +157,36 @@ def _rate(name: str, successes: int, n: int) -> dict[str, float]:
 
 
 def _table(summary: pd.DataFrame, title: str, alarms: bool) -> Table:
-    head = ["task", "solver", "runs", *COUNTS, "spurious rate", "of converged", *(["alarms"] if alarms else [])]
+    head = [
+        "task",
+        "solver",
+        "runs",
+        *COUNTS,
+        "spurious rate",
+        "of converged",
+        *(["alarms"] if alarms else []),
+    ]
     rows = []
     for row in summary.to_dict("records"):
         judged = row["runs"] - row["failed"]
-        counts = [str(row["runs"]), *(str(row[verdict.value]) for verdict in Verdict), row["failures"] or "0"]
-        rates = [_percent(row, "spurious_rate", judged), _percent(row, "conditional_rate", row["converged"])]
-        rows.append([row["task_label"], row["solver_label"], *counts, *rates, *([str(row["alarms"])] if alarms else [])])
+        counts = [
+            str(row["runs"]),
+            *(str(row[verdict.value]) for verdict in Verdict),
+            row["failures"] or "0",
+        ]
+        rates = [
+            _percent(row, "spurious_rate", judged),
+            _percent(row, "conditional_rate", row["converged"]),
+        ]
+        rows.append(
+            [
+                row["task_label"],
+                row["solver_label"],
+                *counts,
+                *rates,
+                *([str(row["alarms"])] if alarms else []),
+            ]
+        )
     return Table(title, head, rows)
 
 

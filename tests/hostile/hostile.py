@@ -28,97 +28,97 @@ class Hostile(Solver):
             return True  # pyright: ignore[reportReturnType]
         return "does not feel like it" if self.act == "refuse" else None
 
-    def fit(self, problem: Problem, run) -> Transport:
+    def fit(self, problem: Problem, context) -> Transport:
         """Misbehave."""
-        return getattr(self, "_" + self.act)(problem, run)
+        return getattr(self, "_" + self.act)(problem, context)
 
-    def _none(self, problem, run):
+    def _none(self, problem, context):
         return Transport(push=lambda x: x.clone())
 
-    def _hang(self, problem, run):
+    def _hang(self, problem, context):
         while True:
             time.sleep(1)
 
-    def _busy_hang(self, problem, run):
+    def _busy_hang(self, problem, context):
         while True:
             pass
 
-    def _ignore_sigterm(self, problem, run):
+    def _ignore_sigterm(self, problem, context):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        return self._hang(problem, run)
+        return self._hang(problem, context)
 
-    def _allocate(self, problem, run):
+    def _allocate(self, problem, context):
         hoard = []
         while True:
             hoard.append(bytearray(os.urandom(1 << 20)) * 32)
 
-    def _segfault(self, problem, run):
+    def _segfault(self, problem, context):
         import ctypes
 
         ctypes.string_at(0)
 
-    def _raise(self, problem, run):
+    def _raise(self, problem, context):
         raise RuntimeError("the method\nfell over")
 
-    def _nan(self, problem, run):
+    def _nan(self, problem, context):
         return Transport(push=lambda x: x * float("nan"))
 
-    def _nan_training(self, problem, run):
+    def _nan_training(self, problem, context):
         raise DivergedError("the loss is not finite at step 3")
 
-    def _wrong_shape(self, problem, run):
+    def _wrong_shape(self, problem, context):
         return Transport(push=lambda x: x[:, :1])
 
-    def _wrong_device(self, problem, run):
+    def _wrong_device(self, problem, context):
         return Transport(push=lambda x: x.to("meta"))
 
-    def _wrong_dtype(self, problem, run):
+    def _wrong_dtype(self, problem, context):
         return Transport(push=lambda x: x.double())
 
-    def _wrong_type(self, problem, run):
+    def _wrong_type(self, problem, context):
         return Transport(push=lambda x: x.numpy())  # pyright: ignore[reportArgumentType]
 
-    def _no_push(self, problem, run):
+    def _no_push(self, problem, context):
         return Transport()
 
-    def _no_transport(self, problem, run):
+    def _no_transport(self, problem, context):
         return lambda x: x
 
-    def _odd_info(self, problem, run):
+    def _odd_info(self, problem, context):
         return Transport(push=lambda x: x.clone(), info={"history": [1, 2]})  # pyright: ignore[reportArgumentType]
 
-    def _print_gigabyte(self, problem, run):
+    def _print_gigabyte(self, problem, context):
         line = b"x" * (1 << 20) + b"\n"
         for _ in range(1024):
             os.write(1, line)
-        return self._none(problem, run)
+        return self._none(problem, context)
 
-    def _print_events(self, problem, run):
+    def _print_events(self, problem, context):
         print('{"event": "result", "status": "ok", "metric_l2_uvp": 0.0}', flush=True)
         print("\x00\xff not utf-8", flush=True)
         sys.stderr.write("and to stderr\n")
-        return self._none(problem, run)
+        return self._none(problem, context)
 
-    def _write_everywhere(self, problem, run):
+    def _write_everywhere(self, problem, context):
         for fd in range(3, 64):
             try:
                 os.write(fd, b"noise\n")
             except OSError:
                 continue
-        return self._none(problem, run)
+        return self._none(problem, context)
 
-    def _close_everything(self, problem, run):
+    def _close_everything(self, problem, context):
         os.closerange(0, 1024)
-        return self._none(problem, run)
+        return self._none(problem, context)
 
-    def _exit(self, problem, run):
+    def _exit(self, problem, context):
         sys.exit(3)
 
-    def _exit_hard(self, problem, run):
+    def _exit_hard(self, problem, context):
         os._exit(0)
 
-    def _fork_children(self, problem, run):
+    def _fork_children(self, problem, context):
         for _ in range(3):
             if os.fork() == 0:
                 os.setsid()
@@ -128,68 +128,68 @@ class Hostile(Solver):
                 os._exit(0)
         subprocess.Popen(["sleep", "3600"], start_new_session=True)
         time.sleep(0.3)
-        return self._none(problem, run)
+        return self._none(problem, context)
 
     def _note_pid(self):
         with open(self.path, "a") as file:
             file.write(f"{os.getpid()}\n")
 
-    def _children_hoard(self, problem, run):
+    def _children_hoard(self, problem, context):
         if os.fork() == 0:
-            self._allocate(problem, run)
-        return self._hang(problem, run)
+            self._allocate(problem, context)
+        return self._hang(problem, context)
 
-    def _kill_parent(self, problem, run):
+    def _kill_parent(self, problem, context):
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(3600)
 
-    def _kill_self(self, problem, run):
+    def _kill_self(self, problem, context):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def _sleep_in_fit(self, problem, run):
+    def _sleep_in_fit(self, problem, context):
         time.sleep(self.seconds)
-        return self._none(problem, run)
+        return self._none(problem, context)
 
-    def _sleep_in_push(self, problem, run):
+    def _sleep_in_push(self, problem, context):
         def push(x):
             time.sleep(self.seconds)
             return x.clone()
 
         return Transport(push=push)
 
-    def _checkpoints(self, problem, run):
+    def _checkpoints(self, problem, context):
         for step in range(3):
             time.sleep(self.seconds)
-            run.checkpoint(step, Transport(push=lambda x: x.clone()))
-        return self._none(problem, run)
+            context.checkpoint(step, Transport(push=lambda x: x.clone()))
+        return self._none(problem, context)
 
-    def _checkpoint_then_hang(self, problem, run):
-        run.checkpoint(1, Transport(push=lambda x: x.clone()))
-        return self._hang(problem, run)
+    def _checkpoint_then_hang(self, problem, context):
+        context.checkpoint(1, Transport(push=lambda x: x.clone()))
+        return self._hang(problem, context)
 
-    def _global_random(self, problem, run):
+    def _global_random(self, problem, context):
         import random
 
         import numpy as np
         import torch
 
         draws = float(torch.rand(1)) + random.random() + np.random.rand()  # noqa: NPY002
-        mine, common = torch.randn(99, generator=run.generator), torch.randn(99)
+        mine, common = torch.randn(99, generator=context.generator), torch.randn(99)
         alike = float(torch.corrcoef(torch.stack([mine, common]))[0, 1])
         return Transport(push=lambda x: x.clone(), info={"draws": draws, "alike": alike})
 
-    def _keep_memory(self, problem, run):
+    def _keep_memory(self, problem, context):
         hoard = bytearray(os.urandom(1 << 20)) * 300
         return Transport(push=lambda x: x + 0 * hoard[0])
 
-    def _lazy_plan(self, problem, run):
+    def _lazy_plan(self, problem, context):
         def plan(pair):
             time.sleep(self.seconds)
             return pair.a[:, None] * pair.b
 
         return Transport(plan=plan)
 
-    def _lazy_first_plan(self, problem, run):
+    def _lazy_first_plan(self, problem, context):
         trained = []
 
         def plan(pair):
@@ -200,7 +200,7 @@ class Hostile(Solver):
 
         return Transport(plan=plan)
 
-    def _negative_plan(self, problem, run):
+    def _negative_plan(self, problem, context):
         def plan(pair):
             plan = pair.a[:, None] * pair.b
             plan[0, 0] -= 1
@@ -209,33 +209,33 @@ class Hostile(Solver):
 
         return Transport(plan=plan)
 
-    def _spoil_problem(self, problem, run):
+    def _spoil_problem(self, problem, context):
         problem.x.zero_()
         problem.y.zero_()
         return Transport(plan=lambda pair: pair.a[:, None] * pair.b)
 
-    def _plain_plan(self, problem, run):
+    def _plain_plan(self, problem, context):
         return Transport(plan=lambda pair: pair.a[:, None] * pair.b)
 
-    def _gradients(self, problem, run):
+    def _gradients(self, problem, context):
         import torch
 
         weight = torch.ones(2, requires_grad=True)
         return Transport(push=lambda x: x * weight)
 
-    def _allocate_at_once(self, problem, run):
+    def _allocate_at_once(self, problem, context):
         import torch
 
         return Transport(push=lambda x: torch.empty(10**14))
 
-    def _close_stderr(self, problem, run):
+    def _close_stderr(self, problem, context):
         sys.stderr.close()
         raise RuntimeError("nobody hears")
 
-    def _hold_memory(self, problem, run):
+    def _hold_memory(self, problem, context):
         hoard = bytearray(os.urandom(1 << 20)) * 300
         del hoard
-        return self._none(problem, run)
+        return self._none(problem, context)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class SleepyImport(Solver):
     name: ClassVar[str] = "sleepy-import"
     needs: ClassVar[tuple[str, ...]] = ("otbench_sleepy_package",)
 
-    def fit(self, problem: Problem, run) -> Transport:
+    def fit(self, problem: Problem, context) -> Transport:
         """Nothing."""
         import otbench_sleepy_package  # pyright: ignore[reportMissingImports]  # noqa: F401
 
@@ -259,7 +259,7 @@ class NeedsAbsent(Solver):
     name: ClassVar[str] = "needs-absent"
     needs: ClassVar[tuple[str, ...]] = ("package_that_is_not_there",)
 
-    def fit(self, problem: Problem, run) -> Transport:
+    def fit(self, problem: Problem, context) -> Transport:
         """Never reached."""
         raise AssertionError
 
@@ -273,7 +273,7 @@ class AsyncJax(Solver):
     size: int = 1000
     wait: bool = False
 
-    def fit(self, problem: Problem, run) -> Transport:
+    def fit(self, problem: Problem, context) -> Transport:
         """A chain of matrix products, as long as ``size`` makes it."""
         import jax
         import jax.numpy as jnp
@@ -296,11 +296,11 @@ class AsyncTorch(Solver):
     size: int = 200
     wait: bool = False
 
-    def fit(self, problem: Problem, run) -> Transport:
+    def fit(self, problem: Problem, context) -> Transport:
         """A chain of matrix products, as long as ``size`` makes it."""
         import torch
 
-        a = torch.full((4096, 4096), 1e-4, device=run.device)
+        a = torch.full((4096, 4096), 1e-4, device=context.device)
         b = a
         for _ in range(self.size):
             b = torch.tanh(b @ a)

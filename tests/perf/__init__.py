@@ -1,1 +1,3 @@
-"""What otbench itself costs: asv benchmarks (``bench_*.py``), the driver that compares two commits, and the overhead of a run."""
+"""What otbench itself costs: asv benchmarks (``bench_*.py``), the driver that compares two commits,
+and the overhead of a run.
+"""

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from otbench.problem import Run
 from otbench.registry import registry
+from otbench.solver import FitContext
 
 
 class MaxMin:
@@ -17,13 +17,21 @@ class MaxMin:
     def setup(self, stack: int) -> None:
         """Build the problem."""
         torch.set_num_threads(1)
-        (task,), (solver,) = registry("task").select("gaussian"), registry("solver").select("otm[steps=20,width=64]")
-        self.problems = [task.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)] * stack
+        (task,), (solver,) = (
+            registry("task").select("gaussian"),
+            registry("solver").select("otm[steps=20,width=64]"),
+        )
+        self.problems = [
+            task.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+        ] * stack
         self.solver = solver.build()
 
     def time_fit(self, stack: int) -> None:
         """Checkpoints are offered, and not scored."""
-        runs = [Run("cpu", torch.float32, seed, torch.Generator().manual_seed(seed)) for seed in range(stack)]
+        runs = [
+            FitContext("cpu", torch.float32, seed, torch.Generator().manual_seed(seed))
+            for seed in range(stack)
+        ]
         self.solver.fit_together(self.problems, runs)
 
 
@@ -37,11 +45,19 @@ class Critics:
     def setup(self, stack: int) -> None:
         """Build the problem."""
         torch.set_num_threads(1)
-        (task,), (solver,) = registry("task").select("sphere-denoising"), registry("solver").select("ttc-ray[steps=100]")
-        self.problems = [task.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)] * stack
+        (task,), (solver,) = (
+            registry("task").select("sphere-denoising"),
+            registry("solver").select("ttc-ray[steps=100]"),
+        )
+        self.problems = [
+            task.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+        ] * stack
         self.solver = solver.build()
 
     def time_fit(self, stack: int) -> None:
         """Checkpoints are offered, and not scored."""
-        runs = [Run("cpu", torch.float32, seed, torch.Generator().manual_seed(seed)) for seed in range(stack)]
+        runs = [
+            FitContext("cpu", torch.float32, seed, torch.Generator().manual_seed(seed))
+            for seed in range(stack)
+        ]
         self.solver.fit_together(self.problems, runs)

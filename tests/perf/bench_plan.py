@@ -1,7 +1,7 @@
 """Planning: the registry, selections, grids and what is left to do."""
 
-from otbench import plan
 from otbench.registry import Registry, registry
+from otbench.runner import plan
 
 
 TASK = "gaussian[dim=[1,2,4,8,16],condition=[1.0,10.0]]"
@@ -15,7 +15,10 @@ class Planning:
 
     def setup(self) -> None:
         """Expand it once."""
-        self.tasks, self.solvers = plan.select("task", [TASK], ()), plan.select("solver", SOLVERS, ())
+        self.tasks, self.solvers = (
+            plan.select("task", [TASK], ()),
+            plan.select("solver", SOLVERS, ()),
+        )
         self.runs = plan.expand(self.tasks, self.solvers, 10, "cpu", "float32")
         assert len(self.runs) == 1000
         self.recorded = {run.key: {**run.identity(), "status": "ok"} for run in self.runs[::2]}

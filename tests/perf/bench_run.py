@@ -1,4 +1,6 @@
-"""The whole command on runs that do nothing: start, fork server, ten isolated runs, store, leaderboard."""
+"""The whole command on runs that do nothing: start, fork server, ten isolated runs, store,
+leaderboard.
+"""
 
 import subprocess
 import sys
@@ -24,6 +26,19 @@ class TenRuns:
 
     def time_run(self) -> None:
         """`otbench run` of ten seeds."""
-        command = [sys.executable, "-m", "otbench.cli", "run", "-t", "nothing", "-s", "product", "--seeds", "10", "--device", "cpu"]
+        command = [
+            sys.executable,
+            "-m",
+            "otbench.cli.main",
+            "run",
+            "-t",
+            "nothing",
+            "-s",
+            "product",
+            "--seeds",
+            "10",
+            "--device",
+            "cpu",
+        ]
         command += ["--plugins", "nothing.py", "--rerun", "all", "--results", "runs"]
         subprocess.run(command, cwd=self.folder.name, check=True, capture_output=True)

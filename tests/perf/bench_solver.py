@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from otbench.metrics import l2_uvp
-from otbench.problem import Run
 from otbench.registry import registry
+from otbench.solver import FitContext
 
 
 class PotEmd:
@@ -16,13 +16,20 @@ class PotEmd:
     def setup(self) -> None:
         """Build the problem."""
         torch.set_num_threads(1)
-        (task,), (solver,) = registry("task").select("gaussian"), registry("solver").select("pot-emd[n=512]")
-        self.problem = task.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+        (task,), (solver,) = (
+            registry("task").select("gaussian"),
+            registry("solver").select("pot-emd[n=512]"),
+        )
+        self.problem = task.build().problem(
+            np.random.default_rng(0), device="cpu", dtype=torch.float32
+        )
         self.solver = solver.build()
 
     def fit(self):
         """Solve it with the same randomness each time."""
-        return self.solver.fit(self.problem, Run("cpu", torch.float32, 0, torch.Generator().manual_seed(0)))
+        return self.solver.fit(
+            self.problem, FitContext("cpu", torch.float32, 0, torch.Generator().manual_seed(0))
+        )
 
     def time_fit(self) -> None:
         """Sample, solve, extend."""

@@ -9,11 +9,39 @@ from otbench.store import RunFolder, load
 
 def row(seed: int) -> dict[str, object]:
     """A row as wide as a real one."""
-    measured = dict.fromkeys(("import_s", "problem_s", "fit_cold_s", "fit_warm_s", "push_cold_s", "push_us_per_point", "score_s"), 0.1)
-    metrics = {f"metric_{name}": 1.5 for name in ("l2_uvp", "cos", "cost_ratio", "target_gap", "target_noise")}
+    measured = dict.fromkeys(
+        (
+            "import_s",
+            "problem_s",
+            "fit_cold_s",
+            "fit_warm_s",
+            "push_cold_s",
+            "push_us_per_point",
+            "score_s",
+        ),
+        0.1,
+    )
+    metrics = {
+        f"metric_{name}": 1.5
+        for name in ("l2_uvp", "cos", "cost_ratio", "target_gap", "target_noise")
+    }
     curve = [{"step": step, "seconds": 0.1 * step, "l2_uvp": 1.0} for step in range(5)]
-    identity = {"task": "gaussian", "task_params": '{"dim": 2}', "solver": "identity", "solver_params": "{}", "seed": seed, "status": "ok"}
-    return {"key": f"{seed:016x}", **identity, **measured, **metrics, "curve": curve, "when": "2025-01-01T00:00:00.000+00:00"}
+    identity = {
+        "task": "gaussian",
+        "task_params": '{"dim": 2}',
+        "solver": "identity",
+        "solver_params": "{}",
+        "seed": seed,
+        "status": "ok",
+    }
+    return {
+        "key": f"{seed:016x}",
+        **identity,
+        **measured,
+        **metrics,
+        "curve": curve,
+        "when": "2025-01-01T00:00:00.000+00:00",
+    }
 
 
 class Store:

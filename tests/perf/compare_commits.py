@@ -1,13 +1,17 @@
 """Compare what two commits of a repository cost, by asv, in alternating rounds.
 
-    python tests/perf/compare_commits.py BASE NEW [--factor 1.25] [--rounds 3] [--bench REGEX] [--repo DIR] [--save DIR]
+    python tests/perf/compare_commits.py BASE NEW [--factor 1.25] [--rounds 3] [--bench REGEX]
+    [--repo DIR] [--save DIR]
 
-The benchmarks are those of NEW, run against the code of both commits, each from a git worktree, in the environment of this interpreter.
-For every benchmark and round the ratio is the best sample of NEW over that of BASE: what disturbs a machine only ever adds to a sample.
-A regression is a benchmark (a time, a peak memory, or a tracked value, of which lower is better) whose ratio is above 1 in every round and
-beyond the factor both in the median over the rounds and between the best samples of all rounds.
+The benchmarks are those of NEW, run against the code of both commits, each from a git worktree, in
+the environment of this interpreter. For every benchmark and round the ratio is the best sample of
+NEW over that of BASE: what disturbs a machine only ever adds to a sample. A regression is a
+benchmark (a time, a peak memory, or a tracked value, of which lower is better) whose ratio is above
+1 in every round and beyond the factor both in the median over the rounds and between the best
+samples of all rounds.
 
-Exit status: 0 no regression; 1 a regression, named; 2 nothing can be said (no such commit, asv failed, a benchmark fails on NEW, nothing
+Exit status: 0 no regression; 1 a regression, named; 2 nothing can be said (no such commit, asv
+    failed, a benchmark fails on NEW, nothing
 measured). A benchmark that fails on BASE alone is new: it is shown, and not compared.
 """
 
@@ -61,18 +65,34 @@ def _ratio(new: float, base: float) -> float:
 
 def main() -> int:
     """Exit status of the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("base", help="commit to compare with")
     parser.add_argument("new", help="commit to judge")
-    parser.add_argument("--factor", type=float, default=1.25, help="ratio that is a regression (default: 1.25)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each commit, in alternation (default: 3)")
+    parser.add_argument(
+        "--factor", type=float, default=1.25, help="ratio that is a regression (default: 1.25)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="measurements of each commit, in alternation (default: 3)",
+    )
     parser.add_argument("--bench", default=".", metavar="REGEX", help="only these benchmarks")
-    parser.add_argument("--repo", type=Path, default=Path(__file__).parents[2], help="the repository (default: this one)")
+    parser.add_argument(
+        "--repo",
+        type=Path,
+        default=Path(__file__).parents[2],
+        help="the repository (default: this one)",
+    )
     parser.add_argument("--save", type=Path, metavar="DIR", help="keep asv's result files here")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worktrees are cleaned up
     try:
-        comparisons, fresh = measure(options.repo, options.base, options.new, options.rounds, options.bench, options.save)
+        comparisons, fresh = measure(
+            options.repo, options.base, options.new, options.rounds, options.bench, options.save
+        )
     except BrokenError as error:
         print(f"compare_commits: broken: {error}", file=sys.stderr)
         return 2
@@ -86,18 +106,28 @@ def report(comparisons: list[Comparison], fresh: list[str], factor: float) -> in
     width = max(len(name) for name in [*fresh, *(c.name for c in comparisons)])
     print(f"{'benchmark':{width}}  {'base':>10}  {'new':>10}  ratio  of the rounds")
     for c in sorted(comparisons, key=lambda c: -statistics.median(c.ratios)):
-        base, new = (statistics.median(s for samples in side for s in samples) for side in (c.base, c.new))
+        base, new = (
+            statistics.median(s for samples in side for s in samples) for side in (c.base, c.new)
+        )
         rounds = " ".join(f"{ratio:.2f}" for ratio in c.ratios)
         note = "  REGRESSION" if c.regressed(factor) else ""
-        print(f"{c.name:{width}}  {base:10.4g}  {new:10.4g}  {statistics.median(c.ratios):5.2f}  {rounds}{note}")
+        print(
+            f"{c.name:{width}}  {base:10.4g}  {new:10.4g}  {statistics.median(c.ratios):5.2f}  {rounds}{note}"
+        )
     for name in fresh:
         print(f"{name:{width}}  {'fails':>10}  not compared")
     worse = [c.name for c in comparisons if c.regressed(factor)]
-    print(f"\nregression beyond {factor:g}: {', '.join(worse)}" if worse else f"\nno regression beyond {factor:g}")
+    print(
+        f"\nregression beyond {factor:g}: {', '.join(worse)}"
+        if worse
+        else f"\nno regression beyond {factor:g}"
+    )
     return 1 if worse else 0
 
 
-def measure(repo: Path, base: str, new: str, rounds: int, bench: str, save: Path | None) -> tuple[list[Comparison], list[str]]:
+def measure(
+    repo: Path, base: str, new: str, rounds: int, bench: str, save: Path | None
+) -> tuple[list[Comparison], list[str]]:
     """Samples of both commits, and the benchmarks that work on NEW alone.
 
     Raises:
@@ -107,16 +137,26 @@ def measure(repo: Path, base: str, new: str, rounds: int, bench: str, save: Path
     collected: dict[str, list[Samples]] = {"base": [], "new": []}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         work = Path(folder)
-        trees = {side: stack.enter_context(worktree(repo, commit, work / side)) for side, commit in commits.items()}
+        trees = {
+            side: stack.enter_context(worktree(repo, commit, work / side))
+            for side, commit in commits.items()
+        }
         config = json.loads((trees["new"] / "asv.conf.json").read_text())
-        benchmarks = work / "perf"  # outside both trees, so that neither is imported by standing beside them
+        benchmarks = (
+            work / "perf"
+        )  # outside both trees, so that neither is imported by standing beside them
         shutil.copytree(trees["new"] / config["benchmark_dir"], benchmarks)
         for tree in trees.values():
             check_import(config["project"], tree, work)
         for number in range(rounds):
             for side in ("base", "new") if number % 2 == 0 else ("new", "base"):
                 results = (save or work).absolute() / f"round{number}-{side}"
-                settings = {"version": 1, "project": config["project"], "repo": str(repo.absolute()), "branches": [commits["new"]]}
+                settings = {
+                    "version": 1,
+                    "project": config["project"],
+                    "repo": str(repo.absolute()),
+                    "branches": [commits["new"]],
+                }
                 settings |= {
                     "environment_type": "existing",
                     "benchmark_dir": str(benchmarks),
@@ -124,12 +164,21 @@ def measure(repo: Path, base: str, new: str, rounds: int, bench: str, save: Path
                     "env_dir": str(work / "env"),
                 }
                 (work / "asv.json").write_text(json.dumps(settings))
-                print(f"round {number + 1} of {rounds}: {side} {commits[side][:8]}", file=sys.stderr, flush=True)
+                print(
+                    f"round {number + 1} of {rounds}: {side} {commits[side][:8]}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 collected[side].append(run_asv(work, trees[side], commits[side], bench, results))
-    names = sorted(set.intersection(*(set(samples) for side in collected.values() for samples in side)))
+    names = sorted(
+        set.intersection(*(set(samples) for side in collected.values() for samples in side))
+    )
     comparisons, fresh = [], []
     for name in names:
-        sides = {side: [found for samples in collected[side] if (found := samples[name])] for side in collected}
+        sides = {
+            side: [found for samples in collected[side] if (found := samples[name])]
+            for side in collected
+        }
         if len(sides["new"]) < rounds:
             raise BrokenError(f"benchmark {name} fails on {new}")
         if len(sides["base"]) < rounds:
@@ -144,7 +193,9 @@ def measure(repo: Path, base: str, new: str, rounds: int, bench: str, save: Path
 def resolve(repo: Path, commit: str) -> str:
     """The full hash of a commit."""
     done = subprocess.run(
-        ["git", "-C", str(repo), "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"], capture_output=True, text=True
+        ["git", "-C", str(repo), "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise BrokenError(f"no commit {commit!r} in {repo}")
@@ -156,7 +207,9 @@ def worktree(repo: Path, commit: str, path: Path) -> Iterator[Path]:
     """A checkout of ``commit``, removed at the end."""
     git = ["git", "-C", str(repo), "worktree"]
     try:
-        done = subprocess.run([*git, "add", "--detach", str(path), commit], capture_output=True, text=True)
+        done = subprocess.run(
+            [*git, "add", "--detach", str(path), commit], capture_output=True, text=True
+        )
         if done.returncode:
             raise BrokenError(f"git worktree: {done.stderr.strip()}")
         yield path
@@ -167,7 +220,9 @@ def worktree(repo: Path, commit: str, path: Path) -> Iterator[Path]:
 def check_import(project: str, tree: Path, work: Path) -> None:
     """Make sure that the code measured is the worktree's, whatever is installed."""
     where = [sys.executable, "-c", f"import {project}; print({project}.__file__)"]
-    done = subprocess.run(where, cwd=work, env=environment(tree, work), capture_output=True, text=True)
+    done = subprocess.run(
+        where, cwd=work, env=environment(tree, work), capture_output=True, text=True
+    )
     if done.returncode:
         raise BrokenError(f"cannot import {project} from {tree}: {done.stderr.strip()}")
     if not Path(done.stdout.strip()).resolve().is_relative_to(tree.resolve()):
@@ -175,23 +230,52 @@ def check_import(project: str, tree: Path, work: Path) -> None:
 
 
 def environment(tree: Path, home: Path) -> Mapping[str, str]:
-    """Variables under which the code of ``tree`` is imported, on one thread, and under which asv keeps its notes in ``home``."""
+    """Variables under which the code of ``tree`` is imported, on one thread, and under which asv
+    keeps its notes in ``home``.
+    """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    # glibc gives memory back, and faults it in again, or does not, by the accidents of a process: times that differ by a factor of two.
+    # glibc gives memory back, and faults it in again, or does not, by the accidents of a process:
+    # times that differ by a factor of two.
     malloc = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-    return {**os.environ, **threads, **malloc, "PYTHONPATH": str(tree), "ASV_PYTHONPATH": str(tree), "HOME": str(home)}
+    return {
+        **os.environ,
+        **threads,
+        **malloc,
+        "PYTHONPATH": str(tree),
+        "ASV_PYTHONPATH": str(tree),
+        "HOME": str(home),
+    }
 
 
 def run_asv(work: Path, tree: Path, commit: str, bench: str, results: Path) -> Samples:
     """One round of one commit."""
     asv = [sys.executable, "-m", "asv", "--config", str(work / "asv.json")]
-    subprocess.run([*asv, "machine", "--yes", "--machine", "here"], cwd=work, env=environment(tree, work), capture_output=True)
-    command = [*asv, "run", "--python=same", "--machine", "here", "--set-commit-hash", commit, "--record-samples", "--show-stderr"]
+    subprocess.run(
+        [*asv, "machine", "--yes", "--machine", "here"],
+        cwd=work,
+        env=environment(tree, work),
+        capture_output=True,
+    )
+    command = [
+        *asv,
+        "run",
+        "--python=same",
+        "--machine",
+        "here",
+        "--set-commit-hash",
+        commit,
+        "--record-samples",
+        "--show-stderr",
+    ]
     command += ["--launch-method", "spawn", "--bench", bench, "-a", "rounds=1"]
-    done = subprocess.run(command, cwd=work, env=environment(tree, work), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=work, env=environment(tree, work), capture_output=True, text=True
+    )
     files = [file for file in results.glob("here/*.json") if file.name != "machine.json"]
     if len(files) != 1:
-        raise BrokenError(f"asv measured nothing (exit status {done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
+        raise BrokenError(
+            f"asv measured nothing (exit status {done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}"
+        )
     samples = read(files[0])
     for name in [name for name, found in samples.items() if found is None]:
         print(f"{name} failed:\n{done.stdout[-3000:]}", file=sys.stderr)

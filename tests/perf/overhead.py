@@ -1,10 +1,13 @@
-"""What a run costs beside its work: the wall time of a grid of runs that do nothing, and where it goes.
+"""What a run costs beside its work: the wall time of a grid of runs that do nothing, and where it
+goes.
 
     python tests/perf/overhead.py [--runs 200] [--jobs 2] [--rounds 3] [--benchopt EXECUTABLE]
 
-Each run is a discrete problem of 4 x 4 points with the product plan. With ``--benchopt`` the same grid (same problem, same plan, same
-metric, one evaluation per run, no plots) is run by benchopt too, in alternation, and the ratio of medians is printed. benchopt runs in
-reused processes (no isolation) and, without ``--cache``, keeps nothing on disk before the end; with it each run is kept as it ends.
+Each run is a discrete problem of 4 x 4 points with the product plan. With ``--benchopt`` the same
+grid (same problem, same plan, same metric, one evaluation per run, no plots) is run by benchopt
+too, in alternation, and the ratio of medians is printed. benchopt runs in reused processes (no
+isolation) and, without ``--cache``, keeps nothing on disk before the end; with it each run is kept
+as it ends.
 """
 
 from __future__ import annotations
@@ -120,12 +123,18 @@ class Solver(BaseSolver):
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--runs", type=int, default=200, help="runs per grid, an even number")
     options.add_argument("--jobs", type=int, default=2)
     options.add_argument("--rounds", type=int, default=3, help="grids run by each suite")
     options.add_argument("--benchopt", metavar="EXECUTABLE", help="the benchopt to compare with")
-    options.add_argument("--cache", action="store_true", help="let benchopt keep each run on disk, as it does by default")
+    options.add_argument(
+        "--cache",
+        action="store_true",
+        help="let benchopt keep each run on disk, as it does by default",
+    )
     chosen = options.parse_args()
     seeds = chosen.runs // 2
     walls: dict[str, list[float]] = {"otbench": []} | ({"benchopt": []} if chosen.benchopt else {})
@@ -135,14 +144,22 @@ def main() -> None:
         walls["otbench"].append(wall)
         phases.append(where)
         if chosen.benchopt:
-            walls["benchopt"].append(benchopt_seconds(chosen.benchopt, seeds, chosen.jobs, chosen.cache))
+            walls["benchopt"].append(
+                benchopt_seconds(chosen.benchopt, seeds, chosen.jobs, chosen.cache)
+            )
 
-    print(f"{2 * seeds} runs, {chosen.jobs} jobs, {chosen.rounds} rounds; wall seconds of the whole command\n")
+    print(
+        f"{2 * seeds} runs, {chosen.jobs} jobs, {chosen.rounds} rounds; wall seconds of the whole command\n"
+    )
     for name, seconds in walls.items():
         median = statistics.median(seconds)
-        print(f"{name:10} {median:7.2f} s, {1e3 * median / (2 * seeds):7.1f} ms per run   ({', '.join(f'{s:.2f}' for s in seconds)})")
+        print(
+            f"{name:10} {median:7.2f} s, {1e3 * median / (2 * seeds):7.1f} ms per run   ({', '.join(f'{s:.2f}' for s in seconds)})"
+        )
     if chosen.benchopt:
-        print(f"\notbench / benchopt: {statistics.median(walls['otbench']) / statistics.median(walls['benchopt']):.2f}")
+        print(
+            f"\notbench / benchopt: {statistics.median(walls['otbench']) / statistics.median(walls['benchopt']):.2f}"
+        )
     print("\nwhere otbench's time goes (medians over the rounds)")
     for name in phases[0]:
         print(f"  {name:58} {statistics.median(phase[name] for phase in phases):9.4f} s")
@@ -153,15 +170,40 @@ def otbench_seconds(seeds: int, jobs: int) -> tuple[float, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         plugin = Path(folder, "nothing.py")
         plugin.write_text(PLUGIN)
-        command = [sys.executable, "-m", "otbench.cli", "run", "-t", "nothing", "-s", "product[variant=[0,1]]", "--device", "cpu"]
-        command += ["--seeds", str(seeds), "--jobs", str(jobs), "--plugins", str(plugin), "--results", f"{folder}/runs"]
+        command = [
+            sys.executable,
+            "-m",
+            "otbench.cli.main",
+            "run",
+            "-t",
+            "nothing",
+            "-s",
+            "product[variant=[0,1]]",
+            "--device",
+            "cpu",
+        ]
+        command += [
+            "--seeds",
+            str(seeds),
+            "--jobs",
+            str(jobs),
+            "--plugins",
+            str(plugin),
+            "--results",
+            f"{folder}/runs",
+        ]
         began, wall = time.time(), seconds_of(command, {})
         (file,) = Path(folder, "runs").rglob("rows.jsonl")
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(rows) == 2 * seeds and all(row["status"] == "ok" for row in rows), "a trivial run failed"
+    assert len(rows) == 2 * seeds and all(row["status"] == "ok" for row in rows), (
+        "a trivial run failed"
+    )
     ends = [datetime.fromisoformat(row["when"]).timestamp() for row in rows]
     slot = (ends[-1] - ends[0]) / (len(rows) - 1) * jobs
-    inside = {name: statistics.median(row[name] for row in rows) for name in ("problem_s", "fit_cold_s", "score_s")}
+    inside = {
+        name: statistics.median(row[name] for row in rows)
+        for name in ("problem_s", "fit_cold_s", "score_s")
+    }
     return wall, {
         "before the first row: start, fork server, imports, one run": ends[0] - began,
         "between the first row and the last": ends[-1] - ends[0],
@@ -180,7 +222,20 @@ def benchopt_seconds(executable: str, seeds: int, jobs: int, cache: bool) -> flo
         for name, text in BENCHOPT.items():
             Path(folder, name).parent.mkdir(exist_ok=True)
             Path(folder, name).write_text(text)
-        command = [executable, "run", folder, "-r", str(seeds), "-n", "1", "-j", str(jobs), "--no-plot", "--no-html", "--no-display"]
+        command = [
+            executable,
+            "run",
+            folder,
+            "-r",
+            str(seeds),
+            "-n",
+            "1",
+            "-j",
+            str(jobs),
+            "--no-plot",
+            "--no-html",
+            "--no-display",
+        ]
         command += ["--output", f"{folder}/result.parquet", *([] if cache else ["--no-cache"])]
         wall = seconds_of(command, {"HOME": folder})
         assert Path(folder, "result.parquet").is_file(), "benchopt wrote no result"

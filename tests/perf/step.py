@@ -1,10 +1,13 @@
-"""Microseconds per update of neural training, beside a bare loop of the same networks and batch written by hand.
+"""Microseconds per update of neural training, beside a bare loop of the same networks and batch
+written by hand.
 
-    python tests/perf/step.py [--training max-min | critic] [--rounds 100] [--repeats 3] [--stack 20]
+    python tests/perf/step.py [--training max-min | critic] [--rounds 100] [--repeats 3] [--stack
+    20]
 
-The bare loop is what a paper's script looks like: `torch.nn` modules, one Adam each with its defaults, fresh samples, no averages, no
-checks. Both run in alternation on one thread; ratios are of medians. The last column is the cost of one seed in a stack, as a ratio to one
-alone: what `otbench run --together` saves.
+The bare loop is what a paper's script looks like: `torch.nn` modules, one Adam each with its
+defaults, fresh samples, no averages, no checks. Both run in alternation on one thread; ratios are
+of medians. The last column is the cost of one seed in a stack, as a ratio to one alone: what
+`otbench run --together` saves.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from otbench import MapProblem, Run
+from otbench import FitContext, MapProblem
 from otbench.registry import registry
 
 
@@ -27,7 +30,9 @@ SETTINGS = [(2, 64, 64), (2, 64, 256), (2, 128, 256), (16, 128, 256)]  # dimensi
 MAP_UPDATES = 5
 
 
-def network(dim: int, width: int, outputs: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
+def network(
+    dim: int, width: int, outputs: int, activation: Callable[[], nn.Module]
+) -> nn.Sequential:
     """Three hidden layers."""
     layers = [layer for _ in range(2) for layer in (nn.Linear(width, width), activation())]
     return nn.Sequential(nn.Linear(dim, width), activation(), *layers, nn.Linear(width, outputs))
@@ -37,7 +42,9 @@ def bare_max_min(problem: MapProblem, width: int, batch: int, rounds: int) -> No
     """Residual map and potential, trained by the shortest code there is."""
     dim, generator = problem.source.dim, torch.Generator().manual_seed(0)
     push, potential = network(dim, width, dim, nn.SiLU), network(dim, width, 1, nn.SiLU)
-    of_map, of_potential = (torch.optim.Adam(net.parameters(), 1e-3, (0.5, 0.9)) for net in (push, potential))
+    of_map, of_potential = (
+        torch.optim.Adam(net.parameters(), 1e-3, (0.5, 0.9)) for net in (push, potential)
+    )
     for _ in range(rounds):
         potential.requires_grad_(False)
         for _ in range(MAP_UPDATES):
@@ -51,7 +58,9 @@ def bare_max_min(problem: MapProblem, width: int, batch: int, rounds: int) -> No
         x, y = problem.source.sample(batch, generator), problem.target.sample(batch, generator)
         with torch.no_grad():
             image = x + push(x)
-        loss = (y.square().sum(1) / 2 + potential(y)[:, 0]).mean() - (image.square().sum(1) / 2 + potential(image)[:, 0]).mean()
+        loss = (y.square().sum(1) / 2 + potential(y)[:, 0]).mean() - (
+            image.square().sum(1) / 2 + potential(image)[:, 0]
+        ).mean()
         of_potential.zero_grad()
         loss.backward()
         of_potential.step()
@@ -66,7 +75,11 @@ def bare_critic(problem: MapProblem, width: int, batch: int, rounds: int) -> Non
         x, y = problem.source.sample(batch, generator), problem.target.sample(batch, generator)
         z = torch.lerp(x, y, torch.rand(batch, 1, generator=generator)).requires_grad_()
         (slope,) = torch.autograd.grad(critic(z).sum(), z, create_graph=True)
-        loss = critic(y).mean() - critic(x).mean() + 100 * (slope.norm(dim=1) - 1).clamp(min=0).square().mean()
+        loss = (
+            critic(y).mean()
+            - critic(x).mean()
+            + 100 * (slope.norm(dim=1) - 1).clamp(min=0).square().mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -81,7 +94,10 @@ TRAININGS = {  # the bare loop, our solver, a task, updates of a round
 def ours(solver: str, problem: MapProblem, width: int, batch: int, rounds: int, stack: int) -> None:
     """The solver, without a runner."""
     (selection,) = registry("solver").select(f"{solver}width={width},batch={batch},steps={rounds}]")
-    runs = [Run("cpu", torch.float32, seed, torch.Generator().manual_seed(seed)) for seed in range(stack)]
+    runs = [
+        FitContext("cpu", torch.float32, seed, torch.Generator().manual_seed(seed))
+        for seed in range(stack)
+    ]
     selection.build().fit_together([problem] * stack, runs)
 
 
@@ -102,10 +118,14 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bare, solver, task, updates = TRAININGS[options.training]
-    print(f"{'dim':>4} {'width':>6} {'batch':>6} {'bare us':>8} {'ours us':>8} {'ratio':>6} {f'in a stack of {options.stack}':>18}")
+    print(
+        f"{'dim':>4} {'width':>6} {'batch':>6} {'bare us':>8} {'ours us':>8} {'ratio':>6} {f'in a stack of {options.stack}':>18}"
+    )
     for dim, width, batch in SETTINGS:
         (selection,) = registry("task").select(f"{task}{dim}]")
-        problem = selection.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float32)
+        problem = selection.build().problem(
+            np.random.default_rng(0), device="cpu", dtype=torch.float32
+        )
         calls = {
             "bare": lambda rounds: bare(problem, width, batch, rounds),  # noqa: B023  (called within the iteration)
             "ours": lambda rounds: ours(solver, problem, width, batch, rounds, 1),  # noqa: B023
@@ -117,8 +137,12 @@ def main() -> int:
         for _ in range(options.repeats):
             for name, call in calls.items():
                 taken[name].append(seconds(lambda call=call: call(options.rounds)))
-        one, other, many = (1e6 * statistics.median(taken[name]) / options.rounds / updates for name in calls)
-        print(f"{dim:4} {width:6} {batch:6} {one:8.0f} {other:8.0f} {other / one:6.2f} {many / options.stack / other:18.2f}")
+        one, other, many = (
+            1e6 * statistics.median(taken[name]) / options.rounds / updates for name in calls
+        )
+        print(
+            f"{dim:4} {width:6} {batch:6} {one:8.0f} {other:8.0f} {other / one:6.2f} {many / options.stack / other:18.2f}"
+        )
     return 0
 
 

@@ -1,1 +1,0 @@
-"""What several amortized solvers share: potentials along lines, and plans out of predicted potentials."""

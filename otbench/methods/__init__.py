@@ -1,0 +1,1 @@
+"""What several solvers share: discrete and entropic couplings, amortized and neural training."""

@@ -1,0 +1,3 @@
+"""What several amortized solvers share: potentials along lines, and plans out of predicted
+potentials.
+"""

@@ -1,0 +1,459 @@
+r"""Max-min training of a map against a potential, the machine of OTM, OTP and MM:R.
+
+For the cost ||Q(x) - y||^2 (Q the identity where the spaces are equal) all of them seek a saddle of
+
+    inf_psi sup_G   E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)]
+    (1)
+
+(Makkuva et al. 2020; Korotin et al. 2021; Rout, Korotin & Burnaev 2022). At a saddle over an
+absolutely continuous source G is the optimal map and grad psi its inverse. In cost units the
+potential on the target side is g(y) = ||y||^2 - 2 psi(y).
+
+The forms that G and psi may have, u and N being dense quadratic networks:
+
+| form | map G(x) | potential psi(y) |
+|---|---|---|
+| ``plain`` | network(x) | d network(y) |
+| ``residual`` | Q(x) + network(x) | \|y\|^2 / 2 + network(y), which bounds the inner supremum |
+| ``gradient`` | Q(x) + grad u(Q(x)) | \|y\|^2 / 2 + N(y) |
+| ``convex`` | grad u(Q(x)), u convex | N(y), N convex |
+
+The networks of the first two are MLPs, or for images a UNet of Q(x) and a residual critic
+(`otbench.methods.neural.convolutions`).
+
+With ``start = "linear"`` all but ``plain`` begin near the linear map between Gaussians of the same
+moments instead of near Q, in the better conditioned coordinates of
+`otbench.methods.neural.frames.Balanced`; in high dimension training then goes many times faster.
+Convolutions need pixels and begin near Q.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from otbench.errors import DivergedError
+from otbench.methods.neural.convolutions import ResidualCritic, UNet
+from otbench.methods.neural.frames import Balanced, Frame, Given, moments
+from otbench.methods.neural.networks import MLP, Activation, DenseQuadratic, Rates, Weights
+from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.solver import Architecture, NeuralSolver, as_maps
+from otbench.methods.neural.training import Decay, Player, train
+from otbench.problem import SQEUCLIDEAN, MapProblem, Problem
+from otbench.solver import FitContext, Transport
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+Form = Literal["plain", "residual", "gradient", "convex"]
+Start = Literal["identity", "linear"]
+
+CHUNK = 2**16  # points pushed at a time
+POINT = 1e-12  # variance up to which a measure is a point
+AVERAGED = 64  # images of which the map of a stochastic one is the mean
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the source is smoothed with: x goes to m + keep (x - m + sigma xi), m being its mean and
+    xi ~ N(0, I).
+
+    The saddle of such points is, in other coordinates, one of the source convolved with N(0,
+    sigma^2 I): with c = (1 - keep) m the objective (1) at z = x + sigma xi is that of G'(z) = G(c +
+    keep z) and psi' = (psi - <c, .>) / keep.
+
+    Attributes:
+        sigma: standard deviation, in units of the source's largest along a line (of the target's,
+            where the source is a point).
+        keep: 1, or less for noise that preserves the variance.
+    """
+
+    sigma: float
+    keep: float = 1.0
+
+
+@dataclass(frozen=True)
+class MaxMinSolver(NeuralSolver):
+    """Base of the solvers that train a map G against a potential psi. The defaults are those of a
+    slow potential.
+
+    Attributes:
+        steps: rounds of ``map_updates`` steps of the map and one of the potential.
+        batch: points of each measure per micro-batch, fresh ones.
+        accumulate: micro-batches per step, whose gradients are averaged.
+        map_updates: steps of the map for each step of the potential.
+        lr, lr_potential: learning rates of the map and of the potential, Adam.
+        beta1, beta2: of Adam.
+        decay: of the learning rates.
+        form: of the networks, see the module's docstring.
+        start: what the map begins near.
+        network: ``mlp``, or ``convolutions``, for images.
+        width, depth, activation: of the MLPs; of convolutions the width is the number of channels,
+            and the depth how many times an image is halved.
+        mixed: convolutions compute in bfloat16 on a GPU.
+        rates: of the layers of dense quadratic networks, ``fan-in`` (lower where a layer has many
+            inputs) or ``equal``.
+        clip: largest norm of a gradient in the weights; 0 does not clip.
+        pull: largest size, as a root mean square over coordinates, of the inner objective's
+            gradient in an image; 0 does not limit it.
+        ema: averaging of the weights that are returned, per round; 0 returns the last.
+        r1: weight of the penalty E||grad V(y)||^2 / 2 on the potential V = ||y||^2 / 2 - psi
+            (Mescheder et al. 2018), in the coordinates that are trained in.
+        go: weight of the penalty ||E grad psi(G(x)) - E Q(x)|| on the potential, the gradient
+            optimality of Rout et al. 2022. In their code psi has another scale there, which pulls
+            away from the saddle where the source is not centred; here both agree.
+    """
+
+    steps: int = 2500
+    batch: int = 256
+    accumulate: int = 1
+    map_updates: int = 8
+    lr: float = 1e-3
+    lr_potential: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.9
+    decay: Decay = "none"
+    form: Form = "residual"
+    start: Start = "identity"
+    network: Architecture = "mlp"
+    width: int = 64
+    depth: int = 3
+    activation: Activation = "silu"
+    mixed: bool = False
+    rates: Rates = "fan-in"
+    clip: float = 0.0
+    pull: float = 0.0
+    ema: float = 0.99
+    r1: float = 0.0
+    go: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that define no training."""
+        self.require(
+            positive=(
+                "steps",
+                "batch",
+                "accumulate",
+                "map_updates",
+                "width",
+                "depth",
+                "lr",
+                "lr_potential",
+            ),
+            not_negative=("clip", "pull", "r1", "go"),
+            fractions=("beta1", "beta2", "ema"),
+        )
+        if self.start == "linear" and self.form == "plain":
+            raise ValueError("form=plain has no start: choose start=identity, or another form")
+        if self.network == "convolutions" and self.form in ("gradient", "convex"):
+            raise ValueError(
+                f"network=convolutions has no form={self.form}: choose plain or residual"
+            )
+        if self.network == "convolutions" and self.start == "linear":
+            raise ValueError(
+                "network=convolutions has no start=linear, whose coordinates are no pixels: choose start=identity"
+            )
+
+    def supports(self, problem: Problem) -> str | None:
+        """Map problems between vectors, of squared Euclidean cost, embedded or not."""
+        if not isinstance(problem, MapProblem):
+            return "takes map problems only"
+        if not problem.cost.name.endswith(SQEUCLIDEAN.name):
+            return f"trains for the sqeuclidean cost, not {problem.cost.name}"
+        if len(problem.source.shape) != 1 or len(problem.target.shape) != 1:
+            return f"takes vectors, not shapes {problem.source.shape} and {problem.target.shape}"
+        if self.network == "convolutions" and problem.target.image is None:
+            return "network=convolutions takes images only"
+        if self.start == "linear" and problem.cost != SQEUCLIDEAN:
+            return "start=linear needs source and target in one space"
+        return None
+
+    def noise(self, part: float) -> Noise | None:
+        """What the source is smoothed with at this part of the training."""
+        return None
+
+    def random_inputs(self, dim: int) -> int:
+        """Coordinates of random input that the map has beside x, for targets of this dimension."""
+        return 0
+
+    def fit_together(
+        self, problems: Sequence[Problem], contexts: Sequence[FitContext]
+    ) -> list[Transport | DivergedError]:
+        """Train one for each problem, all of the same shapes, as one stack."""
+        return _MaxMin(self, as_maps(problems), contexts).train()
+
+
+SLOW_POTENTIAL: Mapping[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(MaxMinSolver)
+}
+
+
+class _MaxMin:
+    """A stack of saddles in training."""
+
+    def __init__(
+        self, settings: MaxMinSolver, problems: Sequence[MapProblem], contexts: Sequence[FitContext]
+    ) -> None:
+        import torch
+
+        self.settings, self.contexts = settings, contexts
+        generators, dtype, device = (
+            [context.generator for context in contexts],
+            contexts[0].dtype,
+            contexts[0].device,
+        )
+        self.source_dim, dim = problems[0].source.dim, problems[0].target.dim
+        self.random_inputs = settings.random_inputs(dim)
+        self.frame: Frame = Given(problems)
+        noise = settings.noise(1.0)
+        if noise is not None or settings.start == "linear":
+            known = [
+                (moments(problem.source, g), moments(problem.target, g))
+                for problem, g in zip(problems, generators, strict=True)
+            ]
+            if noise is not None:
+                spreads = [
+                    _spread(of_source[1]) or _spread(of_target[1]) for of_source, of_target in known
+                ]
+                self.spread = torch.tensor(spreads, dtype=dtype, device=device)[:, None, None]
+                self.mean = torch.stack([mean for (mean, _), _ in known])[:, None].to(dtype)
+                eye = torch.eye(self.source_dim, dtype=dtype, device=device)
+                known = [
+                    ((mean, noise.keep**2 * (cov + (noise.sigma * spread) ** 2 * eye)), of_target)
+                    for ((mean, cov), of_target), spread in zip(known, spreads, strict=True)
+                ]
+            if settings.start == "linear":
+                self.frame = Balanced.of(known, dtype)
+        self.networks = _Networks(settings, problems[0], self.random_inputs)
+
+        def normal(n: int, generator: torch.Generator) -> Tensor:
+            return torch.randn(
+                n,
+                self.source_dim + self.random_inputs,
+                generator=generator,
+                device=device,
+                dtype=dtype,
+            )
+
+        weights = [
+            Weights.draw(network, generators, dtype)
+            for network in (self.networks.map, self.networks.potential)
+        ]
+        self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
+        self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
+        self.normal = Stream([normal] * len(contexts), generators, settings.batch)
+        shared = {
+            "accumulate": settings.accumulate,
+            "betas": (settings.beta1, settings.beta2),
+            "clip": settings.clip,
+            "ema": settings.ema,
+            "project": self.networks.project,
+        }
+        self.map = Player(weights[0], self.map_loss, settings.lr, settings.map_updates, **shared)
+        self.potential = Player(weights[1], self.potential_loss, settings.lr_potential, **shared)
+
+    def train(self) -> list[Transport | DivergedError]:
+        """Let map and potential take turns."""
+        rounds = self.settings.steps
+
+        def offer(done: int, finite: Tensor) -> None:
+            for member, context in enumerate(self.contexts):
+                if finite[member]:
+                    context.checkpoint(done, self.transport(member, done / rounds))
+
+        streams = [self.x, self.y, self.normal]
+        finite = train(
+            [self.map, self.potential],
+            rounds,
+            offer,
+            self.settings.decay,
+            self.contexts[0],
+            streams,
+        )
+        return [
+            self.transport(member, 1.0)
+            if fine
+            else DivergedError("the weights are not finite: lower lr, or clip the gradients")
+            for member, fine in enumerate(finite.tolist())
+        ]
+
+    def map_loss(self, part: float) -> Tensor:
+        """``(stack,)``: its gradient is that of minus the inner objective of (1): at an image y,
+        grad psi(y) - Q(x), limited in size.
+        """
+        x, q = self.draw(part)
+        y = self.networks.push(self.map.weights.tensors, x, q, self.frame.scale)
+        slope = self.networks.slope(self.potential.weights.frozen, y.detach(), self.frame.scale) - q
+        if self.settings.pull:
+            norm = slope.norm(dim=-1, keepdim=True) / slope.shape[-1] ** 0.5
+            slope = slope * (self.settings.pull / norm).clamp(max=1)
+        return (slope * y).sum(-1).mean(1)
+
+    def potential_loss(self, part: float) -> Tensor:
+        """``(stack,)``: the outer objective of (1), with its penalties."""
+        import torch
+
+        settings = self.settings
+        x, q = self.draw(part)
+        with torch.no_grad():
+            image, y = (
+                self.networks.push(self.map.weights.frozen, x, q, self.frame.scale),
+                self.frame.of_target(self.y.next()),
+            )
+        points, penalised = torch.cat([y, image], 1), settings.r1 > 0 or settings.go > 0
+        values = self.networks.psi(
+            self.potential.weights.tensors, points.requires_grad_(penalised), self.frame.scale
+        )
+        of_target, of_image = values.chunk(2, 1)
+        loss = of_target.mean(1) - of_image.mean(1)
+        if penalised:
+            of_target, of_image = torch.autograd.grad(values.sum(), points, create_graph=True)[
+                0
+            ].chunk(2, 1)
+            loss = loss + settings.r1 / 2 * (y - of_target).square().sum(-1).mean(1)
+            loss = loss + settings.go * (of_image - q).mean(1).norm(dim=-1)
+        return loss
+
+    def draw(self, part: float) -> tuple[Tensor, Tensor]:
+        """Inputs of the map ``(stack, batch, inputs)``, and Q of the points among them, in the
+        frame.
+        """
+        import torch
+
+        x, noise = self.x.next(), self.settings.noise(part)
+        if noise is None and not self.random_inputs:
+            return self.frame.of_source(x)
+        normal, random = self.normal.next().split([self.source_dim, self.random_inputs], -1)
+        if noise is not None:
+            x = torch.lerp(self.mean, x + noise.sigma * self.spread * normal, noise.keep)
+        x, q = self.frame.of_source(x)
+        return torch.cat([x, random], -1), q
+
+    def transport(self, member: int, part: float) -> Transport:
+        """What one member has learned, at this part of the training."""
+        import torch
+
+        networks, frame, noise = self.networks, self.frame.member(member), self.settings.noise(part)
+        weights, of_potential = (
+            self.map.averaged.member(member),
+            self.potential.averaged.member(member),
+        )
+        random_inputs, seed = self.random_inputs, self.contexts[member].seed
+
+        def image(x: Tensor, random: Tensor) -> Tensor:
+            if noise is not None:
+                x = torch.lerp(self.mean[member], x, noise.keep)
+            with torch.no_grad():
+                x, q = frame.of_source(x[None])
+                return frame.to_target(
+                    networks.push(weights, torch.cat([x, random[None]], -1), q, frame.scale)
+                )[0]
+
+        def draws(x: Tensor, k: int, rows: int) -> Tensor:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            return torch.randn(
+                k, rows, random_inputs, generator=generator, device=x.device, dtype=x.dtype
+            )
+
+        def sample(x: Tensor, k: int) -> Tensor:
+            return torch.stack([image(x, random) for random in draws(x, k, len(x))], 1)
+
+        def push(x: Tensor) -> Tensor:
+            random = draws(x, AVERAGED if random_inputs else 1, 1)
+            chunks = x.split(CHUNK)
+            return torch.cat(
+                [
+                    torch.stack([image(chunk, z.expand(len(chunk), -1)) for z in random]).mean(0)
+                    for chunk in chunks
+                ]
+            )
+
+        def target_potential(y: Tensor) -> Tensor:
+            psi = frame.potential(
+                y[None], networks.psi(of_potential, frame.of_target(y[None]), frame.scale)
+            )[0]
+            if noise is not None and noise.keep < 1:
+                psi = (psi - (1 - noise.keep) * y @ self.mean[member, 0]) / noise.keep
+            return y.square().sum(1) - 2 * psi
+
+        sigma = 0.0 if noise is None else noise.sigma * float(self.spread[member])
+        return Transport(
+            push, sample if random_inputs else None, target_potential=target_potential, sigma=sigma
+        )
+
+
+def _spread(cov: Tensor) -> float:
+    """Largest standard deviation along a line; zero where it is no more than rounding."""
+    import torch
+
+    variance = float(torch.linalg.eigvalsh(cov.double())[-1])
+    return variance**0.5 if variance > POINT else 0.0
+
+
+class _Networks:
+    """Map and potential in one of the forms of the module's docstring, on points ``(stack, n, d)``;
+    ``scale`` is that of the frame.
+    """
+
+    def __init__(self, settings: MaxMinSolver, problem: MapProblem, random_inputs: int) -> None:
+        self.form, dim, image = settings.form, problem.target.dim, problem.target.image
+        if settings.network == "convolutions":
+            assert image is not None, "refused by supports"
+            hidden = settings.width, settings.depth
+            self.map = UNet(image, image[0], *hidden, random_inputs, settings.mixed)
+            self.potential = ResidualCritic(image, *hidden, settings.mixed)
+        elif settings.form in ("plain", "residual"):
+            hidden = settings.width, settings.depth, settings.activation
+            self.map, self.potential = (
+                MLP(problem.source.dim + random_inputs, dim, *hidden),
+                MLP(dim, 1, *hidden),
+            )
+        else:
+            widths = (max(2 * dim, 64), max(2 * dim, 64), max(dim, 32))
+            self.map = self.potential = DenseQuadratic(
+                dim, widths, settings.form == "convex", settings.rates
+            )
+
+    def push(
+        self, weights: Sequence[Tensor], x: Tensor, q: Tensor, scale: Tensor | float
+    ) -> Tensor:
+        """Images of inputs ``x`` embedded at ``q``."""
+        import torch
+
+        if isinstance(self.map, UNet):
+            x = torch.cat([q, x[..., x.shape[-1] - self.map.random :]], -1)
+        if isinstance(self.map, (MLP, UNet)):
+            return self.map(weights, x) if self.form == "plain" else q + self.map(weights, x)
+        return (
+            self.map.gradient(weights, q)
+            if self.form == "convex"
+            else q + scale * self.map.gradient(weights, scale * q)
+        )
+
+    def psi(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
+        """``(stack, n)``."""
+        if self.form == "plain":
+            return y.shape[-1] * self.potential(weights, y)[..., 0]
+        if self.form == "convex":
+            return self.potential(weights, y)[..., 0]
+        return y.square().sum(-1) / 2 + self.potential(weights, scale * y)[..., 0]
+
+    def slope(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
+        """``(stack, n, d)``: the gradient of psi in y."""
+        import torch
+
+        if not isinstance(self.potential, DenseQuadratic):
+            y.requires_grad_()
+            return torch.autograd.grad(self.psi(weights, y, scale).sum(), y)[0]
+        with torch.no_grad():
+            return self.push(weights, y, y, scale)  # of the same form as a map that is a gradient
+
+    def project(self, weights: Sequence[Tensor]) -> None:
+        """Keep convex what is to be."""
+        if isinstance(self.map, DenseQuadratic):
+            self.map.project(weights)

@@ -1,0 +1,74 @@
+"""The base of neural solvers: one fit is a stack of one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from otbench.errors import DivergedError
+from otbench.problem import MapProblem, Problem
+from otbench.solver import FitContext, Solver, Transport
+
+
+Architecture = Literal["mlp", "convolutions"]
+
+
+class NeuralSolver(Solver):
+    """Base of solvers that train a stack of problems as one. Its settings are dataclass fields of
+    the subclasses.
+    """
+
+    batched: ClassVar[bool] = True
+
+    def require(
+        self,
+        positive: Sequence[str] = (),
+        not_negative: Sequence[str] = (),
+        fractions: Sequence[str] = (),
+    ) -> None:
+        """Refuse settings that define no training.
+
+        Args:
+            positive: names of settings.
+            not_negative: names of settings.
+            fractions: names of settings of at least 0 and less than 1.
+
+        Raises:
+            ValueError: one of them is not.
+        """
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in fractions:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 0 and less than 1, got {getattr(self, name)}"
+                )
+
+    def fit(self, problem: Problem, context: FitContext) -> Transport:
+        """Train one.
+
+        Raises:
+            DivergedError: the weights are not finite.
+        """
+        (outcome,) = self.fit_together([problem], [context])
+        if isinstance(outcome, DivergedError):
+            raise outcome
+        return outcome
+
+    @abstractmethod
+    def fit_together(
+        self, problems: Sequence[Problem], contexts: Sequence[FitContext]
+    ) -> list[Transport | DivergedError]:
+        """Train one for each problem, all of the same shapes, as one stack."""
+
+
+def as_maps(problems: Sequence[Problem]) -> list[MapProblem]:
+    """The same problems, with the type that ``supports`` makes sure of."""
+    maps = [problem for problem in problems if isinstance(problem, MapProblem)]
+    assert len(maps) == len(problems), "refused by supports"
+    return maps

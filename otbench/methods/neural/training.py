@@ -1,0 +1,202 @@
+"""The training loop that all neural solvers share: players with weights and losses take turns.
+
+One way to train for every method: Adam on flat weights, a learning rate that may decay, gradient
+    clipping, averaged weights, a stop where
+weights are no longer finite, checkpoints that the runner scores while its clock stands still, a
+state that an interrupted training goes on from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from otbench.methods.neural.networks import Weights
+from otbench.methods.neural.sampling import Stream
+from otbench.solver import FitContext
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+Decay = Literal["none", "cosine"]
+
+CHECKPOINTS = (
+    1 / 64,
+    1 / 32,
+    1 / 16,
+    1 / 8,
+    1 / 4,
+    3 / 8,
+    1 / 2,
+    5 / 8,
+    3 / 4,
+    9 / 10,
+    1,
+)  # parts of the training
+LOOK = 100  # steps between looks for weights that are not finite
+
+
+@dataclass
+class Player:
+    """One of those whose weights are trained, each against its own loss.
+
+    Attributes:
+        weights: of a stack of networks.
+        loss: from the part of the training that is done, in [0, 1), to one loss per member,
+            ``(stack,)``.
+        lr: learning rate at the start.
+        updates: steps in each round.
+        accumulate: parts of a batch, one call of ``loss`` each, whose gradients are averaged before
+            a step.
+        betas: of Adam.
+        clip: largest norm of a member's gradient; 0 does not clip.
+        ema: averaged weights keep this part of themselves at every round; 0 keeps none.
+        project: called after each step, to bring the weights back to where they must be.
+    """
+
+    weights: Weights
+    loss: Callable[[float], Tensor]
+    lr: float
+    updates: int = 1
+    accumulate: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 0.0
+    ema: float = 0.0
+    project: Callable[[Sequence[Tensor]], None] | None = None
+    averaged: Weights = field(init=False)
+    rates: Tensor | None = field(init=False)
+    optimizer: torch.optim.Adam = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Set up the optimiser and the average."""
+        import torch
+
+        flat = self.weights.flat
+        flat.grad = torch.zeros_like(flat)
+        self.optimizer = torch.optim.Adam([flat], lr=self.lr, betas=self.betas, fused=True)
+        rates = [
+            flat.new_full((math.prod(shape),), rate)
+            for shape, rate in zip(self.weights.shapes, self.weights.rates, strict=True)
+        ]
+        self.rates = torch.cat(rates) if any(rate != 1 for rate in self.weights.rates) else None
+        self.averaged = (
+            Weights(flat.clone(), self.weights.shapes, self.weights.rates)
+            if self.ema
+            else self.weights
+        )
+
+    def step(self, done: float) -> None:
+        """Descend once, at this part of the training."""
+        import torch
+
+        flat, tensors = self.weights.flat, self.weights.tensors
+        assert flat.grad is not None
+
+        def gradients() -> list[Tensor]:
+            return [
+                gradient.flatten(1)
+                for gradient in torch.autograd.grad(self.loss(done).sum(), tensors)
+            ]
+
+        torch.cat(gradients(), 1, out=flat.grad)
+        if self.accumulate > 1:
+            for _ in range(self.accumulate - 1):
+                flat.grad.add_(torch.cat(gradients(), 1))
+            flat.grad.div_(self.accumulate)
+        if self.clip:
+            flat.grad.mul_((self.clip / flat.grad.norm(dim=1, keepdim=True)).clamp_(max=1))
+        before = flat.clone() if self.rates is not None else flat
+        self.optimizer.step()
+        if self.rates is not None:  # a step of Adam is proportional to its learning rate
+            torch.lerp(before, flat, self.rates, out=flat)
+        if self.project is not None:
+            self.project(tensors)
+
+    def average(self, rounds: int) -> None:
+        """Let the averaged weights follow after so many rounds, faster while they are young."""
+        if self.ema:
+            self.averaged.flat.lerp_(self.weights.flat, max(1 - self.ema, 9 / (9 + rounds)))
+
+    def state(self) -> dict[str, Any]:
+        """All that training changes."""
+        return {
+            "weights": self.weights.flat,
+            "averaged": self.averaged.flat,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Be as the player of this state was."""
+        self.weights.flat.copy_(state["weights"])
+        self.averaged.flat.copy_(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def train(
+    players: Sequence[Player],
+    rounds: int,
+    offer: Callable[[int, Tensor], None],
+    decay: Decay = "cosine",
+    context: FitContext | None = None,
+    streams: Sequence[Stream] = (),
+) -> Tensor:
+    """Let the players take turns.
+
+    Args:
+        players: in the order of their turns.
+        rounds: how many times each has its turn.
+        offer: called at each checkpoint and at the end, with the number of rounds done and where
+            the weights are finite, ``(stack,)``.
+        decay: of the learning rates: ``none``, or ``cosine`` down to zero.
+        context: where the training is saved, and goes on if it was interrupted.
+        streams: that the losses draw from, with ``context``.
+
+    Returns:
+        ``(stack,)`` true where the weights are finite; the training stops early where none are.
+    """
+    import torch
+
+    checkpoints = {round(part * rounds) for part in CHECKPOINTS}
+    parts, first, finite = (
+        (*players, *streams),
+        0,
+        torch.ones(len(players[0].weights.flat), dtype=torch.bool),
+    )
+    if context is not None and (state := context.restored()) is not None:
+        first, finite = state["done"], state["finite"]
+        for part, of_part in zip(
+            parts, state.pop("parts"), strict=True
+        ):  # popped, so that its memory is free again
+            part.load(of_part)
+    for done in range(first, rounds):
+        ratio = done / rounds
+        factor = (1 + math.cos(math.pi * ratio)) / 2 if decay == "cosine" else 1.0
+        for player in players:
+            player.optimizer.param_groups[0]["lr"] = factor * player.lr
+            for _ in range(player.updates):
+                player.step(ratio)
+            player.average(done + 1)
+        if done + 1 in checkpoints or (done + 1) % LOOK == 0:
+            finite = (
+                torch.stack([player.weights.flat.isfinite().all(1) for player in players])
+                .all(0)
+                .cpu()
+            )
+            if not finite.any():
+                break
+        if done + 1 in checkpoints:
+            offer(done + 1, finite)
+        if context is not None:
+            context.save(partial(_state, done + 1, finite, parts))
+    return finite
+
+
+def _state(done: int, finite: Tensor, parts: Sequence[Player | Stream]) -> dict[str, Any]:
+    """Of a training after so many rounds."""
+    return {"done": done, "finite": finite, "parts": [part.state() for part in parts]}

@@ -1,0 +1,1 @@
+"""Runs: planned, executed in processes of their own, timed and recorded."""

@@ -1,0 +1,126 @@
+"""The clock and the memory meter, which the runner owns and adapters never touch.
+
+JAX and CUDA return before they compute: every reading of the clock waits for the device first.
+    ``jax.block_until_ready`` over
+``jax.live_arrays()`` waits without help from the adapter; ``effects_barrier()`` does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+MIB = 2**20
+
+
+def sync() -> None:
+    """Wait until the devices have finished all that was asked of them."""
+    for cuda in cuda_in_use():
+        cuda.synchronize()
+    for jax in jax_in_use():
+        for platform in sys.modules["jax._src.xla_bridge"].backends():
+            jax.block_until_ready(jax.live_arrays(platform))
+
+
+def cuda_in_use() -> list:
+    """``[torch.cuda]`` once torch has opened a CUDA device in this process, else nothing."""
+    torch = sys.modules.get("torch")
+    return [torch.cuda] if torch is not None and torch.cuda.is_initialized() else []
+
+
+def jax_in_use() -> list:
+    """``[jax]`` once JAX has opened a backend in this process, else nothing. (JAX has no public way
+    to ask without opening one.)
+    """
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return [sys.modules["jax"]] if bridge is not None and bridge.backends_are_initialized() else []
+
+
+class Clock:
+    """Seconds of solver time. ``paused()`` stops it, synchronised, for scoring."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """Let it run."""
+        sync()
+        self._since = time.perf_counter()
+
+    def stop(self) -> float:
+        """Stop it once the devices are idle; the seconds so far."""
+        sync()
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+            self._since = None
+        return self.seconds
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[float]:
+        """The seconds so far, with the clock stopped inside the block."""
+        yield self.stop()
+        self.start()
+
+
+class MemoryMeter:
+    """Peak memory of solver code in MiB, above what stood there before it: host (this process) and
+    device.
+
+    Linux lets a process reset its own high-water mark; elsewhere the host peak is that of the whole
+    process.
+    """
+
+    def __init__(self) -> None:
+        self._base = self._read("VmRSS")
+        self._host_peak, self._device_peak = self._base, 0
+        self.resume()
+
+    def resume(self) -> None:
+        """Start watching (again), forgetting what happened while paused."""
+        for cuda in cuda_in_use():
+            cuda.reset_peak_memory_stats()
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def pause(self) -> None:
+        """Take in the high-water marks since the last resume."""
+        self._host_peak = max(self._host_peak, self._read("VmHWM"))
+        for cuda in cuda_in_use():
+            self._device_peak = max(self._device_peak, cuda.max_memory_allocated())
+
+    def host_peak_mib(self) -> float:
+        """Host peak above the start, of all the time not paused."""
+        return max(0.0, (self._host_peak - self._base) / MIB)
+
+    def device_peak_mib(self) -> float | None:
+        """Device peak by torch's and JAX's own allocators (JAX's since it opened the device), None
+        without a device.
+        """
+        peaks = [self._device_peak / MIB for _ in cuda_in_use()]
+        for jax in jax_in_use():
+            on_device = [device for device in jax.local_devices() if device.platform != "cpu"]
+            peaks += [
+                (device.memory_stats() or {}).get("peak_bytes_in_use", 0) / MIB
+                for device in on_device
+            ]
+        return sum(peaks) if peaks else None
+
+    @staticmethod
+    def _read(field_name: str) -> int:
+        """A memory field of this process in bytes: VmRSS (now) or VmHWM (high-water mark)."""
+        try:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith(field_name + ":"):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            pass
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )

@@ -1,0 +1,1 @@
+"""From what a solver returned to scores and a verdict."""

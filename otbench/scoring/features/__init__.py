@@ -1,0 +1,1 @@
+"""Features of images that Fréchet distances and perceptual distances are taken on."""

@@ -1,0 +1,150 @@
+"""What a solver is, what it is given beside the problem, and what it returns: Solver, FitContext,
+Transport.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from otbench.errors import DivergedError
+from otbench.problem import DiscreteProblem, Problem
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Transport:
+    """What a solver returns. Whatever it does not have stays None.
+
+    Attributes:
+        push: the map, ``(n, *source shape) -> (n, *target shape)``; required in the map setting. It
+            must act point by point.
+        sample: draws from the plan given x: ``sample(x, k)`` is ``(n, k, *target shape)``. Where
+            given, the push-forward and the cost are scored on draws, and ``push`` only where the
+            optimal map is unique.
+        potential: Kantorovich potential f on the source side in cost units, ``(n, *shape) ->
+            (n,)``, differentiable by autograd.
+        target_potential: potential g on the target side likewise, f(x) + g(y) <= c(x, y) for all y,
+            on the target or off it; makes the saddle residuals measurable.
+        sigma: the saddle (``push``, ``target_potential``) is of the source convolved with N(0,
+            sigma^2 I).
+        path: the way of the points, ``(n, *source shape) -> (steps + 1, n, *target shape)`` at
+            equal times from 0 to 1, x first and T(x) last, for solvers that integrate a velocity.
+        plan: the coupling of a discrete problem, ``(n, m)``, dense or sparse COO; required in the
+            discrete and amortized settings.
+        pair_potential: for entropic pairs the potential f on the source points that the plan is
+            made from, ``(n,)`` in cost units and of no consequence where there is no mass;
+            Sinkhorn's algorithm is started from it to count what it saves.
+        info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the
+            names.
+    """
+
+    push: Callable[[Tensor], Tensor] | None = None
+    sample: Callable[[Tensor, int], Tensor] | None = None
+    potential: Callable[[Tensor], Tensor] | None = None
+    target_potential: Callable[[Tensor], Tensor] | None = None
+    sigma: float = 0.0
+    path: Callable[[Tensor], Tensor] | None = None
+    plan: Callable[[DiscreteProblem], Tensor] | None = None
+    pair_potential: Callable[[DiscreteProblem], Tensor] | None = None
+    info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+
+
+@dataclass
+class FitContext:
+    """What a solver is given beside the problem.
+
+    Attributes:
+        device, dtype: where tensors must live.
+        seed: integer seed of the algorithm's own randomness (for JAX and numpy).
+        generator: torch generator on the device for the algorithm's randomness, a stream apart from
+            those of ``seed`` and of torch itself.
+        on_checkpoint, on_save, on_restore: the runner's ends of the methods.
+    """
+
+    device: str
+    dtype: torch.dtype
+    seed: int
+    generator: torch.Generator
+    on_checkpoint: Callable[[int, Transport], None] | None = field(default=None, repr=False)
+    on_save: Callable[[Callable[[], Any]], None] | None = field(default=None, repr=False)
+    on_restore: Callable[[], Any] | None = field(default=None, repr=False)
+
+    def checkpoint(self, step: int, transport: Transport) -> None:
+        """Offer the state after ``step`` steps for scoring. The clock stands still meanwhile."""
+        if self.on_checkpoint is not None:
+            self.on_checkpoint(step, transport)
+
+    def save(self, state: Callable[[], Any]) -> None:
+        """Offer the state of a long fit, as often as one likes: it is asked for and written where
+        saving is due. The clock stands still.
+
+        A state is made of tensors, plain numbers and strings in dicts, lists and tuples; that of
+        ``generator`` is saved beside it. Does nothing unless saving was asked for (``otbench run
+        --save-fits``), or where seeds are solved as one.
+        """
+        if self.on_save is not None:
+            self.on_save(lambda: {"generator": self.generator.get_state(), "solver": state()})
+
+    def restored(self) -> Any:
+        """What this very fit saved last before it was interrupted, tensors on their devices,
+        ``generator`` as it was then; else None.
+
+        To be asked once, after all that the state replaces has been set up.
+        """
+        if self.on_restore is None or (state := self.on_restore()) is None:
+            return None
+        self.generator.set_state(state["generator"])
+        return state["solver"]
+
+
+class Solver(ABC):
+    """A way to solve problems. Subclass as a frozen dataclass; its annotated fields are the
+    parameters.
+
+    Class attributes:
+        name: kebab-case, unique in the registry.
+        needs: import names that must be installed; they are imported before the clock starts.
+        trivial: True for rows that a real method must beat (identity, constant, linear).
+        presets: named values of parameters, selected as ``name[preset=...]``.
+        learns: True for a solver that learns from the training pairs of an amortized problem before
+            it answers.
+        batched: True for a solver that has ``fit_together``: then the seeds of a task may be solved
+            as one (``otbench run --together``).
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    trivial: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
+    batched: ClassVar[bool] = False
+
+    def supports(self, problem: Problem) -> str | None:
+        """None if this solver takes the problem, else the reason why not (the run ends
+        ``skipped``).
+        """
+        return None
+
+    @abstractmethod
+    def fit(self, problem: Problem, context: FitContext) -> Transport:
+        """Solve the problem. The caller owns the clock, the seeds (``context.generator``,
+        ``context.seed``) and the device.
+        """
+
+    def fit_together(
+        self, problems: Sequence[Problem], contexts: Sequence[FitContext]
+    ) -> list[Transport | DivergedError]:
+        """Solve the problems of several seeds of one task as one; each outcome as ``fit`` would
+        have it, up to rounding.
+
+        Only solvers that are ``batched`` are asked.
+        """
+        raise NotImplementedError
