@@ -4,6 +4,7 @@ Importing this package imports no torch, jax or ot; the names below are all a ta
 needs.
 """
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if not (_here / "tasks").is_dir():
     # they are inside it.
     __path__.append(str(_here.parent))
 
-from otbench.errors import DivergedError, MissingError  # noqa: E402  (the path above must be set first)
+from otbench.errors import DivergedError, MissingError, UserError  # noqa: E402  (the path above must be set first)
 from otbench.problem import (  # noqa: E402
     COSTS,
     EUCLIDEAN,
@@ -34,10 +35,12 @@ from otbench.solver import FitContext, Solver, Transport  # noqa: E402
 
 
 if TYPE_CHECKING:
-    from otbench.store import load
+    from otbench.api import Solved, get_solver, get_task, run, solve
+    from otbench.report.leaderboard import leaderboard
+    from otbench.store import Results, load
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "COSTS",
     "EUCLIDEAN",
@@ -52,19 +55,31 @@ __all__ = [
     "Measure",
     "MissingError",
     "Problem",
+    "Results",
+    "Solved",
     "Solver",
     "Task",
     "Transport",
     "Truth",
+    "UserError",
     "empirical",
+    "get_solver",
+    "get_task",
+    "leaderboard",
     "load",
+    "run",
+    "solve",
 ]
+
+LENT = {
+    **dict.fromkeys(("Solved", "get_solver", "get_task", "run", "solve"), "otbench.api"),
+    **dict.fromkeys(("Results", "load"), "otbench.store"),
+    "leaderboard": "otbench.report.leaderboard",
+}
 
 
 def __getattr__(name: str):
-    """Lend ``otbench.load`` without importing pandas before it is used."""
-    if name == "load":
-        from otbench.store import load
-
-        return load
+    """The functions of `LENT`, whose modules are imported when they are first used."""
+    if name in LENT:
+        return getattr(importlib.import_module(LENT[name]), name)
     raise AttributeError(f"module 'otbench' has no attribute {name!r}")

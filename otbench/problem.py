@@ -229,7 +229,7 @@ class Truth:
     plan: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a map that is declared absent: no solver is scored against one optimum among many."""
+        """Refuse a map beside ``no_map``: no solver is scored against one optimum among many."""
         if self.map is not None and self.no_map:
             raise ValueError(f"a truth has a map or says why not, not both: {self.no_map}")
 

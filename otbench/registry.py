@@ -119,6 +119,14 @@ class Selection:
     entry: Entry
     params: tuple[tuple[str, Any], ...]
 
+    @classmethod
+    def of(cls, given: Task | Solver) -> Selection:
+        """The selection that builds this task or solver."""
+        kind = type(given)
+        fields = dataclasses.fields(given)  # type: ignore[arg-type]
+        entry = Entry(given.name, kind, Path(inspect.getfile(kind)))
+        return cls(entry, tuple((f.name, getattr(given, f.name)) for f in fields))
+
     def build(self) -> Any:
         """The task or solver itself."""
         return self.entry.cls(**dict(self.params))
@@ -168,29 +176,35 @@ class Registry:
         name = vars(cls).get("name")
         if not isinstance(name, str):
             raise UserError(
-                f'{origin}: {cls.__name__} has no `name`: add `name: ClassVar[str] = "..."` to the class'
+                f'{origin}: {cls.__name__} has no `name`: add `name: ClassVar[str] = "..."` to the '
+                "class"
             )
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise UserError(
-                f"{origin}: {self.kind} name {name!r} is not kebab-case: use small letters, digits and single dashes"
+                f"{origin}: {self.kind} name {name!r} is not kebab-case: use small letters, digits "
+                "and single dashes"
             )
         if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             raise UserError(
-                f"{origin}: {cls.__name__} is not a frozen dataclass: decorate it with @dataclass(frozen=True)"
+                f"{origin}: {cls.__name__} is not a frozen dataclass: decorate it with "
+                "@dataclass(frozen=True)"
             )
         for f in dataclasses.fields(cls):
             if f.default is dataclasses.MISSING:
                 raise UserError(
-                    f"{origin}: parameter {f.name} of {name} has no plain default value: give it one"
+                    f"{origin}: parameter {f.name} of {name} has no plain default value: give it "
+                    "one"
                 )
             if f.default is not None and not isinstance(f.default, (bool, int, float, str)):
                 raise UserError(
-                    f"{origin}: parameter {f.name} of {name} must be a number, string, boolean or None, got {f.default!r}"
+                    f"{origin}: parameter {f.name} of {name} must be a number, string, boolean or "
+                    f"None, got {f.default!r}"
                 )
         for preset, values in getattr(cls, "presets", {}).items():
             if odd := sorted(set(values) - {f.name for f in dataclasses.fields(cls)}):
                 raise UserError(
-                    f"{origin}: preset {preset} of {name} sets {', '.join(odd)}, which {name} has no parameter for"
+                    f"{origin}: preset {preset} of {name} sets {', '.join(odd)}, which {name} has "
+                    "no parameter for"
                 )
         known = self.entries.get(name)
         if known is not None and (known.origin.resolve(), known.cls.__qualname__) != (
@@ -212,7 +226,8 @@ class Registry:
         name, grid = parse_selection(text)
         if name not in self.entries:
             raise UserError(
-                f"unknown {self.kind} {name!r}{nearest(name, self.entries)}; `otbench list {self.kind}s` names them all"
+                f"unknown {self.kind} {name!r}{nearest(name, self.entries)}; `otbench list "
+                f"{self.kind}s` names them all"
             )
         entry = self.entries[name]
         types_ = typing.get_type_hints(entry.cls)
@@ -255,6 +270,15 @@ def registry(kind: Kind, plugins: tuple[str, ...] = ()) -> Registry:
     return Registry(kind, plugins)
 
 
+def requirements(task: str, solver: str, plugins: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Import names of everything that a run of this task and solver needs."""
+    classes = (
+        registry("task", plugins).entries[task].cls,
+        registry("solver", plugins).entries[solver].cls,
+    )
+    return tuple(dict.fromkeys(("torch", *classes[0].needs, *classes[1].needs)))
+
+
 def absent(needs: Sequence[str]) -> str | None:
     """The line to show where a package of ``needs`` is not installed, without importing any."""
     lacking = [
@@ -270,7 +294,8 @@ def absent(needs: Sequence[str]) -> str | None:
 def _preset(entry: Entry, name: str) -> dict[str, Any]:
     if name not in entry.presets:
         raise UserError(
-            f"unknown preset {name!r} of {entry.name}{nearest(name, entry.presets)}; it has {', '.join(entry.presets)}"
+            f"unknown preset {name!r} of {entry.name}{nearest(name, entry.presets)}; it has "
+            f"{', '.join(entry.presets)}"
         )
     return entry.presets[name]
 

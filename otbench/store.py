@@ -1,13 +1,11 @@
-"""The store: one folder per invocation, provenance first, then one appended and fsynced JSON line
-per run; and `load`, which reads it.
+"""The results store: one folder per invocation, with its provenance and one JSON line per run.
 
     <results>/<UTC time>-<suite>-<4 hex digits>/
         provenance.json     written before the first run (see `otbench.runner.provenance`)
-        rows.jsonl          one line per run, `COLUMNS` below logs/<key>.txt      what a failed run
-        printed (with --keep: every run) outputs/<key>.npz   with --keep: test points, T(x), T*(x),
-        a target sample, paths; of plans the heaviest entries
-    <results>/fits/<key>.pt with --save-fits: the state of a fit that has not ended, for whichever
-    invocation goes on with it
+        rows.jsonl          one line per run, `otbench.job.Row`
+        logs/<key>.txt      what a failed run printed (with --keep: every run)
+        outputs/<key>.npz   with --keep: raw outputs (see `otbench.runner.outputs`)
+    <results>/fits/<key>.pt with --save-fits: the state of a fit that has not ended
 
 A line is written by one ``write`` and fsynced before the next run is reported. The writer holds a
 lock on its rows for as long as it lives, so another process can tell a torn last line (writer dead)
@@ -19,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
+from otbench.job import COLUMNS as COLUMNS
+from otbench.job import FIXED
 
 
 if TYPE_CHECKING:
@@ -34,50 +33,6 @@ if TYPE_CHECKING:
 
 ROWS = "rows.jsonl"
 PROVENANCE = "provenance.json"
-
-COLUMNS: Mapping[str, str] = {
-    "key": "hash of task, solver, their parameters, seed, device and dtype: what the run is",
-    "task": "task name",
-    "task_label": "task with the parameters that differ from their defaults, as it is selected on the command line",
-    "task_params": "all parameters of the task, as JSON",
-    "solver": "solver name",
-    "solver_label": "solver with the parameters that differ from their defaults",
-    "solver_params": "all parameters of the solver, as JSON",
-    "trivial": "true for the rows that a real method must beat",
-    "learns": "true for solvers that learn from training pairs before they answer; absent from rows older than that",
-    "seed": "the seed all random streams of the run are spawned from",
-    "device": "cpu or cuda",
-    "dtype": "floating point type of the problem's tensors",
-    "tf32": "whether TF32 matrix products were allowed (CUDA)",
-    "threads": "CPU threads the run was given",
-    "machine": "CPU, number of cores and GPU it ran on; times of different machines are never put together",
-    "status": "ok, skipped, missing, diverged, error, timeout, oom or crashed",
-    "verdict": "map setting: ok, spurious, unconverged, diverged or inaccurate, see `otbench.scoring.verdict`",
-    "no_map": "map setting: why the map is not scored point by point, where no optimal map exists or it is not unique",
-    "message": "one line saying why the status is not ok, and the remedy",
-    "import_s": "seconds importing the solver's packages, before any clock",
-    "problem_s": "seconds building the problem and drawing its test points",
-    "fit_cold_s": "seconds of the first fit (discrete setting: until the plan is there), compilation included, scoring excluded",
-    "fit_warm_s": "median seconds of up to three more fits, where the first took under five seconds; else empty",
-    "resumed": "how often the fit was interrupted and went on from where it was saved (`otbench run --save-fits`); "
-    "the seconds before that count, peak memory is that of the last attempt",
-    "together": "how many seeds were solved as one with this one, where that was asked for (`otbench run --together`)",
-    "fit_together_s": "seconds in which all of these seeds together were solved, scoring excluded; none of them has a fit time of its own",
-    "push_cold_s": "seconds of the first push of the test points",
-    "push_us_per_point": "microseconds per test point of a push, median of up to three repeats where the first took under five seconds",
-    "infer_cold_ms": "amortized setting: milliseconds of the first held-out pair, compilation included",
-    "infer_ms_per_pair": "amortized setting: milliseconds per held-out pair, median over pairs",
-    "score_s": "seconds of scoring, off the clock",
-    "host_peak_mib": "peak resident memory during fit and push above that before the fit, MiB (not of seeds solved together)",
-    "device_peak_mib": "peak device memory by the frameworks' own allocators, MiB; empty on CPU",
-    "task_hash": "SHA-256 prefix of the task's source file, and of the user's own data files",
-    "solver_hash": "SHA-256 prefix of the solver's source files: its class, the bases, the package in otbench that they share",
-    "batch": "the invocation's folder name",
-    "when": "end of the run, ISO 8601 UTC",
-    "metric_*": "metrics, see `otbench list metrics`",
-    "info_*": "what the solver reports of itself, units in the names; and by the name of a metric why it could not be taken",
-    "curve": "checkpoints: a list of {step, seconds, <metric>: value}; seconds of solver time (in frames: the table `curves`)",
-}
 
 
 class RunFolder:
@@ -117,83 +72,14 @@ class RunFolder:
             (self.path / "logs").mkdir(exist_ok=True)
             (self.path / "logs" / f"{key}.txt").write_text(text, errors="replace")
 
-    def output_path(self, key: str) -> Path:
-        """Where the raw output of a run is kept."""
-        return (self.path / "outputs" / f"{key}.npz").absolute()
+    @property
+    def outputs(self) -> Path:
+        """The folder that raw outputs are kept in, ``<key>.npz``."""
+        return (self.path / "outputs").absolute()
 
     def close(self) -> None:
         """Let go of the lock."""
         os.close(self._fd)
-
-
-class DamagedError(Exception):
-    """The file of a saved fit cannot be read."""
-
-
-class SavedFits:
-    """The states of fits that have not ended, a file for each key."""
-
-    def __init__(self, results: Path) -> None:
-        self.folder = (results / "fits").absolute()
-
-    def path(self, key: str) -> Path:
-        """Of one state."""
-        return self.folder / f"{key}.pt"
-
-    def keys(self) -> set[str]:
-        """Of all that are there."""
-        return {path.stem for path in self.folder.glob("*.pt")}
-
-    def forget(self, key: str) -> None:
-        """Remove a state, and what a killed worker left of a later one."""
-        for path in self.folder.glob(f"{key}.*"):
-            if path.suffix != ".old":  # of other code, or damaged: not this fit's to remove
-                path.unlink(missing_ok=True)
-
-
-def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write the state of a fit, whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    import torch
-
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except RuntimeError as error:  # torch raises its own where the system's says what is wrong
-        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def read_state(path: Path) -> dict[str, Any] | None:
-    """The state of a fit as it was written, each tensor on its device; None where there is none.
-
-    Raises:
-        DamagedError: it cannot be read, or is not what was written.
-    """
-    import torch
-
-    if not path.exists():
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # checksums, which torch does not look at
-        state = None if damaged else torch.load(path, weights_only=True)
-    except (OSError, MemoryError, torch.OutOfMemoryError):
-        raise  # says nothing of the file
-    except Exception as error:  # of many kinds, as the damage has it
-        raise DamagedError from error
-    if state is None:
-        raise DamagedError
-    return state
 
 
 @dataclass(frozen=True)
@@ -201,7 +87,7 @@ class Results:
     """Tidy frames of one or more results folders.
 
     Attributes:
-        runs: one row per run, columns as in `COLUMNS` (the last recorded run of a key).
+        runs: one row per run, columns as in `otbench.job.COLUMNS` (the last recorded run of a key).
         metrics: long, ``key, metric, value``.
         curves: long, ``key, step, seconds, metric, value``; seconds of solver time.
     """
@@ -316,11 +202,11 @@ def load(*dirs: str | os.PathLike[str]) -> Results:
         for name, value in row.items()
         if name.startswith("metric_")
     ]
-    fixed = [name for name in COLUMNS if not name.endswith("*") and name != "curve"]
     runs = pd.DataFrame(
-        [{name: value for name, value in row.items() if name != "curve"} for row in rows]
+        [{"schema": 1} | {name: v for name, v in row.items() if name != "curve"} for row in rows]
     )
-    runs = runs.reindex(columns=fixed + sorted(name for name in runs.columns if name not in fixed))
+    further = sorted(set(runs.columns) - set(FIXED))
+    runs = runs.reindex(columns=[*FIXED, *further])
     return Results(
         runs=runs,
         metrics=pd.DataFrame(metrics, columns=["key", "metric", "value"]),
@@ -340,7 +226,8 @@ class _clear_errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise UserError(
-                f"cannot write results to {self.path}: {error.strerror}; free space or name another folder with --results "
+                f"cannot write results to {self.path}: {error.strerror}; free space or name "
+                "another folder with --results "
                 "(every run recorded so far is safe, the same command goes on from there)"
             ) from error
 

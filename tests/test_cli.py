@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from otbench.cli.main import _bytes, _seconds
+from otbench.cli.options import memory
+from otbench.cli.options import seconds as read_seconds
 from tests.conftest import HOSTILE, rows
 
 
@@ -176,11 +177,11 @@ def test_compare_finds_a_regression(otbench, tmp_path):
     ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)]
 )
 def test_times(text, seconds):
-    assert _seconds(text) == seconds
+    assert read_seconds(text) == seconds
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("8GiB", 8 * 2**30), ("500MB", 500_000_000), ("2G", 2**31), ("1024", 1024)]
 )
 def test_sizes(text, size):
-    assert _bytes(text) == size
+    assert memory(text) == size

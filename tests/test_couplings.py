@@ -93,7 +93,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [
         sys.executable,
         "-m",
-        "otbench.cli.main",
+        "otbench",
         "run",
         *selected,
         "--seeds",

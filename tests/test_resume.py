@@ -24,14 +24,14 @@ import torch
 
 from otbench import FitContext, Transport
 from otbench.errors import UserError
+from otbench.job import Result, Row
 from otbench.methods.neural.networks import MLP, Weights
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.training import Player
 from otbench.registry import registry
 from otbench.runner import plan
 from otbench.runner.run import find_device
-from otbench.runner.worker import check_plain
-from otbench.store import DamagedError, SavedFits, read_state, write_state
+from otbench.runner.saving import DamagedError, SavedFits, check_plain, read_state, write_state
 from tests.conftest import rows
 from tests.test_runner import launch
 
@@ -227,7 +227,7 @@ def test_any_damage_of_a_file_is_noticed(tmp_path):
 def test_runs_that_were_cut_short_go_on_where_they_were_saved():
     select = plan.select
     run = plan.expand(
-        select("task", ["gaussian"], ()), select("solver", ["identity"], ()), 1, "cpu", "float32"
+        select("task", ["gaussian"], ()), select("solver", ["identity"], ()), [0], "cpu", "float32"
     )[0]
     for status, again in {
         "ok": False,
@@ -237,11 +237,7 @@ def test_runs_that_were_cut_short_go_on_where_they_were_saved():
         "oom": True,
         "crashed": True,
     }.items():
-        row = {
-            "status": status,
-            "task_hash": run.task_hash,
-            "solver_hash": run.solver.entry.source_hash,
-        }
+        row = Row.of(run, Result(status), "", "")
         for rerun in ("missing", "changed"):
             assert bool(plan.pending([run], {run.key: row}, rerun, {run.key})) == again
             assert not plan.pending([run], {run.key: row}, rerun, {"another"})
@@ -385,7 +381,7 @@ def test_what_cannot_go_on_begins_anew(otbench, tmp_path, plugin):
         for label, key in cut.items()
         if fault in label
     }
-    assert SavedFits(tmp_path / "out").keys() == set(cut.values()) and len(files) == 4
+    assert SavedFits(tmp_path / "out" / "fits").keys() == set(cut.values()) and len(files) == 4
     data = files["damaged"].read_bytes()
     files["damaged"].write_bytes(data[: len(data) // 2])
     kept = read_state(files["other code"])
@@ -447,7 +443,7 @@ def test_seeds_solved_as_one_are_not_saved_and_states_are_plain(otbench, tmp_pat
     assert [(row["status"], row["together"]) for row in together] == [("ok", 2)] * 2
     assert (
         alone["status"] == "error"
-        and "run.save was given float64: make the state of tensors" in alone["message"]
+        and "context.save was given float64: make the state of tensors" in alone["message"]
     )
     assert not alive(tmp_path / "out")
 
@@ -468,7 +464,7 @@ def test_a_full_disk_is_said_and_costs_no_result(tmp_path, plugin):
     command = [
         sys.executable,
         "-m",
-        "otbench.cli.main",
+        "otbench",
         "run",
         *solver,
         "--save-fits",
@@ -529,4 +525,4 @@ def test_a_killed_training_goes_on_to_the_same_row(otbench, tmp_path):
     assert [point["step"] for point in resumed["curve"]] == [
         point["step"] for point in whole["curve"]
     ]
-    assert not alive(tmp_path / "out") and SavedFits(tmp_path / "out").keys() == set()
+    assert not alive(tmp_path / "out") and SavedFits(tmp_path / "out" / "fits").keys() == set()

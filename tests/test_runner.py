@@ -320,7 +320,7 @@ def test_a_full_disk_while_keeping_is_said_and_costs_no_score(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "otbench.cli.main",
+        "otbench",
         "run",
         "-t",
         "gaussian[dim=1]",
@@ -372,7 +372,7 @@ def launch(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "otbench.cli.main",
+        "otbench",
         "run",
         "--plugins",
         HOSTILE,
@@ -496,26 +496,29 @@ def test_provenance_is_there_before_the_first_row(otbench, tmp_path):
 
 def test_spawned_workers_give_the_same_row(tmp_path):
     """Where importing a framework opened a device, workers are spawned, not forked."""
-    from otbench.runner import local as execute
+    from otbench.job import Job
     from otbench.runner import plan
+    from otbench.runner.executor import Limits
+    from otbench.runner.local import Server
 
     spec = plan.expand(
         plan.select("task", ["gaussian"], ()),
         plan.select("solver", ["identity"], ()),
-        1,
+        [0],
         "cpu",
         "float32",
     )[0]
     results = {}
     for spawn in (False, True):
-        with execute.Server(execute.Limits(60, 2**33), 1) as server:
+        with Server(Limits(60, 2**33), 1) as server:
             server.start([], [])
             server.spawn = spawn
-            server.bear(0, 0, {**plan.job([spec]), "cpus": [0], "threads": 1})
+            server.start_worker(0, 0, Job((spec,), cpus=(0,)))
             finished = []
             while not finished:
                 server.step()
                 finished = list(server.drain())
-        results[spawn] = finished[0].fields
-    assert results[True]["status"] == "ok"
-    assert results[True]["metric_l2_uvp"] == results[False]["metric_l2_uvp"]
+        results[spawn] = finished[0].result
+    assert results[True].status == "ok"
+    assert results[True].metrics["l2_uvp"] == results[False].metrics["l2_uvp"]
+    assert results[True].measured["threads"] == 1 and results[True].measured["machine"]

@@ -21,9 +21,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from otbench import SQEUCLIDEAN, MapProblem, Transport
-from otbench.cli.main import _own_samples, main
+from otbench.cli.main import main
+from otbench.cli.run import own_samples
 from otbench.data.points import read_points
 from otbench.errors import UserError
+from otbench.job import Result, Row
 from otbench.runner import plan
 from otbench.scoring.maps import MapScoring
 from otbench.scoring.verdict import TAU, Verdict, judge
@@ -334,7 +336,7 @@ def test_bad_parameters_are_refused() -> None:
 def test_any_path_can_be_named(name: str) -> None:
     Path("x.npy").rename(name)
     options = argparse.Namespace(source=name, target="y.npy", cost=None)
-    (selection,) = plan.select("task", _own_samples(options), ())
+    (selection,) = plan.select("task", own_samples(options), ())
     assert dict(selection.params) == {"source": name, "target": "y.npy", "cost": "sqeuclidean"}
     assert plan.select("task", [selection.label], ()) == [selection], (
         "a label selects what it names"
@@ -479,9 +481,9 @@ def test_the_hash_of_a_task_covers_its_files() -> None:
     after = plan.task_hash(selection)
     assert after != before
     solvers = plan.select("solver", ["identity"], ())
-    (run,) = plan.expand([selection], solvers, 1, "cpu", "float32")
-    row = {**run.identity(), "status": "ok"}
-    assert row["task_hash"] == after and not plan.pending([run], {run.key: row}, "changed")
+    (run,) = plan.expand([selection], solvers, [0], "cpu", "float32")
+    row = Row.of(run, Result("ok"), "", "")
+    assert row.task_hash == after and not plan.pending([run], {run.key: row}, "changed")
     assert plan.pending([replace(run, task_hash=before)], {run.key: row}, "changed")
     (gaussian,) = plan.select("task", ["gaussian"], ())
     assert plan.task_hash(gaussian) == gaussian.entry.source_hash

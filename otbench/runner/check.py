@@ -1,104 +1,26 @@
-"""`otbench check` and `otbench new`: the two commands for whoever adds a solver."""
+"""Try a solver's contract on small problems, each in a process of its own."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-from otbench.errors import UserError
-from otbench.registry import Selection, absent, registry
-from otbench.runner import local as execute
+from otbench.job import Job
+from otbench.registry import Selection, absent
 from otbench.runner import plan
 from otbench.runner.contract import PROBLEMS
-from otbench.runner.run import FRAMEWORKS, preloaded
+from otbench.runner.executor import Limits, Started, executor
+from otbench.runner.local import FRAMEWORKS
 from otbench.statuses import Status
 
 
-TEMPLATE = '''"""{title}: one sentence on what it is (Author year, equation).
-
-What it assumes, what differs from the paper.
-"""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
-
-from otbench import FitContext, MapProblem, Problem, Solver, Transport
-
-
-@dataclass(frozen=True)
-class {cls}(Solver):
-    """Parameters are fields with a default; `{name}[n=500]` on the command line sets one, `[n=[100,500]]` sweeps."""
-
-    name: ClassVar[str] = "{name}"
-    needs: ClassVar[tuple[str, ...]] = ("torch",)  # imported before the clock starts; import them inside methods only
-    n: int = 1024
-
-    def supports(self, problem: Problem) -> str | None:
-        """Say why not, or None."""
-        same = isinstance(problem, MapProblem) and problem.source.shape == problem.target.shape
-        return None if same else "takes map problems between equal spaces only"
-
-    def fit(self, problem: Problem, context: FitContext) -> Transport:
-        """Here: the shift between the means of n samples. Put your method in its place."""
-        assert isinstance(problem, MapProblem)
-        x = problem.source.sample(self.n, context.generator)
-        y = problem.target.sample(self.n, context.generator)
-        shift = y.mean(0) - x.mean(0)
-        return Transport(push=lambda x: x + shift, info={{"shift_norm": float(shift.norm())}})
-'''
-
-
-def new_solver(name: str, folder: Path | None) -> Path:
-    """Write a working adapter file.
-
-    Args:
-        name: of the solver, kebab-case.
-        folder: where to write; by default ``solvers/`` of a checkout one stands in, else the
-            current folder.
-
-    Raises:
-        UserError: a bad or taken name, a file that exists.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise UserError(
-            f"solver name {name!r} is not kebab-case: begin with a small letter, then letters, digits and single dashes"
-        )
-    if name in registry("solver").entries:
-        raise UserError(f"a solver is named {name!r} already: choose another name")
-    in_checkout = Path("solvers").is_dir() and Path("otbench").is_dir()
-    path = (folder or Path("solvers" if in_checkout else ".")) / f"{name.replace('-', '_')}.py"
-    words = name.split("-")
-    text = TEMPLATE.format(
-        name=name,
-        title=" ".join(words).capitalize(),
-        cls="".join(word.capitalize() for word in words),
-    )
-    try:
-        with open(path, "x") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UserError(f"{path} exists: choose another name, or delete it") from None
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; name a folder you can write with --folder"
-        ) from None
-    return path
-
-
-def check(
-    text: str, plugins: tuple[str, ...], timeout_s: float, memory_bytes: int
-) -> Iterator[tuple[str, str, str]]:
-    """Try a solver's contract on small problems, each in a process of its own.
+def check(text: str, plugins: tuple[str, ...], limits: Limits) -> Iterator[tuple[str, str, str]]:
+    """Try every solver that the text selects.
 
     Args:
         text: the solver, as it is selected on the command line.
         plugins: as for a run.
-        timeout_s: limit per problem.
-        memory_bytes: limit per problem.
+        limits: per problem.
 
     Yields:
         ``(verdict, problem, sentence)`` with the verdict ``ok``, ``WRONG`` or ``skipped``.
@@ -106,55 +28,48 @@ def check(
     Raises:
         UserError: no such solver.
     """
-    solvers = plan.select("solver", [text], plugins)
-    for solver in solvers:
-        yield from _check(solver, plugins, execute.Limits(timeout_s, memory_bytes))
+    for solver in plan.select("solver", [text], plugins):
+        yield from _check(solver, plugins, limits)
 
 
 def _check(
-    solver: Selection, plugins: tuple[str, ...], limits: execute.Limits
+    solver: Selection, plugins: tuple[str, ...], limits: Limits
 ) -> Iterator[tuple[str, str, str]]:
     entry = solver.entry
     heavy = [name for name in FRAMEWORKS if name in sys.modules]
+    file = entry.origin.name
     if heavy:
-        yield (
-            "WRONG",
-            entry.origin.name,
-            f"importing the file imports {', '.join(heavy)}: import inside methods",
-        )
+        yield "WRONG", file, f"importing it imports {', '.join(heavy)}: import inside methods"
     if not entry.summary:
         yield (
             "WRONG",
-            entry.origin.name,
+            file,
             "the module has no docstring: say what the method is and cite its paper",
         )
     if lacking := absent(entry.cls.needs):
-        yield "WRONG", entry.origin.name, lacking
+        yield "WRONG", file, lacking
         return
-    specs = plan.expand(
-        plan.select("task", PROBLEMS, plugins), [solver], 1, "cpu", "float32", plugins
-    )
-    specs.sort(key=lambda spec: spec.task.label)
-    jobs = [{**plan.job([spec]), "contract": True} for spec in specs]
+    specs = plan.expand(plan.select("task", PROBLEMS, plugins), [solver], [0], "cpu", "float32")
+    specs.sort(key=lambda spec: spec.task_label)
+    jobs = [Job((spec,), plugins, purpose="contract") for spec in specs]
     skipped = 0
-    for event in execute.execute(
-        jobs, slots=1, limits=limits, preload=preloaded(entry.cls.needs, True), plugins=plugins
-    ):
-        if isinstance(event, execute.Started):
+    for event in executor("local", 1, limits).execute(jobs):
+        if isinstance(event, Started):
             continue
-        label, fields = specs[event.id].task.label, event.fields
-        if fields["status"] == Status.SKIPPED:
+        label, result = specs[event.job].task_label, event.result
+        if result.status == Status.SKIPPED:
             skipped += 1
-            yield "skipped", label, fields["message"]
-        elif fields["status"] != Status.OK:
-            yield "WRONG", label, f"{fields['status']}: {fields['message']}"
-        elif fields["findings"]:
-            yield from (("WRONG", label, finding) for finding in fields["findings"])
+            yield "skipped", label, result.message
+        elif result.status != Status.OK:
+            yield "WRONG", label, f"{result.status}: {result.message}"
+        elif result.findings:
+            yield from (("WRONG", label, finding) for finding in result.findings)
         else:
             yield "ok", label, ""
     if skipped == len(specs):
         yield (
             "WRONG",
             entry.name,
-            "supports() refuses every problem tried: take at least one, or say in the docstring which it is for",
+            "supports() refuses every problem tried: take at least one, or say in the docstring "
+            "which it is for",
         )

@@ -8,13 +8,20 @@ JAX and CUDA return before they compute: every reading of the clock waits for th
 from __future__ import annotations
 
 import contextlib
+import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 
 MIB = 2**20
+REPEATS = 3  # of a short fit or push
+REPEAT_S = 5.0  # what is short, in seconds
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def sync() -> None:
@@ -124,3 +131,22 @@ class MemoryMeter:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
             1 if sys.platform == "darwin" else 1024
         )
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """The value of a call and its seconds, the devices idle before and after."""
+    clock = Clock()
+    clock.start()
+    value = call()
+    return value, clock.stop()
+
+
+def repeated(call: Callable[[S], object], argument: Callable[[], S], first: float) -> float | None:
+    """Median seconds of up to `REPEATS` more calls, each with a fresh argument, as long as all
+    together have taken less than `REPEAT_S`; None where the first alone took longer.
+    """
+    seconds: list[float] = []
+    while len(seconds) < REPEATS and first + sum(seconds) < REPEAT_S:
+        value = argument()
+        seconds.append(timed(lambda value=value: call(value))[1])
+    return statistics.median(seconds) if seconds else None

@@ -31,7 +31,8 @@ PROBLEMS = (
 )
 POINTS = 64
 TOLERANCE = 1e-3  # of the output's spread: what a change of batch size may do to float32 sums
-STACKED = 0.1  # the same for a stack, root mean square: long training amplifies what other shapes of its sums change
+# The same for a stack, root mean square: long training amplifies rounding.
+STACKED = 0.1
 
 
 def findings(solver: Solver, problem: Problem, device: str, dtype: torch.dtype) -> list[str]:
@@ -82,12 +83,14 @@ def findings(solver: Solver, problem: Problem, device: str, dtype: torch.dtype) 
     alone = torch.cat([transport.push(x[i : i + 1].clone()) for i in range(4)])
     if float((alone - pushed[:4]).abs().max()) > TOLERANCE * scale:
         found.append(
-            "push of a point alone differs from its push in a batch: a map acts point by point (batch normalisation?)"
+            "push of a point alone differs from its push in a batch: a map acts point by point "
+            "(batch normalisation?)"
         )
     again = fit().push
     if again is None or float((again(x.clone()) - pushed).abs().max()) > TOLERANCE * scale:
         found.append(
-            "two fits with one seed differ: take all randomness from context.generator or context.seed"
+            "two fits with one seed differ: take all randomness from context.generator or "
+            "context.seed"
         )
     if solver.batched:
         stacked = []
@@ -104,11 +107,13 @@ def findings(solver: Solver, problem: Problem, device: str, dtype: torch.dtype) 
             )
         if not float((stacked[0] - pushed).square().mean().sqrt()) <= STACKED * scale:
             found.append(
-                "fit_together gives a seed another map than fit does: solve each problem as fit would"
+                "fit_together gives a seed another map than fit does: solve each problem as fit "
+                "would"
             )
         if not float((stacked[0] - stacked[1]).abs().max()) <= TOLERANCE * scale:
             found.append(
-                "the map that fit_together gives a seed depends on its neighbours: keep the members of the stack apart"
+                "the map that fit_together gives a seed depends on its neighbours: keep the "
+                "members of the stack apart"
             )
     return found
 
@@ -134,6 +139,7 @@ def _plan_findings(transport: Transport, fit, problem: Problem) -> list[str]:
         found.append(f"the plan's total mass is {float(plan.sum()):.3g}: it must be 1")
     if not torch.allclose(entries(fit().plan(pair)), held, atol=1e-6):
         found.append(
-            "two fits with one seed give different plans: take all randomness from context.generator or context.seed"
+            "two fits with one seed give different plans: take all randomness from "
+            "context.generator or context.seed"
         )
     return found

@@ -1,12 +1,12 @@
-"""A process that has the frameworks imported and gives birth to one worker per run.
+"""A process that has the frameworks imported and starts one worker per job.
 
 The coordinator starts it as ``python -m otbench.runner.forkserver FD`` and talks over a socket, one
 JSON object per line:
 
-    -> {"preload": [...], "plugins": [...], "runs": n}     <- {"ready": true, "unsafe": null |
-    reason} -> {"run": id, "job": {...}, "spawn": bool}  with two descriptors (events, output)
-    <- {"born": id, "pid": n} -> {"kill": id}
-    <- {"exit": id, "status": n}
+    -> {"preload": [...], "plugins": [...], "runs": n}      <- {"ready": true, "unsafe": reason}
+    -> {"run": n, "job": {...}, "spawn": bool}              <- {"started": n, "pid": n}
+       with two descriptors (events, output)                <- {"exit": n, "status": n}
+    -> {"kill": n}
 
 Each worker leads a session of its own. Worker and server adopt orphans (Linux), so whatever a
 solver started, however it detached itself, is found and killed when its run ends; and all die with
@@ -29,10 +29,12 @@ import time
 import warnings
 from typing import Any
 
+from otbench.job import Job
 from otbench.registry import registry
 from otbench.runner import worker
 from otbench.runner.clock import cuda_in_use, jax_in_use
 from otbench.runner.processes import children
+from otbench.runner.provenance import machine
 
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -89,14 +91,14 @@ class ForkServer:
             if "preload" in request:
                 self.preload(request["preload"], request["plugins"], request["runs"])
             elif "run" in request:
-                self.bear(request)
+                self.start_worker(request)
             elif "kill" in request:
                 for pid in [pid for pid, name in self.workers.items() if name == request["kill"]]:
                     kill_group(pid)
 
     def preload(self, names: list[str], plugins: list[str], runs: int) -> None:
         """Import what workers will need, and say whether forking is still safe."""
-        gc.disable()  # imports make no garbage worth looking for, and looking takes a fifth of their time
+        gc.disable()  # imports make no garbage worth the fifth of their time that looking takes
         for name in names:
             began = time.perf_counter()
             with contextlib.suppress(ImportError):
@@ -104,6 +106,7 @@ class ForkServer:
                 self.imported[name] = time.perf_counter() - began
         for kind in ("task", "solver"):
             registry(kind, tuple(plugins))
+        machine()  # asks for the GPU once, for all workers
         gc.freeze()  # keeps the collector from touching, and so copying, the pages workers share
         gc.enable()
         if runs >= COLLAPSE_FROM:
@@ -116,7 +119,7 @@ class ForkServer:
             }
         )
 
-    def bear(self, request: dict[str, Any]) -> None:
+    def start_worker(self, request: dict[str, Any]) -> None:
         """Fork one worker."""
         # Descriptors come no later than the bytes they were sent with, and in their order.
         events, output, *self.descriptors = self.descriptors
@@ -128,7 +131,7 @@ class ForkServer:
         os.close(events)
         os.close(output)
         self.workers[pid] = request["run"]
-        self.reply({"born": request["run"], "pid": pid})
+        self.reply({"started": request["run"], "pid": pid})
 
     def become_worker(self, request: dict[str, Any], events: int, output: int) -> None:
         """In the child: detach from the server, then run. Never returns."""
@@ -155,18 +158,19 @@ class ForkServer:
                         json.dumps(request["job"]),
                     ],
                 )
-            worker.perform(request["job"], worker.sender(events), self.imported)
+            job = Job.from_json(request["job"])
+            worker.perform(job, worker.sender(events), self.imported)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
             os._exit(0)
 
     def reap(self) -> None:
-        """Bury the dead workers, and kill whatever they left behind."""
+        """Collect the workers that ended, and kill whatever they left running."""
         while True:
             try:
-                # Look without reaping: while the leader is unburied its group's number cannot be
-                # another's.
+                # Look without reaping: while the leader is not collected, the number of its group
+                # cannot be another's.
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return

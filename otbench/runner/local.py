@@ -1,8 +1,8 @@
-"""Isolation: every run in a process of its own, with a time and a memory limit, several at a time.
+"""The local executor: every run in a process of its own on this machine, several at a time.
 
-`execute` is a loop over one selector: results and output of the workers, births and deaths from the
-fork server, and ten times a second a look at the memory of each worker's process tree. Time limits
-count from the moment a worker has finished its imports.
+`Local.execute` is a loop over one selector: results and output of the workers, starts and ends from
+the fork server, and ten times a second a look at the memory of each worker's process tree. Time
+limits count from the moment a worker has finished its imports.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from otbench.errors import UserError
+from otbench.job import Job, Result
+from otbench.registry import registry, requirements
 from otbench.runner.clock import MIB
+from otbench.runner.executor import Event, Finished, Limits, Started
 from otbench.runner.processes import tree_memory
 from otbench.statuses import Status
 
@@ -32,41 +35,16 @@ LOG_BYTES = 64 * 1024  # of what a run prints, the end is kept
 IMPORT_S = 120.0  # for a worker's imports, beside the time limit
 EVENT_BYTES = 64 * 2**20  # of an event that does not end
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds that one run may take, and bytes that one process may (several runs share it where
-    seeds are solved together).
-    """
-
-    seconds: float
-    bytes: int
-
-
-@dataclass
-class Started:
-    """A run began. ``id`` is its place in the list of jobs."""
-
-    id: int
-
-
-@dataclass
-class Finished:
-    """A run ended: its place among the members of its job, the fields of its row, and the end of
-    what it printed.
-    """
-
-    id: int
-    member: int
-    fields: dict[str, Any]
-    log: str
+# What a worker may need and is slow to import, in this order. The rest is imported by the worker
+# itself: a package that kills its importer kills one run.
+FRAMEWORKS = ("torch", "jax", "ott", "ot")
 
 
 @dataclass
 class _Worker:
     """The coordinator's view of one job in flight."""
 
-    id: int
+    job: int
     members: int
     slot: int
     events: int
@@ -76,25 +54,20 @@ class _Worker:
     pid: int | None = None
     buffer: bytes = b""
     log: bytes = b""
-    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+    place: dict[str, Any] = field(default_factory=dict)
+    results: dict[int, Result] = field(default_factory=dict)
     curves: defaultdict[int, list[dict[str, Any]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    resumed: dict[str, int] = field(default_factory=dict)
     killed: tuple[Status, str] | None = None
 
     def ended(self, status: Status, message: str) -> list[Finished]:
         """The results of its runs; of those that sent none, how the job ended."""
-        end, log = {"status": status, "message": message}, self.log.decode(errors="replace")
-        members = range(self.members)
+        end, log = Result(status, message, self.place), self.log.decode(errors="replace")
+        results = [self.results.get(member, end) for member in range(self.members)]
         return [
-            Finished(
-                self.id,
-                i,
-                {**self.results.get(i, end), **self.resumed, "curve": self.curves[i]},
-                log,
-            )
-            for i in members
+            Finished(self.job, member, replace(result, curve=self.curves[member]), log)
+            for member, result in enumerate(results)
         ]
 
 
@@ -102,80 +75,83 @@ class ServerDiedError(Exception):
     """The fork server is gone."""
 
 
+class Local:
+    """Runs jobs on this machine; an `otbench.runner.executor.Executor`."""
+
+    def __init__(self, slots: int, limits: Limits) -> None:
+        self.slots, self.limits = slots, limits
+        self.cpus = core_sets(slots)
+        self.threads = len(self.cpus[0])
+
+    def execute(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        """Run every job in a process of its own and yield what happens."""
+        waiting = list(reversed(range(len(jobs))))
+        suspects: set[int] = set()
+        preload = preloaded(jobs)
+        while waiting:
+            first = jobs[waiting[-1]]
+            with Server(self.limits, self.threads, first.specs[0].device) as server:
+                try:
+                    server.start(preload, first.plugins, len(waiting))
+                    while waiting or server.workers or server.ended:
+                        while waiting and server.has_room(
+                            1 if suspects & {waiting[-1], *server.workers} else self.slots
+                        ):
+                            place, slot = waiting.pop(), server.free_slot(self.slots)
+                            cpus = self.cpus[slot]
+                            job = replace(jobs[place], cpus=tuple(cpus), threads=len(cpus))
+                            server.start_worker(place, slot, job)
+                            yield Started(place)
+                        # Recording a run waits for the disk, so the slots are filled first.
+                        yield from server.drain()
+                        if server.workers:
+                            server.step()
+                except ServerDiedError:
+                    yield from server.drain()
+                    # A solver can kill the server. Whoever was in flight gets one more try, alone,
+                    # so that only the culprit pays.
+                    for worker in server.workers.values():
+                        if worker.job in suspects:
+                            yield from worker.ended(
+                                Status.CRASHED, "took the process that started it down with it"
+                            )
+                        else:
+                            waiting.append(worker.job)
+                            suspects.add(worker.job)
+                    if not server.workers:
+                        if not preload:
+                            raise UserError(
+                                "worker processes cannot be started: "
+                                "`python -m otbench.runner.forkserver 0` shows why"
+                            ) from None
+                        preload = []  # it died importing: let each worker import its own
+
+
+def preloaded(jobs: Iterable[Job]) -> list[str]:
+    """What the fork server imports: the frameworks that the jobs need, and what the machine itself
+    uses in every worker.
+    """
+    wanted: set[str] = set()
+    setting = set()
+    for task, solver, plugins in {(j.specs[0].task, j.specs[0].solver, j.plugins) for j in jobs}:
+        wanted |= set(requirements(task, solver, plugins))
+        setting.add(registry("task", plugins).entries[task].cls.setting)
+    scored = ["scipy.optimize"] if "map" in setting else []
+    return [*(name for name in FRAMEWORKS if name in wanted), "numpy.random", *scored]
+
+
 def core_sets(jobs: int) -> list[list[int]]:
     """The machine's cores, dealt out to ``jobs`` workers (several share a core where there are more
     jobs than cores).
     """
-    cores = (
-        sorted(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else list(range(os.cpu_count() or 1))
-    )
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
     share = max(1, len(cores) // jobs)
     return [[cores[(slot * share + i) % len(cores)] for i in range(share)] for slot in range(jobs)]
 
 
-def execute(
-    jobs: Sequence[dict[str, Any]],
-    *,
-    slots: int,
-    limits: Limits,
-    preload: Sequence[str],
-    plugins: Sequence[str],
-) -> Generator[Started | Finished, None, None]:
-    """Run every job in a process of its own, ``slots`` at a time, and yield what happens. Closing
-    the iterator kills what is running.
-
-    Args:
-        jobs: as `RunSpec.job` makes them, all for one device; ``cpus`` and ``threads`` are set
-            here.
-        slots: workers at a time.
-        limits: per run.
-        preload: import names of the frameworks the workers need.
-        plugins: as on the command line.
-    """
-    waiting = list(reversed(range(len(jobs))))
-    suspects: set[int] = set()
-    cpus = core_sets(slots)
-    while waiting:
-        with Server(limits, len(cpus[0]), jobs[0]["device"]) as server:
-            try:
-                server.start(preload, plugins, len(waiting))
-                while waiting or server.workers or server.ended:
-                    while waiting and server.has_room(
-                        1 if suspects & {waiting[-1], *server.workers} else slots
-                    ):
-                        id, slot = waiting.pop(), server.free_slot(slots)
-                        server.bear(
-                            id, slot, {**jobs[id], "cpus": cpus[slot], "threads": len(cpus[slot])}
-                        )
-                        yield Started(id)
-                    # Recording a run waits for the disk, so the slots are filled first.
-                    yield from server.drain()
-                    if server.workers:
-                        server.step()
-            except ServerDiedError:
-                yield from server.drain()
-                # A solver can kill the server. Whoever was in flight gets one more try, alone, so
-                # that only the culprit pays.
-                for worker in server.workers.values():
-                    if worker.id in suspects:
-                        yield from worker.ended(
-                            Status.CRASHED, "took the process that started it down with it"
-                        )
-                    else:
-                        waiting.append(worker.id)
-                        suspects.add(worker.id)
-                if not server.workers:
-                    if not preload:
-                        raise UserError(
-                            "worker processes cannot be started: `python -m otbench.runner.forkserver 0` shows why"
-                        ) from None
-                    preload = []  # it died importing the frameworks: let each worker import its own
-
-
 class Server:
-    """The coordinator's end of the fork server, and the workers it bore."""
+    """The coordinator's end of the fork server, and the workers it started."""
 
     def __init__(self, limits: Limits, threads: int, device: str = "cpu") -> None:
         self.limits, self.threads, self.device = limits, threads, device
@@ -241,20 +217,14 @@ class Server:
         self.spawn = bool(answer[0]["unsafe"])
         self.ready = True
 
-    def bear(self, id: int, slot: int, job: dict[str, Any]) -> None:
-        """Have a worker started."""
+    def start_worker(self, place: int, slot: int, job: Job) -> None:
+        """Have the fork server start a worker for a job."""
         events, their_events = os.pipe()
         output, their_output = os.pipe()
-        members = len(job["members"])
-        self.workers[id] = _Worker(
-            id,
-            members,
-            slot,
-            events,
-            output,
-            time.monotonic() + members * self.limits.seconds + IMPORT_S,
-        )
-        request = json.dumps({"run": id, "job": job, "spawn": self.spawn}) + "\n"
+        members = len(job.specs)
+        deadline = time.monotonic() + members * self.limits.seconds + IMPORT_S
+        self.workers[place] = _Worker(place, members, slot, events, output, deadline)
+        request = json.dumps({"run": place, "job": job.to_json(), "spawn": self.spawn}) + "\n"
         try:
             socket.send_fds(self.control, [request.encode()], [their_events, their_output])
         except OSError as error:
@@ -264,7 +234,7 @@ class Server:
             os.close(their_output)
         for fd in (events, output):
             os.set_blocking(fd, False)
-            self.selector.register(fd, selectors.EVENT_READ, id)
+            self.selector.register(fd, selectors.EVENT_READ, place)
 
     def has_room(self, slots: int) -> bool:
         """Whether another worker may start beside those alive."""
@@ -287,7 +257,7 @@ class Server:
             elif key.data in self.workers:
                 self.read(self.workers[key.data], key.fd)
         while self.exits:
-            self.ended += self.bury(*self.exits.pop())
+            self.ended += self.end_worker(*self.exits.pop())
         now = time.monotonic()
         if now - self.last_look >= POLL_S:
             self.last_look = now
@@ -295,10 +265,10 @@ class Server:
                 self.watch(worker, now)
 
     def take(self, messages: list[dict[str, Any]]) -> None:
-        """Note births and deaths."""
+        """Note starts and ends of workers."""
         for message in messages:
-            if "born" in message:
-                self.workers[message["born"]].pid = message["pid"]
+            if "started" in message:
+                self.workers[message["started"]].pid = message["pid"]
             elif "exit" in message:
                 self.exits.append((message["exit"], message["status"]))
 
@@ -323,18 +293,19 @@ class Server:
         """One event of a worker. What is no event (a solver may write anywhere) is passed over."""
         try:
             event = json.loads(line)
-            kind = event.pop("event")
-        except (ValueError, KeyError, AttributeError):
+            kind, member = event.pop("event"), event.pop("member", 0)
+            if kind == "result":
+                worker.results[member] = Result.from_json(event)
+        except (ValueError, KeyError, TypeError, AttributeError):
             return
+        if kind == "checkpoint":
+            worker.curves[member].append(event)
+        elif kind in ("started", "resumed"):
+            known = ("threads", "machine", "resumed")
+            worker.place |= {name: event[name] for name in known if name in event}
         if kind == "started":
             worker.started = True
             worker.deadline = time.monotonic() + worker.members * self.limits.seconds
-        elif kind == "checkpoint":
-            worker.curves[event.pop("member", 0)].append(event)
-        elif kind == "resumed":
-            worker.resumed = event
-        elif kind == "result":
-            worker.results[event.pop("member", 0)] = event
 
     def watch(self, worker: _Worker, now: float) -> None:
         """Kill a worker that is over a limit."""
@@ -353,11 +324,11 @@ class Server:
             spent = f"{used / MIB:.0f} MiB, over the limit of {limit:.0f} MiB{together}"
             worker.killed = Status.OOM, f"killed at {spent}; give more with --memory"
         if worker.killed:
-            self.send({"kill": worker.id})
+            self.send({"kill": worker.job})
 
-    def bury(self, id: int, status: int) -> list[Finished]:
+    def end_worker(self, place: int, status: int) -> list[Finished]:
         """The end of a job, with everything it still had to say."""
-        worker = self.workers.pop(id)
+        worker = self.workers.pop(place)
         for fd in (worker.events, worker.output):
             if fd in self.selector.get_map():
                 while self.read(worker, fd):

@@ -1,18 +1,16 @@
-"""What a person sees while runs go on: a live display on a terminal, plain lines elsewhere."""
+"""What a person sees while runs go on: a live display on a terminal or in a notebook, plain lines
+elsewhere.
+"""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich import progress
+from rich.console import Console
 from rich.text import Text
 
+from otbench.job import Row
 from otbench.statuses import Status
 
 
@@ -21,105 +19,82 @@ class Progress:
 
     Args:
         total: runs to be done.
-        slots: workers at a time.
-        console: where to write; a terminal gets the live display.
+        console: where to write.
     """
 
-    def __init__(self, total: int, slots: int, console: Console) -> None:
-        self.total, self.slots, self.console = total, slots, console
-        self.done = 0
+    def __init__(self, total: int, console: Console) -> None:
+        self.total, self.console, self.done = total, console, 0
         self.statuses: Counter[Status] = Counter()
-        self.running: dict[int, tuple[str, float]] = {}
-        self.began = time.monotonic()
-        self.live = (
-            Live(
-                console=console, get_renderable=self._picture, refresh_per_second=4, transient=True
-            )
-            if console.is_terminal
-            else None
+        self.live = console.is_terminal or console.is_jupyter
+        self.bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TextColumn("{task.fields[count]}"),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not self.live,
         )
+        self.all = self.bars.add_task("runs", total=total, count=f"0/{total}", left="? left")
+        self.running: dict[int, progress.TaskID] = {}
 
     def __enter__(self) -> Progress:
-        if self.live:
-            self.live.start()
+        self.bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def started(self, job: int, label: str) -> None:
+        """A job began."""
         if self.live:
-            self.live.stop()
+            self.running[job] = self.bars.add_task(label, total=None, count="", left="")
 
-    def started(self, id: int, label: str) -> None:
-        """A run began."""
-        self.running[id] = label, time.monotonic()
-
-    def finished(self, id: int, label: str, row: Mapping[str, Any]) -> None:
-        """A run ended: a line for each where there is no live display, on a terminal for failures
-        only.
-        """
-        self.running.pop(id, None)
+    def finished(self, job: int | None, label: str, row: Row) -> None:
+        """A run ended: a line for each where there is no live display, else for failures only."""
+        if job in self.running:
+            self.bars.remove_task(self.running.pop(job))
         self.done += 1
-        status = Status(row["status"])
+        status = Status(row.status)
         self.statuses[status] += 1
+        failures = sum(count for status, count in self.statuses.items() if status.failed)
+        count = f"{self.done}/{self.total}, {failures} failed"
+        elapsed = self.bars.tasks[0].elapsed or 0.0
+        left = f"about {duration(elapsed / self.done * (self.total - self.done))} left"
+        self.bars.update(self.all, completed=self.done, count=count, left=left)
         if self.live and not status.failed and status is not Status.MISSING:
             return
         line = Text(f"[{self.done:>{len(str(self.total))}}/{self.total}] ")
-        line.append(
-            f"{status.value:8}",
-            style="green" if status is Status.OK else "red" if status.failed else "yellow",
-        )
-        line.append(f" {label}  {_result(row)}")
+        style = "green" if status is Status.OK else "red" if status.failed else "yellow"
+        line.append(f"{status.value:8}", style=style)
+        line.append(f" {label}  {result(row)}")
         self.console.print(line, soft_wrap=True)
 
     def summary(self) -> str:
         """Runs by status."""
-        return (
-            ", ".join(f"{count} {status.value}" for status, count in self.statuses.most_common())
-            or "nothing"
-        )
-
-    def _picture(self) -> Group:
-        now = time.monotonic()
-        elapsed = now - self.began
-        left = elapsed / self.done * (self.total - self.done) if self.done else None
-        failures = sum(count for status, count in self.statuses.items() if status.failed)
-        head = Text(f"{self.done}/{self.total} runs  ")
-        head.append(f"{failures} failed  ", style="red" if failures else "")
-        head.append(
-            f"{_duration(elapsed)} gone, {'about ' + _duration(left) if left is not None else '?'} left"
-        )
-        lines = [
-            Text(f"  {label}  {now - since:.0f} s", style="cyan", no_wrap=True)
-            for label, since in self.running.values()
-        ]
-        top = Table.grid(padding=(0, 2))
-        top.add_row(ProgressBar(total=self.total, completed=self.done, width=40), head)
-        return Group(top, *lines)
+        counts = (f"{count} {status.value}" for status, count in self.statuses.most_common())
+        return ", ".join(counts) or "nothing"
 
 
-def _result(row: Mapping[str, Any]) -> str:
-    if row["status"] != Status.OK:
-        return str(row["message"])
-    shown = [
-        f"{name} {row[f'metric_{name}']:.4g}"
-        for name in ("l2_uvp", "cost_gap")
-        if f"metric_{name}" in row
-    ]
-    shown += [row["verdict"]] if row.get("verdict") else []
-    fit = (
-        f"fit {row['fit_cold_s']:.3g} s"
-        if "fit_cold_s" in row
-        else f"{row['together']} seeds fit together in {row['fit_together_s']:.3g} s"
-    )
-    return "  ".join([*shown, fit, *([row["message"]] if row["message"] else [])])
+def result(row: Row) -> str:
+    """A run in a line: its accuracy, verdict and fit time, or why there is none."""
+    if row.status != Status.OK:
+        return row.message
+    shown = ("l2_uvp", "cost_gap")
+    parts = [f"{name} {row.metrics[name]:.4g}" for name in shown if name in row.metrics]
+    parts += [row.verdict] if row.verdict else []
+    if row.fit_cold_s is not None:
+        parts.append(f"fit {row.fit_cold_s:.3g} s")
+    elif row.fit_together_s is not None:
+        parts.append(f"{row.together} seeds fit together in {row.fit_together_s:.3g} s")
+    return "  ".join([*parts, *([row.message] if row.message else [])])
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours and minutes, minutes and seconds, or seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes} min"
-        if hours
-        else f"{minutes} min {seconds} s"
-        if minutes
-        else f"{seconds} s"
-    )
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

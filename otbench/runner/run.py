@@ -1,4 +1,4 @@
-"""`otbench run`: plan, execute, store, and show the leaderboard of what was planned."""
+"""Run a benchmark: plan, execute what is not yet recorded, and store a row for every run."""
 
 from __future__ import annotations
 
@@ -8,53 +8,62 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from otbench import store
 from otbench.data.files import present
 from otbench.errors import UserError
-from otbench.registry import absent
-from otbench.report.leaderboard import leaderboard
-from otbench.runner import local as execute
+from otbench.job import Job, Result, Row, RunSpec, Saving
+from otbench.registry import Selection, absent, requirements
 from otbench.runner import plan, provenance
+from otbench.runner.executor import Limits, Started, executor
 from otbench.runner.progress import Progress
+from otbench.runner.saving import SavedFits
 from otbench.statuses import Status
-
-
-# What a worker may need and is slow to import. The rest is imported by the worker itself: a package
-# that kills its importer kills one run.
-FRAMEWORKS = ("torch", "jax", "ott", "ot")
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command's options; what a suite decides unless it is given is None."""
+    """What to run and how; what a suite decides unless it is given is None."""
 
     suite: str = "quick"
     tasks: Sequence[str] | None = None
     solvers: Sequence[str] | None = None
-    seeds: int | None = None
+    seeds: Sequence[int] | None = None
     device: str = "auto"
     dtype: str = "float32"
     jobs: int = 1
     together: int | None = None
-    timeout_s: float = 600.0
-    memory_bytes: int = 8 * 2**30
+    executor: str = "local"
+    limits: Limits = field(default_factory=Limits)
     results: Path = Path("results/runs")
     rerun: plan.Rerun = "changed"
     keep: bool = False
     save_fits_s: float | None = None
     plugins: tuple[str, ...] = ()
 
+    @property
+    def fits(self) -> Path:
+        """The folder of saved fits."""
+        return (self.results / "fits").absolute()
 
-def run(options: Options, console: Console) -> int:
-    """Run what is planned and not yet recorded; the exit status.
+
+@dataclass(frozen=True)
+class Planned:
+    """The runs that were asked for, by key, and whether they were interrupted."""
+
+    keys: tuple[str, ...]
+    interrupted: bool
+
+
+def run(options: Options, console: Console) -> Planned:
+    """Run what is planned and not yet recorded.
 
     Raises:
         UserError: anything wrong with the selection or the results folder.
@@ -62,139 +71,127 @@ def run(options: Options, console: Console) -> int:
     suite = plan.suite(options.suite)
     tasks = plan.select("task", options.tasks or suite.tasks, options.plugins)
     solvers = plan.select("solver", options.solvers or suite.solvers, options.plugins)
+    seeds = options.seeds if options.seeds is not None else range(suite.seeds)
     device = find_device(options.device)
-    runs = plan.expand(
-        tasks, solvers, options.seeds or suite.seeds, device, options.dtype, options.plugins
-    )
+    runs = plan.expand(tasks, solvers, seeds, device, options.dtype)
 
     for path in store.repair(options.results):
         console.print(f"repaired {path}: its last line was torn", soft_wrap=True)
+    keys = tuple(spec.key for spec in runs)
     recorded = store.latest_rows(options.results) if options.results.is_dir() else {}
-    saved = store.SavedFits(options.results).keys() if options.save_fits_s else set()
-    todo = plan.pending(runs, recorded, options.rerun, saved)
-    console.print(
-        f"{len(runs)} runs: {len(tasks)} tasks x {len(solvers)} solvers x {options.seeds or suite.seeds} seeds on {device}",
-        soft_wrap=True,
-    )
+    rows = {key: Row.from_json(recorded[key]) for key in keys if key in recorded}
+    saved = SavedFits(options.fits).keys() if options.save_fits_s else set()
+    todo = plan.pending(runs, rows, options.rerun, saved)
+    size = f"{len(tasks)} tasks x {len(solvers)} solvers x {len(seeds)} seeds on {device}"
+    console.print(f"{len(runs)} runs: {size}", soft_wrap=True)
     if len(todo) < len(runs):
         console.print(
             f"{len(runs) - len(todo)} already recorded under {options.results}, {len(todo)} to do",
             soft_wrap=True,
         )
-
-    if begun := sum(run.key in saved for run in todo):
+    if begun := sum(spec.key in saved for spec in todo):
         console.print(f"{begun} of them begun before, their fits saved", soft_wrap=True)
+    if not todo:
+        return Planned(keys, interrupted=False)
 
-    interrupted = False
-    if todo:
-        customised = options.tasks or options.solvers
-        label = "custom" if customised else suite.name
-        described = f"{suite.name} {suite.version}" + (" (customised)" if customised else "")
-        files = [path for task in tasks for path in present(task.build().files)]
-        threads = len(execute.core_sets(options.jobs)[0])
-        facts = provenance.collect(
-            sys.argv, described, device, threads, options.jobs, sorted(set(files))
-        )
-        folder = store.RunFolder(options.results, label, facts)
-        try:
-            interrupted = _execute(
-                todo, folder, options.together or suite.together, options, console
-            )
-        finally:
-            folder.close()
-    if interrupted:
-        return 130
-
-    console.print()
-    print(leaderboard(store.load(options.results).restricted(run.key for run in runs)), flush=True)
-    console.print(f"\nresults: {options.results}/", soft_wrap=True)
-    return 0
+    customised = bool(options.tasks or options.solvers)
+    described = f"{suite.name} {suite.version}" + (" (customised)" if customised else "")
+    with _Execution(options, device, described, tasks, suite.together, console) as execution:
+        return Planned(keys, execution.run(todo, "custom" if customised else suite.name))
 
 
-def _execute(
-    todo: Sequence[plan.RunSpec],
-    folder: store.RunFolder,
-    together: int,
-    options: Options,
-    console: Console,
-) -> bool:
-    """Run and record; whether it was interrupted."""
-    ready: list[plan.RunSpec] = []
-    fits = store.SavedFits(options.results)
-    where = {"threads": len(execute.core_sets(options.jobs)[0]), "machine": provenance.machine()}
-    with Progress(len(todo), options.jobs, console) as progress:
+class _Execution:
+    """One invocation: its executor, its folder, and the temporary folder that its runs share."""
 
-        def record(id: int, spec: plan.RunSpec, fields: dict[str, Any]) -> None:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            row = {**spec.identity(), **where, **fields, "batch": folder.path.name, "when": now}
-            folder.append(row)
-            if row["status"] in (
-                Status.OK,
-                Status.DIVERGED,
-                Status.SKIPPED,
-            ):  # after any other the same fit may be gone on with
-                fits.forget(spec.key)
-            progress.finished(id, spec.label, row)
+    def __init__(
+        self,
+        options: Options,
+        device: str,
+        suite: str,
+        tasks: Sequence[Selection],
+        together: int,
+        console: Console,
+    ) -> None:
+        self.options, self.console = options, console
+        self.device, self.suite, self.tasks = device, suite, tasks
+        self.together = options.together or together
+        self.executor = executor(options.executor, options.jobs, options.limits)
+        self.fits = SavedFits(options.fits)
 
-        shared = tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True)
+    def __enter__(self) -> _Execution:
+        self.shared = tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shared.cleanup()
+
+    def run(self, todo: Sequence[RunSpec], label: str) -> bool:
+        """Run and record; whether it was interrupted."""
+        data = sorted({path for task in self.tasks for path in present(task.build().files)})
+        threads, jobs = self.executor.threads, self.options.jobs
+        facts = provenance.collect(sys.argv, self.suite, self.device, threads, jobs, data)
+        with closing(store.RunFolder(self.options.results, label, facts)) as folder:
+            self.folder = folder
+            with Progress(len(todo), self.console) as self.progress:
+                try:
+                    self._execute(self._installed(todo))
+                except KeyboardInterrupt:
+                    self._say(
+                        f"interrupted: {self.progress.done} of {len(todo)} runs recorded in "
+                        f"{folder.path}; the same command does the rest"
+                    )
+                    return True
+            self._say(f"done: {self.progress.summary()}; rows and provenance in {folder.path}")
+        return False
+
+    def _installed(self, todo: Sequence[RunSpec]) -> list[RunSpec]:
+        """The runs whose packages are installed; the others are recorded as missing."""
+        ready = []
         for spec in todo:
-            lacking = absent(spec.needs)
+            lacking = absent(requirements(spec.task, spec.solver, self.options.plugins))
             if lacking is None:
                 ready.append(spec)
             else:
-                record(-1, spec, {"status": Status.MISSING, "message": lacking})
+                self._record(None, spec, Result(Status.MISSING, lacking))
+        return ready
 
-        groups = plan.grouped(ready, together)
-        saving = plan.Saving(fits.path, options.save_fits_s, where) if options.save_fits_s else None
+    def _execute(self, ready: Sequence[RunSpec]) -> None:
+        options = self.options
+        saving = options.save_fits_s
         jobs = [
-            plan.job(group, folder.output_path if options.keep else None, shared.name, saving)
-            for group in groups
+            Job(
+                specs=group,
+                plugins=options.plugins,
+                outputs=str(self.folder.outputs) if options.keep else None,
+                floors=self.shared.name,
+                saving=Saving(str(options.fits), saving) if saving else None,
+            )
+            for group in plan.grouped(ready, self.together, options.plugins)
         ]
-        needs = {name for spec in ready for name in spec.needs}
-        preload = preloaded(needs, any(spec.task.entry.cls.setting == "map" for spec in ready))
-        limits = execute.Limits(options.timeout_s, options.memory_bytes)
-        # What the leaderboard needs is imported while the fork server imports the frameworks.
+        # What the leaderboard needs is imported while the workers import the frameworks.
         threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
-        events = execute.execute(
-            jobs, slots=options.jobs, limits=limits, preload=preload, plugins=options.plugins
-        )
-        try:
+        with closing(self.executor.execute(jobs)) as events:  # closing it ends what is running
             for event in events:
-                group = groups[event.id]
-                if isinstance(event, execute.Started):
-                    progress.started(
-                        event.id,
-                        group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else ""),
-                    )
+                if isinstance(event, Started):
+                    self.progress.started(event.job, jobs[event.job].label)
                     continue
-                spec = group[event.member]
-                if event.log and (options.keep or event.fields["status"] != Status.OK):
-                    folder.save_log(spec.key, event.log)
-                record(event.id, spec, event.fields)
-            console.print(
-                f"done: {progress.summary()}; rows and provenance in {folder.path}", soft_wrap=True
-            )
-            return False
-        except KeyboardInterrupt:
-            console.print(
-                f"interrupted: {progress.done} of {len(todo)} runs recorded in {folder.path}; the same command does the rest",
-                soft_wrap=True,
-            )
-            return True
-        finally:
-            events.close()  # kills what is running
-            shared.cleanup()
+                spec = jobs[event.job].specs[event.member]
+                failed = event.result.status != Status.OK
+                if event.log and (options.keep or failed):
+                    self.folder.save_log(spec.key, event.log)
+                self._record(event.job, spec, event.result)
 
+    def _record(self, job: int | None, spec: RunSpec, result: Result) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = Row.of(spec, result, self.folder.path.name, now)
+        self.folder.append(row.to_json())
+        # After any other end the same fit may be gone on with.
+        if row.status in (Status.OK, Status.DIVERGED, Status.SKIPPED):
+            self.fits.forget(spec.key)
+        self.progress.finished(job, spec.label, row)
 
-def preloaded(needs: Collection[str], scores_maps: bool) -> list[str]:
-    """What the fork server imports: the frameworks among ``needs``, and what the machine itself
-    uses in every worker.
-    """
-    return [
-        *(name for name in FRAMEWORKS if name in needs),
-        "numpy.random",
-        *(["scipy.optimize"] if scores_maps else []),
-    ]
+    def _say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
 
 
 def find_device(wanted: str) -> str:
@@ -208,7 +205,8 @@ def find_device(wanted: str) -> str:
     usable = shutil.which("nvidia-smi") is not None and _torch_has_cuda()
     if wanted == "cuda" and not usable:
         raise UserError(
-            "--device cuda: torch sees no CUDA device here; install a CUDA build of torch and a driver, or use --device cpu"
+            "--device cuda: torch sees no CUDA device here; install a CUDA build of torch and a "
+            "driver, or use --device cpu"
         )
     return "cuda" if usable else "cpu"
 

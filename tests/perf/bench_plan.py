@@ -1,5 +1,6 @@
 """Planning: the registry, selections, grids and what is left to do."""
 
+from otbench.job import Result, Row
 from otbench.registry import Registry, registry
 from otbench.runner import plan
 
@@ -19,9 +20,9 @@ class Planning:
             plan.select("task", [TASK], ()),
             plan.select("solver", SOLVERS, ()),
         )
-        self.runs = plan.expand(self.tasks, self.solvers, 10, "cpu", "float32")
+        self.runs = plan.expand(self.tasks, self.solvers, range(10), "cpu", "float32")
         assert len(self.runs) == 1000
-        self.recorded = {run.key: {**run.identity(), "status": "ok"} for run in self.runs[::2]}
+        self.recorded = {run.key: Row.of(run, Result("ok"), "", "") for run in self.runs[::2]}
 
     def time_registry(self) -> None:
         """Enter every task and solver, the files being imported already."""
@@ -34,7 +35,7 @@ class Planning:
 
     def time_expand_and_key(self) -> None:
         """Make the runs and hash what they are."""
-        runs = plan.expand(self.tasks, self.solvers, 10, "cpu", "float32")
+        runs = plan.expand(self.tasks, self.solvers, range(10), "cpu", "float32")
         assert len({run.key for run in runs}) == 1000
 
     def time_pending(self) -> None:

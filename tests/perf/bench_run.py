@@ -29,7 +29,7 @@ class TenRuns:
         command = [
             sys.executable,
             "-m",
-            "otbench.cli.main",
+            "otbench",
             "run",
             "-t",
             "nothing",

@@ -173,7 +173,7 @@ def otbench_seconds(seeds: int, jobs: int) -> tuple[float, dict[str, float]]:
         command = [
             sys.executable,
             "-m",
-            "otbench.cli.main",
+            "otbench",
             "run",
             "-t",
             "nothing",

@@ -1,0 +1,227 @@
+"""otbench from Python: get_task, get_solver, run and solve, as short as the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from otbench.errors import UserError
+from otbench.job import Job, Row
+from otbench.problem import Problem, Task
+from otbench.registry import Selection, absent, registry
+from otbench.selection import format_value
+from otbench.solver import Solver, Transport
+
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+    from otbench.runner.executor import Limits
+    from otbench.runner.plan import Rerun
+    from otbench.store import Results
+
+
+def get_task(text: str, plugins: Sequence[str] = ()) -> Task:
+    """The task that ``name[param=value]`` stands for, such as ``gaussian[dim=16]``.
+
+    Raises:
+        UserError: no such task or parameter, or more than one value of a parameter.
+    """
+    return _one("task", text, plugins).build()
+
+
+def get_solver(text: str, plugins: Sequence[str] = ()) -> Solver:
+    """The solver that ``name[param=value]`` stands for, such as ``otm[steps=2000]``.
+
+    Raises:
+        UserError: no such solver or parameter, or more than one value of a parameter.
+    """
+    return _one("solver", text, plugins).build()
+
+
+def run(
+    tasks: str | Task | Iterable[str | Task] | None = None,
+    solvers: str | Solver | Iterable[str | Solver] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    *,
+    suite: str = "quick",
+    results: str | Path = "results/runs",
+    device: str = "auto",
+    dtype: str = "float32",
+    jobs: int = 1,
+    together: int | None = None,
+    executor: str = "local",
+    limits: Limits | None = None,
+    rerun: Rerun = "changed",
+    keep: bool = False,
+    save_fits_s: float | None = None,
+    plugins: Sequence[str] = (),
+    console: Console | None = None,
+) -> Results:
+    """Run tasks x solvers x seeds, each run in a process of its own; as ``otbench run`` does.
+
+    What is recorded in ``results`` already is not run again.
+
+    Args:
+        tasks: selections ``name[param=value,param=[v1,v2]]``, or tasks; by default the suite's.
+        solvers: likewise.
+        seeds: how many, or which ones; by default as many as the suite has.
+        suite: named choice of tasks, solvers and seeds.
+        results: results folder.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``float64``, of the problems.
+        jobs: runs at a time.
+        together: most seeds that are solved as one, where the solver can.
+        executor: what starts the workers.
+        limits: seconds and bytes of a run.
+        rerun: what is done again beside what was never recorded, see `otbench.runner.plan.pending`.
+        keep: keep raw outputs and logs of every run.
+        save_fits_s: least seconds between two saves of a long fit; never by default.
+        plugins: files or folders with more tasks and solvers.
+        console: where progress is shown; by default the terminal or notebook.
+
+    Returns:
+        The frames ``runs``, ``metrics`` and ``curves`` of the runs that were asked for.
+
+    Raises:
+        UserError: anything wrong with the selection or the results folder.
+        KeyboardInterrupt: it was interrupted; what ended is recorded.
+    """
+    from rich.console import Console
+
+    from otbench.runner.executor import Limits
+    from otbench.runner.run import Options
+    from otbench.runner.run import run as execute
+    from otbench.store import load
+
+    options = Options(
+        suite=suite,
+        tasks=_texts("task", tasks, plugins),
+        solvers=_texts("solver", solvers, plugins),
+        seeds=range(seeds) if isinstance(seeds, int) else seeds,
+        device=device,
+        dtype=dtype,
+        jobs=jobs,
+        together=together,
+        executor=executor,
+        limits=limits or Limits(),
+        results=Path(results),
+        rerun=rerun,
+        keep=keep,
+        save_fits_s=save_fits_s,
+        plugins=tuple(plugins),
+    )
+    planned = execute(options, console or Console(highlight=False))
+    if planned.interrupted:
+        raise KeyboardInterrupt
+    return load(results).restricted(planned.keys)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A problem, what a solver made of it, and its row.
+
+    Attributes:
+        problem: with its samplers and its truth.
+        transport: what the solver returned.
+        row: as ``otbench run`` would record it; see `otbench.job.Row`.
+    """
+
+    problem: Problem
+    transport: Transport
+    row: Row
+
+    def push(self, x: torch.Tensor) -> torch.Tensor:
+        """T(x) for ``(n, *source shape)`` points, ``(n, *target shape)``.
+
+        Raises:
+            UserError: the solver found no map; the settings discrete and amortized have plans.
+        """
+        if self.transport.push is None:
+            raise UserError(f"{self.row.solver_label} found no map: see transport.plan")
+        return self.transport.push(x)
+
+
+def solve(
+    task: str | Task,
+    solver: str | Solver,
+    seed: int = 0,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    plugins: Sequence[str] = (),
+) -> Solved:
+    """Solve one problem in this process, and score the answer as a run would.
+
+    There is no isolation, no limit and no record: a solver may be one that is in no file yet.
+
+    Args:
+        task: ``name[param=value]``, or a task.
+        solver: likewise.
+        seed: of all random streams.
+        device: ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``float64``.
+        plugins: files or folders with more tasks and solvers.
+
+    Raises:
+        UserError: no such task or solver, or the solver does not take this problem.
+        MissingError: a data file is absent.
+        DivergedError: values that are not finite.
+        InvalidOutputError: the solver returned no transport of this problem.
+    """
+    import torch
+
+    from otbench.runner.fit import Run
+    from otbench.runner.plan import spec, task_hash
+    from otbench.runner.provenance import machine
+    from otbench.statuses import Status
+
+    tasks, solvers = _selection("task", task, plugins), _selection("solver", solver, plugins)
+    needed = (*tasks.entry.cls.needs, *solvers.entry.cls.needs)
+    if lacking := absent(needed):
+        raise UserError(lacking)
+    identity = spec(tasks, solvers, seed, device, dtype, task_hash(tasks))
+    job = Job((identity,), tuple(plugins), threads=torch.get_num_threads())
+    known = {"threads": job.threads, "machine": machine()}
+    fit = Run(job, 0, tasks.build(), solvers.build(), lambda event: None, known)
+    problem = fit.build()
+    result = fit.result(problem)
+    if result.status != Status.OK or fit.transport is None:
+        raise UserError(f"{identity.label}: {result.message}")
+    when = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return Solved(problem, fit.transport, Row.of(identity, result, "", when))
+
+
+def _selection(kind: Any, given: str | Task | Solver, plugins: Sequence[str]) -> Selection:
+    return _one(kind, given, plugins) if isinstance(given, str) else Selection.of(given)
+
+
+def _one(kind: Any, text: str, plugins: Sequence[str]) -> Selection:
+    found = registry(kind, tuple(plugins)).select(text)
+    if len(found) > 1:
+        raise UserError(f"{text!r} selects {len(found)} {kind}s: give one value of each parameter")
+    return found[0]
+
+
+def _texts(kind: str, given: Any, plugins: Sequence[str]) -> list[str] | None:
+    """Selections in the words of the command line, whatever they were given as."""
+    if given is None:
+        return None
+    several = [given] if isinstance(given, (str, Task, Solver)) else list(given)
+    return [one if isinstance(one, str) else _text(kind, one, plugins) for one in several]
+
+
+def _text(kind: Any, given: Task | Solver, plugins: Sequence[str]) -> str:
+    found = registry(kind, tuple(plugins)).entries.get(given.name)
+    if found is None or found.cls is not type(given):
+        raise UserError(
+            f"{type(given).__name__} is no registered {kind}, and a run is in another process: "
+            f"put it into a file and name the file in plugins, or call otbench.solve"
+        )
+    values = dict(cast(Any, Selection.of(given).params))
+    shown = ",".join(f"{name}={format_value(value)}" for name, value in values.items())
+    return f"{given.name}[{shown}]" if shown else given.name

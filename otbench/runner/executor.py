@@ -1,0 +1,81 @@
+"""What an executor is: it takes jobs and tells what happens to them.
+
+`otbench.runner.local` runs them on this machine. Another kind is one file with a class of this
+form, and its line in `EXECUTORS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from otbench.errors import UserError, nearest
+from otbench.job import Job, Result
+
+
+EXECUTORS: Mapping[str, str] = {"local": "otbench.runner.local:Local"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take: seconds, and bytes of its process, which seeds solved together share."""
+
+    seconds: float = 600.0
+    bytes: int = 8 * 2**30
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job began; ``job`` is its place in the sequence."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run ended: its job, its place in the job, how, and the end of what it printed."""
+
+    job: int
+    member: int
+    result: Result
+    log: str
+
+
+Event = Started | Finished
+
+
+class Executor(Protocol):
+    """Runs jobs in processes of their own, within limits.
+
+    Attributes:
+        threads: CPU threads of one worker.
+    """
+
+    threads: int
+
+    def __init__(self, slots: int, limits: Limits) -> None:
+        """At most ``slots`` jobs at a time, each run within ``limits``."""
+        ...
+
+    def execute(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        """Run every job, yield what happens: for each of its runs one `Finished`, whatever the
+        solver does. Closing the iterator ends what is running.
+
+        Raises:
+            UserError: workers cannot be started.
+        """
+        ...
+
+
+def executor(name: str, slots: int, limits: Limits) -> Executor:
+    """The executor of this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in EXECUTORS:
+        raise UserError(f"unknown executor {name!r}{nearest(name, EXECUTORS)}")
+    module, _, cls = EXECUTORS[name].partition(":")
+    return getattr(importlib.import_module(module), cls)(slots, limits)

@@ -1,0 +1,249 @@
+"""One run: build the problem, fit, push or take the plans, score, and repeat what was short."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otbench.errors import DivergedError, InvalidOutputError
+from otbench.job import Job, Result, RunSpec
+from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Task, Truth
+from otbench.runner import outputs
+from otbench.runner.clock import Clock, MemoryMeter, repeated, timed
+from otbench.runner.measure import Measured, Randomness, Send
+from otbench.runner.saving import Saver
+from otbench.scoring.maps import MapScoring, score_plans
+from otbench.scoring.verdict import judge
+from otbench.solver import FitContext, Solver, Transport
+from otbench.statuses import Status
+
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Run:
+    """One run of a job.
+
+    Args:
+        job: what the worker was told.
+        member: place of the run in the job.
+        task, solver: built.
+        send: takes an event.
+        known: columns that are known before the run, among them where it is made.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        member: int,
+        task: Task,
+        solver: Solver,
+        send: Send,
+        known: Mapping[str, Any],
+    ) -> None:
+        import torch
+
+        self.job, self.task, self.solver = job, task, solver
+        self.spec: RunSpec = job.specs[member]
+        dtype: torch.dtype = getattr(torch, self.spec.dtype)
+        self.randomness = Randomness(self.spec.seed, self.spec.device, dtype)
+        self.measured = Measured(known, send, member)
+        self.transport: Transport | None = None
+
+    def build(self) -> Problem:
+        """The problem of the seed."""
+        with self.measured.booked("problem_s"):
+            return self.task.problem(
+                self.randomness.problem(), device=self.spec.device, dtype=self.randomness.dtype
+            )
+
+    def result(self, problem: Problem) -> Result:
+        """Fit, score, and fit again where that is short."""
+        if (reason := refusal(self.solver, problem)) is not None:
+            return self.measured.ended(Status.SKIPPED, reason)
+        steps = self._map if isinstance(problem, MapProblem) else self._plans
+        self.transport = steps(problem)  # type: ignore[arg-type]
+        self.measured.report(self.transport.info)
+        # What the first fit held is free by now, so a repeat has as much room.
+        columns = self.measured.columns
+        again = partial(self._solve, problem)
+        columns["fit_warm_s"] = repeated(again, self.randomness.context, columns["fit_cold_s"])
+        return self.measured.finished()
+
+    def context(self, clock: Clock, memory: MemoryMeter) -> FitContext:
+        """What the first fit is given; its state is saved and restored where that was asked for."""
+        context = self.randomness.context()
+        if self.job.saving and len(self.job.specs) == 1:
+            place = {name: self.measured.columns[name] for name in ("threads", "machine")}
+            saver = Saver(self.spec, self.job.saving, place, self.measured, clock, memory)
+            saver.attach(context)
+        return context
+
+    def keep(self, arrays: Callable[[], outputs.Arrays]) -> None:
+        """Keep raw outputs where that was asked for."""
+        if self.job.outputs is None:
+            return
+        try:
+            outputs.keep(Path(self.job.outputs) / f"{self.spec.key}.npz", arrays())
+        except OSError as error:
+            self.measured.remark(f"raw output not kept: {error.strerror}")
+
+    def _map(self, problem: MapProblem) -> Transport:
+        memory, clock = MemoryMeter(), Clock()
+        run = MapRun(self, problem, clock, memory)
+        clock.start()
+        transport, _ = self._solve(problem, run.context)
+        self.measured.columns["fit_cold_s"] = clock.stop()
+        run.score(transport, memory)
+        return transport
+
+    def _plans(self, problem: DiscreteProblem | AmortizedProblem) -> Transport:
+        """Fit and take the plan of every pair, in the amortized setting timed one by one."""
+        pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test
+        as_given = copy.deepcopy(pairs)  # scored on these: a solver may write into its own
+        if isinstance(problem, AmortizedProblem):
+            # The solver does not see the answers that it is to predict.
+            pairs = [replace(pair, truth=Truth("none")) for pair in pairs]
+            problem = replace(problem, test=pairs)
+        memory, clock = MemoryMeter(), Clock()
+        context = self.context(clock, memory)
+        clock.start()
+        transport, plan = self._solve(problem, context)
+        self.measured.columns["fit_cold_s"], plans = clock.stop(), [plan]
+        if isinstance(problem, AmortizedProblem):
+            plans = self._predicted(transport, pairs)
+        self.measured.memory(memory)
+        with self.measured.booked("score_s"):
+            self.measured.metrics |= score_plans(as_given, plans, transport)
+            self.keep(lambda: outputs.plan_arrays(as_given, plans))
+        return transport
+
+    def _predicted(
+        self, transport: Transport, pairs: Sequence[DiscreteProblem]
+    ) -> list[torch.Tensor]:
+        solve = transport.plan
+        assert solve is not None
+        # The first to be timed is the last pair: not the next one, which a cache would know.
+        _, first = timed(partial(solve, pairs[-1]))
+        plans, seconds = zip(*(timed(partial(solve, pair)) for pair in pairs), strict=True)
+        self.measured.columns["infer_cold_ms"] = 1e3 * first
+        self.measured.columns["infer_ms_per_pair"] = 1e3 * statistics.median(seconds)
+        return list(plans)
+
+    def _solve(self, problem: Problem, context: FitContext) -> tuple[Transport, Any]:
+        """What a fit's time is of: the transport, and in the discrete setting its plan."""
+        transport = checked(self.solver.fit(problem, context), problem)
+        discrete = isinstance(problem, DiscreteProblem) and transport.plan is not None
+        return transport, transport.plan(problem) if discrete else None  # type: ignore[misc]
+
+
+@dataclass
+class MapRun:
+    """A run of the map setting: its test points, checkpoints scored with the clock stopped.
+
+    Attributes:
+        run: what is measured.
+        problem: of its seed.
+        clock, memory: of the fit.
+        context: for the solver.
+        diverged: the error of a checkpoint, where the fit is also that of other seeds.
+    """
+
+    run: Run
+    problem: MapProblem
+    clock: Clock
+    memory: MemoryMeter
+    diverged: DivergedError | None = None
+
+    def __post_init__(self) -> None:
+        """Draw the test points."""
+        run, floors = self.run, self.run.job.floors
+        with run.measured.booked("problem_s"):
+            shared = Path(floors) / f"{run.spec.problem_key}.json" if floors else None
+            self.scoring = MapScoring(self.problem, run.randomness.test_points(), shared)
+        self.context = run.context(self.clock, self.memory)
+        self.context.on_checkpoint = self._checkpoint
+
+    def _checkpoint(self, step: int, transport: Transport) -> None:
+        with self.clock.paused() as seconds:
+            self.memory.pause()
+            try:
+                if transport.push is not None and self.diverged is None:
+                    scores = self.scoring.score_checkpoint(transport)
+                    self.run.measured.checkpoint({"step": step, "seconds": seconds, **scores})
+            except DivergedError as error:
+                if len(self.run.job.specs) == 1:
+                    raise
+                self.diverged = error  # the end of this run, not of those it is solved with
+            self.memory.resume()
+
+    def score(self, transport: Transport, memory: MemoryMeter | None = None) -> None:
+        """Push the test points and score them; then repeat a short push.
+
+        Args:
+            transport: what the solver returned.
+            memory: has watched the fit, where it was of this run alone.
+        """
+        assert transport.push is not None
+        push, measured, scoring = transport.push, self.run.measured, self.scoring
+        x = scoring.x.clone()
+        pushed, first = timed(lambda: push(x))
+        measured.columns["push_cold_s"] = first
+        if memory is not None:
+            measured.memory(memory)
+        with measured.booked("score_s"):
+            curve = measured.curve
+            values = {p["step"]: p["saddle_value"] for p in curve if "saddle_value" in p}
+            measured.metrics |= scoring.score(transport, pushed, late_value(values))
+            measured.columns["verdict"] = judge(measured.metrics)
+            measured.columns["no_map"] = self.problem.truth.no_map
+            self.run.keep(lambda: outputs.map_arrays(scoring, transport, pushed))
+        measured.info |= scoring.notes
+
+        x = scoring.x.clone()  # the first push may have written into its argument
+        seconds = repeated(lambda _: push(x), self.run.randomness.context, first) or first
+        measured.columns["push_us_per_point"] = 1e6 * seconds / len(x)
+
+
+def checked(outcome: object, problem: Problem) -> Transport:
+    """What a fit returned.
+
+    Raises:
+        InvalidOutputError: it is nothing that can be scored.
+    """
+    if not isinstance(outcome, Transport):
+        kind = type(outcome).__name__
+        raise InvalidOutputError(f"fit returned {kind}, expected an otbench.Transport")
+    wanted = "push" if isinstance(problem, MapProblem) else "plan"
+    if getattr(outcome, wanted) is None:
+        raise InvalidOutputError(
+            f"fit returned a Transport without {wanted}, which the {problem.setting} setting needs"
+        )
+    return outcome
+
+
+def refusal(solver: Solver, problem: Problem) -> str | None:
+    """Why the solver does not take the problem, in its own words; None if it does.
+
+    Raises:
+        InvalidOutputError: it says neither.
+    """
+    reason = solver.supports(problem)
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidOutputError(
+            f"supports returned {reason!r}, expected None or the reason why not, as a string"
+        )
+    return reason
+
+
+def late_value(values: Mapping[int, float]) -> float | None:
+    """The value at the step nearest to nine tenths of the last one, where there is one near."""
+    last = max(values, default=0)
+    near = [step for step in values if 0.8 * last <= step <= 0.95 * last]
+    return values[min(near, key=lambda step: abs(step - 0.9 * last))] if near else None

@@ -1,0 +1,133 @@
+"""What is measured of one run: the random streams of its seed, and the columns that fill up."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from otbench.errors import InvalidOutputError
+from otbench.job import Result
+from otbench.runner.clock import MemoryMeter, cuda_in_use
+from otbench.solver import FitContext
+from otbench.statuses import Status
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Send = Callable[[dict[str, Any]], None]
+
+
+class Randomness:
+    """Three independent random streams of one seed: of problem, algorithm and test points.
+
+    All solvers see the same problem and the same test points, whatever they draw themselves.
+    """
+
+    def __init__(self, seed: int, device: str, dtype: torch.dtype) -> None:
+        import numpy as np
+
+        self.device, self.dtype = device, dtype
+        self._problem, self._algorithm, self._test = np.random.SeedSequence(seed).spawn(3)
+
+    def problem(self) -> np.random.Generator:
+        """The stream that a task builds its problem from."""
+        import numpy as np
+
+        return np.random.default_rng(self._problem)
+
+    def test_points(self) -> torch.Generator:
+        """The stream of the test points."""
+        import torch
+
+        return torch.Generator(self.device).manual_seed(int(self._test.generate_state(1)[0]))
+
+    def context(self) -> FitContext:
+        """The algorithm's stream from its beginning, every generator with a seed of its own.
+
+        The global generators of Python, NumPy and torch are seeded, too: a solver may use them.
+        """
+        import numpy as np
+        import torch
+
+        states = map(int, self._algorithm.generate_state(5))
+        seed, of_generator, of_torch, of_numpy, of_python = states
+        random.seed(of_python)
+        np.random.seed(of_numpy)  # noqa: NPY002  (libraries that draw from numpy's global state)
+        if self.device == "cpu":  # torch.manual_seed notes a stack trace for a CUDA that may come
+            torch.default_generator.manual_seed(of_torch)
+        else:
+            torch.manual_seed(of_torch)
+        generator = torch.Generator(self.device).manual_seed(of_generator)
+        return FitContext(self.device, self.dtype, seed, generator)
+
+
+class Measured:
+    """The columns of one run, as they are measured.
+
+    Args:
+        columns: what is known already.
+        send: takes an event; checkpoints are sent as they come, a killed run keeps them.
+        member: place of the run in its job.
+    """
+
+    def __init__(self, columns: Mapping[str, Any], send: Send, member: int = 0) -> None:
+        self.columns = dict(columns)
+        self.metrics: dict[str, float] = {}
+        self.info: dict[str, float | int | str | bool] = {}
+        self.curve: list[dict[str, Any]] = []
+        self.message = ""
+        self.send, self.member = send, member
+
+    @contextlib.contextmanager
+    def booked(self, name: str) -> Iterator[None]:
+        """Add the seconds of the block to a column."""
+        began = time.perf_counter()
+        yield
+        self.columns[name] = self.columns.get(name, 0.0) + time.perf_counter() - began
+
+    def checkpoint(self, point: dict[str, Any]) -> None:
+        """Add a point to the curve."""
+        self.curve.append(point)
+        self.send({"event": "checkpoint", "member": self.member, **point})
+
+    def remark(self, text: str) -> None:
+        """Add a sentence to the message of a run that goes on."""
+        if text not in self.message:
+            self.message = f"{self.message}; {text}" if self.message else text
+
+    def memory(self, meter: MemoryMeter) -> None:
+        """Note the peaks up to now."""
+        meter.pause()
+        self.columns["host_peak_mib"] = meter.host_peak_mib()
+        self.columns["device_peak_mib"] = meter.device_peak_mib()
+
+    def report(self, info: Mapping[str, object]) -> None:
+        """Take what a solver says of itself.
+
+        Raises:
+            InvalidOutputError: a value is no plain number, string or boolean.
+        """
+        for name, value in info.items():
+            if not isinstance(value, (bool, int, float, str)):
+                kind = type(value).__name__
+                raise InvalidOutputError(
+                    f"info[{name!r}] is {kind}, expected a plain number, string or boolean"
+                )
+            self.info[name] = value
+
+    def finished(self) -> Result:
+        """The result of a run that was scored."""
+        import torch
+
+        tf32 = bool(cuda_in_use()) and torch.backends.cuda.matmul.allow_tf32
+        columns = {**self.columns, "tf32": tf32}
+        return Result(Status.OK, self.message, columns, self.metrics, self.info, self.curve)
+
+    def ended(self, status: Status, message: str, **columns: Any) -> Result:
+        """The result of a run that ended otherwise, with what was measured before."""
+        return Result(status, message, {**self.columns, **columns}, curve=self.curve)

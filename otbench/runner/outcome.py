@@ -1,0 +1,46 @@
+"""What an exception in a worker says of its run: the status, and one line for the user."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+from otbench.errors import DivergedError, InvalidOutputError, MissingError
+from otbench.scoring.verdict import Verdict
+from otbench.statuses import Status
+
+
+RUNNER = Path(__file__).parent  # frames in here are not the solver's
+
+
+def failure(error: BaseException, setting: str) -> tuple[Status, str, dict[str, Any]]:
+    """Status, message and further columns of a run that ended with this exception."""
+    status = status_of(error)
+    diverged = status is Status.DIVERGED and setting == "map"
+    return status, describe(error), {"verdict": Verdict.DIVERGED} if diverged else {}
+
+
+def status_of(error: BaseException) -> Status:
+    """The status that an exception in a worker stands for."""
+    if isinstance(error, MissingError):
+        return Status.MISSING
+    if isinstance(error, DivergedError):
+        return Status.DIVERGED
+    # The words of torch on the host, and of JAX.
+    refused = any(words in str(error) for words in ("can't allocate memory", "RESOURCE_EXHAUSTED"))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or refused:
+        return Status.OOM
+    return Status.ERROR
+
+
+def describe(error: BaseException) -> str:
+    """One line: kind of the error, its text, and the place in the code nearest to the solver."""
+    if isinstance(error, (MissingError, DivergedError, InvalidOutputError)):
+        return str(error)
+    text = str(error).strip().splitlines()
+    kind = "called sys.exit" if isinstance(error, SystemExit) else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if Path(frame.filename).parent != RUNNER]
+    place = f" ({Path(outside[0].filename).name}:{outside[0].lineno})" if outside else ""
+    return f"{kind}: {text[0] if text else 'no message'}"[:500] + place

@@ -1,0 +1,2 @@
+def scoring_hash() -> str:
+    return "0" * 12
