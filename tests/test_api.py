@@ -1,0 +1,95 @@
+"""otbench from Python: the same runs, frames and errors as on the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from rich.console import Console
+
+import otbench
+from otbench.solvers.linear import Linear
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def test_tasks_and_solvers_are_built_from_the_words_of_the_command_line():
+    task = otbench.get_task("gaussian[dim=16]")
+    assert task.name == "gaussian" and task.dim == 16  # type: ignore[attr-defined]
+    assert otbench.get_solver("otm[steps=7]").steps == 7  # type: ignore[attr-defined]
+    with pytest.raises(otbench.UserError, match="did you mean 'gaussian'"):
+        otbench.get_task("gausian")
+    with pytest.raises(otbench.UserError, match="selects 2 tasks: give one value"):
+        otbench.get_task("gaussian[dim=[2,3]]")
+
+
+def test_a_run_gives_the_frames_of_what_was_asked_for(tmp_path):
+    console = quiet()
+    task = otbench.get_task("gaussian[dim=1]")
+    asked = {"solvers": ["identity", Linear()], "results": tmp_path / "out", "console": console}
+    found = otbench.run(tasks=task, seeds=2, **asked)
+    assert isinstance(found, otbench.Results)
+    assert sorted(found.runs.solver) == ["identity", "identity", "linear", "linear"]
+    assert set(found.runs.status) == {"ok"} and set(found.runs.task_label) == {"gaussian[dim=1]"}
+    assert "[4/4]" in console.file.getvalue()  # type: ignore[attr-defined]
+
+    one = otbench.run(tasks="gaussian[dim=1]", seeds=[1], **asked)
+    assert list(one.runs.seed) == [1, 1] and "0 to do" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(otbench.load(tmp_path / "out").runs) == 4
+    with pytest.raises(otbench.UserError, match="unknown solver"):
+        otbench.run(tasks="gaussian", solvers="lineal", results=tmp_path / "out")
+
+
+@dataclass(frozen=True)
+class Shift(otbench.Solver):
+    """A solver that is in no registry."""
+
+    name: ClassVar[str] = "shift"
+    by: float = 1.0
+
+    def supports(self, problem: otbench.Problem) -> str | None:
+        return None if isinstance(problem, otbench.MapProblem) else "takes map problems only"
+
+    def fit(self, problem: otbench.Problem, context: otbench.FitContext) -> otbench.Transport:
+        return otbench.Transport(push=lambda x: x + self.by, info={"by": self.by})
+
+
+def test_what_is_solved_here_has_the_row_that_a_run_records(tmp_path):
+    solved = otbench.solve("gaussian[dim=2]", "linear", seed=1)
+    x = torch.zeros(3, 2)
+    assert solved.push(x).shape == (3, 2)
+    console = quiet()
+    recorded = otbench.run(
+        "gaussian[dim=2]", "linear", [1], results=tmp_path / "out", console=console
+    )
+    row = json.loads(next(tmp_path.rglob("rows.jsonl")).read_text())
+    here = solved.row.to_json()
+    apart = {"when", "batch", "threads"} | {name for name in row if name.endswith(("_s", "_mib"))}
+    apart |= {"push_us_per_point"}
+    assert {k: v for k, v in here.items() if k not in apart} == {
+        k: v for k, v in row.items() if k not in apart
+    }
+    assert solved.row.key == recorded.runs.key[0]
+
+
+def test_a_solver_may_be_one_that_is_in_no_file_of_the_registry():
+    solved = otbench.solve("gaussian[dim=1]", Shift(by=2.0))
+    assert solved.row.solver_label == "shift[by=2]" and solved.row.info == {"by": 2.0}
+    assert torch.equal(solved.push(torch.zeros(2, 1)), torch.full((2, 1), 2.0))
+    with pytest.raises(otbench.UserError, match="no registered solver"):
+        otbench.run(tasks="gaussian", solvers=Shift())
+
+
+def test_what_cannot_be_solved_says_why():
+    with pytest.raises(otbench.UserError, match="takes map problems only"):
+        otbench.solve("weight-pairs[side=4,train=2,test=1]", Shift())
+    found = otbench.solve("point-clouds[n=8,m=9]", "pot-emd")
+    assert found.transport.plan is not None and found.row.metrics["cost_gap"] < 1e-6
+    with pytest.raises(otbench.UserError, match="found no map"):
+        found.push(torch.zeros(1, 2))
