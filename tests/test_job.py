@@ -74,12 +74,8 @@ def test_rows_of_an_older_schema_are_read_and_are_stale(tmp_path: Path):
     folder.append(new)
     folder.append(old)
     folder.close()
-    assert dict(
-        zip(*(otbench.load(tmp_path).runs[c] for c in ("seed", "schema")), strict=True)
-    ) == {
-        3: SCHEMA,
-        4: 1,
-    }
+    schema = otbench.load(tmp_path).runs.set_index("seed").schema
+    assert schema.to_dict() == {3: SCHEMA, 4: 1}
     rows = {key: Row.from_json(row) for key, row in store.latest_rows(tmp_path).items()}
     runs = [run, replace(run, seed=4)]
     assert [left.seed for left in plan.pending(runs, rows, "changed")] == [4]
