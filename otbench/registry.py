@@ -12,7 +12,6 @@ has under this name, before those that stand beside it.
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import functools
 import hashlib
@@ -37,6 +36,7 @@ from otbench.errors import UserError, nearest
 from otbench.problem import Task
 from otbench.selection import format_value, parse_selection, parse_value
 from otbench.solver import Solver
+from otbench.sources import source_hash
 
 
 Kind = Literal["task", "solver"]
@@ -69,21 +69,10 @@ class Entry:
 
     @functools.cached_property
     def source_hash(self) -> str:
-        """SHA-256 prefix of the files of the class and of its bases (`Task` and `Solver` apart):
-        tells stale rows from current ones.
-
-        A base in a package within ``otbench`` brings all files of that package.
+        """Hash of the code: the file of the class, and all of otbench that it uses; tells stale
+        rows from current ones.
         """
-        digest = hashlib.sha256()
-        for cls in self.cls.__mro__:
-            if cls not in (*BASES.values(), abc.ABC, object):
-                path, shared = (
-                    Path(inspect.getfile(cls)),
-                    re.fullmatch(r"otbench\.(?!tasks|solvers)\w+\.\w+", cls.__module__),
-                )
-                for file in sorted(path.parent.glob("*.py")) if shared else [path]:
-                    digest.update(file.read_bytes())
-        return digest.hexdigest()[:12]
+        return source_hash(self.origin)
 
     @functools.cached_property
     def parameters(self) -> dict[str, Any]:

@@ -239,26 +239,6 @@ def test_every_file_is_found_and_none_imports_a_framework():
     assert heavy.strip() == "[]"
 
 
-def test_the_hash_of_a_solver_covers_the_package_of_its_base(monkeypatch):
-    hashes = []
-    for text in ("", "# more"):
-        read = Path.read_bytes
-        monkeypatch.setattr(
-            Path,
-            "read_bytes",
-            lambda path, text=text, read=read: (
-                read(path) + text.encode() * (path.name == "frames.py")
-            ),
-        )
-        hashes.append(
-            {
-                name: Registry("solver").entries[name].source_hash
-                for name in ("otp", "mm-r", "linear")
-            }
-        )
-        monkeypatch.undo()
-    assert [name for name in hashes[0] if hashes[0][name] != hashes[1][name]] == ["otp", "mm-r"]
-
 
 def test_the_hash_is_of_the_file_and_of_those_of_its_bases(tmp_path):
     entries = Registry("solver").entries
