@@ -102,10 +102,14 @@ def _resolve(reference: Reference) -> Iterator[tuple[Module, str | None]]:
         yield from _resolve((submodule if _file(submodule) else name, None))
 
 
-@functools.cache
 def _parse(path: Path, name: str) -> Module:
     """The definitions of a file; ``name`` is that of the module."""
-    tree = ast.parse(path.read_text())
+    return _parse_text(path.read_text(), name)
+
+
+@functools.cache
+def _parse_text(text: str, name: str) -> Module:
+    tree = ast.parse(text)
     imports = dict(_imports(tree.body, name))
     own: dict[str, list[ast.stmt]] = {}
     rest: list[ast.stmt] = []

@@ -79,7 +79,8 @@ class BlurPermutation(Task):
             )
         if not 0 < self.sigma <= 10:
             raise ValueError(
-                f"sigma must be positive and at most 10, got {self.sigma}: rounding makes a wider blur singular"
+                f"sigma must be positive and at most 10, got {self.sigma}: rounding makes a wider "
+                "blur singular"
             )
 
     @property
@@ -136,7 +137,8 @@ class BlurPermutation(Task):
             if len(distinct) == self.n:
                 return np.stack(list(distinct.values()))
         raise ValueError(
-            f"n must be at most {len(distinct)}, the number of distinct images of {self.data}, got {self.n}"
+            f"n must be at most {len(distinct)}, the number of distinct images of {self.data}, got "
+            f"{self.n}"
         )
 
     def _images(self) -> Iterator[np.ndarray]:

@@ -85,7 +85,8 @@ class FunnelAtoms(Task):
         )
         if len(push(trial).unique(dim=0)) < 2:
             raise ValueError(
-                f"offset must leave mass to two atoms, got {self.offset}: one funnel takes all, lower it or change the seed"
+                f"offset must leave mass to two atoms, got {self.offset}: one funnel takes all, "
+                "lower it or change the seed"
             )
 
         def potential(x: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ class Hyperbola(Task):
         deviations = abs(a) * math.hypot(1 / self.sigma, math.sqrt((self.dim - 1) / (1 - a**2)))
         if deviations > 4:
             raise ValueError(
-                f"offset must leave mass to both atoms, got {self.offset}: {deviations:.1f} standard deviations to the boundary"
+                f"offset must leave mass to both atoms, got {self.offset}: {deviations:.1f} "
+                "standard deviations to the boundary"
             )
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:

@@ -59,7 +59,8 @@ class ImageGeneration(Task):
             raise ValueError(f"latent must be from 2 to 64, or 0, got {self.latent}")
         if self.latent and self.cost != "sqeuclidean":
             raise ValueError(
-                f"cost must be sqeuclidean where the noise is enlarged, got {self.cost!r}: or give latent=0"
+                f"cost must be sqeuclidean where the noise is enlarged, got {self.cost!r}: or give "
+                "latent=0"
             )
 
     @property

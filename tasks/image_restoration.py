@@ -78,7 +78,8 @@ class ImageRestoration(Task):
             raise ValueError(f"sigma must be positive and at most 10, got {self.sigma}")
         if self.degradation != "denoise" and self.sigma != SIGMA:
             raise ValueError(
-                f"sigma must be left at {SIGMA} with degradation={self.degradation}, which has no noise, got {self.sigma}"
+                f"sigma must be left at {SIGMA} with degradation={self.degradation}, which has no "
+                f"noise, got {self.sigma}"
             )
         check_sizes(self.side, self.test, widest=256, least=16)
         if self.degradation == "colorize" and self.data != "celeba":

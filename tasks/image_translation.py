@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, MapProblem, Task, Truth
-from otbench.data.images import ATTRIBUTES, Data, face_attribute, files, load
+from otbench.data import catalogue
+from otbench.data.faces import face_attribute
+from otbench.data.images import Data, files, load
 from otbench.data.pools import Pool, check_sizes, clean, split
 
 
@@ -56,7 +58,8 @@ class ImageTranslation(Task):
         for field in ("source", "target"):
             if getattr(self, field) not in classes:
                 raise ValueError(
-                    f"{field} must be one of {', '.join(classes)} for {self.data}, got {getattr(self, field)!r}"
+                    f"{field} must be one of {', '.join(classes)} for {self.data}, got "
+                    f"{getattr(self, field)!r}"
                 )
         if self.source == self.target:
             raise ValueError(
@@ -67,7 +70,10 @@ class ImageTranslation(Task):
     @property
     def files(self) -> tuple[str, ...]:
         """The archives of images, and of faces the attributes."""
-        return (*files(self.data), *(ATTRIBUTES if self.data == "celeba" else ()))
+        if self.data != "celeba":
+            return files(self.data)
+        attributes = catalogue.file(catalogue.FACE_ATTRIBUTES)
+        return (*files(self.data), attributes.path, *attributes.alternatives)
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Share out the images as ``rng`` decides.

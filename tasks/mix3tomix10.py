@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
-from otbench.data import files as data
+from otbench.data.catalogue import find_checked
 
 
 if TYPE_CHECKING:
@@ -45,30 +45,6 @@ if TYPE_CHECKING:
 DIMS = (2, 4, 8, 16, 32, 64, 128, 256)
 CONVEXITY = 0.01  # coefficient of |x|^2 / 2 in each network
 CHUNK = 8192  # points mapped at a time
-
-# SHA-256 of v1, v2 and the frozen file, where known.
-CHECKSUMS: Mapping[int, tuple[str, str, str]] = {
-    2: (
-        "12fbf72953af1371002cb4a0b67757bd63b335e923fc5f7d4076fbeb81ee72b5",
-        "28d161bf7b352d678fb77f512b51266574da06455d3eabf9173695813efc1716",
-        "80ea24fdcafdb016483a6d2514e44282c1e4e8293dc28e0ff791978ff153c08a",
-    ),
-    4: (
-        "edbe9ff24297c685d070811930f2d17b63f0fd299cba0f792617798211e1bbc2",
-        "ec2a061e00be682b5212cfd9801d6d874768bd8b7ba3c2a80e2dc48d5a473425",
-        "4c0a0788823456d3b211715b33dbb80002c684a6d5b9c4bd6f1b38f19c7e0e40",
-    ),
-    16: (
-        "d50a23710ca3b71a01007cd53c6b578de087c9879e0506866bac9196357e1891",
-        "722088932a1a0dbbf9cc1e90a6b9d86df0536f4520caf205b33161c74c0dd574",
-        "f05043a11dbf09eff4865afef09116b1228cc56b9005414bd875c62b724f5309",
-    ),
-    64: (
-        "ea8778313115151315cdc4a60198fea41e18800295559391c97e9a49b5b8f56c",
-        "2bbc6d8e5c7f29a6e188e23ea10b811e1b07b1bd0f355cc8916356eed2e7428b",
-        "cc2c6fee630a50e2802d49e4b2dc3bd29ad1ad775bc5920d2bca69f0c8e1a0db",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +80,7 @@ class Mix3ToMix10(Task):
         import numpy as np
         import torch
 
-        *weights, frozen = map(data.find, self.files, CHECKSUMS.get(self.dim, (None,) * 3))
+        *weights, frozen = map(find_checked, self.files)
         potentials = [
             _Potential(torch.load(path, weights_only=True, map_location="cpu"), device, dtype)
             for path in weights

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MissingError, Task, Truth
-from otbench.data.files import find
+from otbench.data.catalogue import find_checked
 from otbench.methods.discrete import solved
 
 
@@ -60,28 +60,9 @@ BUILT_IN = {
     "retina": ("skimage", "data/retina.jpg"),
     "rocket": ("skimage", "data/rocket.jpg"),
 }
-# File and checksum.
 PHOTOGRAPHS = {
-    "autumn": (
-        "color_transfer/pot_autumn.jpg",
-        "b5deb993080efd59746555d37ac51b10182aaca49b9ec93f8acf00f41d1bc0ca",
-    ),
-    "fallingwater": (
-        "color_transfer/pot_fallingwater.jpg",
-        "279f4ec8408abe8c165cbc3db3ed4512c8eb271795443d01c0df1ce2804b9d08",
-    ),
-    "ocean-day": (
-        "color_transfer/pot_ocean_day.jpg",
-        "084ae49297ef39834e9ccfbfd8b138aa28db0ad8dc8dd05c1b304598edb1c506",
-    ),
-    "ocean-sunset": (
-        "color_transfer/pot_ocean_sunset.jpg",
-        "616462bfa6f82c1eba1f3395a95aedc4ff57916ea6e9bcc871fe3747f2894dd1",
-    ),
-    "woods": (
-        "color_transfer/pot_woods.jpg",
-        "ed1d58603b5262218bf4eb71c3f2f53844374cbc94c46a67a6ac05730866fb73",
-    ),
+    name: f"color_transfer/pot_{name.replace('-', '_')}.jpg"
+    for name in ("autumn", "fallingwater", "ocean-day", "ocean-sunset", "woods")
 }
 HELD_OUT = ("china", "coffee", "rocket")  # of the built-in ones
 
@@ -128,17 +109,14 @@ class PalettePairs(Task):
                 raise ValueError(f"{field} must be at least {least}, got {number}")
             if number > most:
                 raise ValueError(
-                    f"{field} must be at most {most}, the number of ordered pairs of {len(names)} pictures, got {number}"
+                    f"{field} must be at most {most}, the number of ordered pairs of {len(names)} "
+                    f"pictures, got {number}"
                 )
 
     @property
     def files(self) -> tuple[str, ...]:
         """The photographs, where they are asked for."""
-        return (
-            tuple(file for file, _ in PHOTOGRAPHS.values())
-            if self.held_out == "photographs"
-            else ()
-        )
+        return tuple(PHOTOGRAPHS.values()) if self.held_out == "photographs" else ()
 
     @property
     def pictures(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -209,7 +187,7 @@ def _path(name: str) -> Path:
         MissingError: it is absent, or is another.
     """
     if name in PHOTOGRAPHS:
-        return find(*PHOTOGRAPHS[name])
+        return find_checked(PHOTOGRAPHS[name])
     package, file = BUILT_IN[name]
     path = Path(str(files(package))) / file
     if not path.is_file():

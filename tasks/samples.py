@@ -95,7 +95,8 @@ class Samples(Task):
         (train_x, test_x), (train_y, test_y) = halves
         if (train_y == train_y[0]).all():
             raise UserError(
-                f"{self.target}: its points are all the same in {dtype}, or all but a few: give others, or centre them"
+                f"{self.target}: its points are all the same in {dtype}, or all but a few: give "
+                "others, or centre them"
             )
         cost = COSTS[self.cost]
         x, y = test_x[:LP_POINTS], test_y[:LP_POINTS]

@@ -65,7 +65,8 @@ class UnequalDims(Task):
             raise ValueError(f"source_dim must be at least 1, got {self.source_dim}")
         if self.dim <= self.source_dim:
             raise ValueError(
-                f"dim must be above source_dim, {self.source_dim}, got {self.dim}: no room is left to be singular in"
+                f"dim must be above source_dim, {self.source_dim}, got {self.dim}: no room is left "
+                "to be singular in"
             )
         if self.kind not in ("affine", "softmax"):
             raise ValueError(f"kind must be affine or softmax, got {self.kind!r}")

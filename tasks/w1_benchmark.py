@@ -26,12 +26,11 @@ The centres and offsets are found by `otbench.data.files` in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import MapProblem, Task
-from otbench.data import files as data
+from otbench.data.catalogue import find_checked
 from otbench.families.funnels import Funnels
 
 
@@ -42,22 +41,6 @@ if TYPE_CHECKING:
 DIMS = (2, 4, 8, 16, 32, 64, 128)
 WIDTHS = (4, 16, 64, 256)
 POWER = 8.0  # of the published pairs
-
-# SHA-256 of the published file for each dim and width, where known.
-CHECKSUMS: Mapping[tuple[int, int], str] = {
-    (2, 4): "c9c8361014f34d583412f137e06f48f7ece753b3a443a6fd293354bb874954a5",
-    (2, 64): "c1b19097a6d69aa40cc1461b6a9d314222896d7879b997f747f2e9eac8475d0d",
-    (4, 4): "dc4b5ef2e8120b266bb88d160ef2cc47f57a777b2d73144c6459cca0e59c96a6",
-    (4, 64): "6fd58e18ee477d4a46afe502a2fa6d373ddb25c68dca4e0be524808ac2d65d05",
-    (8, 4): "e2b59b6d0b9119f93b2667393a9708784c69a92f85c796dc1e0a9ec441458468",
-    (8, 64): "9968f17242eef5db86259397bc5f602ae83a0d78af67f9a1aec8a2f567567162",
-    (16, 4): "2e67f37dc1b180d8496eaccf274fa21ab5300fbd1dc44893973a6344d22cd4ee",
-    (16, 64): "1a956e1fcadb0a453f2b84dd1518e1d1c912bbd7dd320d118eb0e8302a109666",
-    (64, 4): "fb4198a29d1093e4d51bf10518069ad271753960ef38987a35944af4ce1c010a",
-    (64, 64): "f7f06031ce278a9ddd493a77702ebb796bf53455d0e60a3c72b9ba26850a409e",
-    (128, 4): "37d3e0f294f04f43f1e36e29a827aff984b0eb1f12bc9af9f56967c80023ba1f",
-    (128, 64): "12adf4288b829f4be332532ad111494e34b1b2e5aab4a1e702325e690bced99d",
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +61,8 @@ class W1Benchmark(Task):
         for field, published in (("dim", DIMS), ("width", WIDTHS)):
             if getattr(self, field) not in published:
                 raise ValueError(
-                    f"{field} must be one of {', '.join(map(str, published))}, got {getattr(self, field)}"
+                    f"{field} must be one of {', '.join(map(str, published))}, got "
+                    f"{getattr(self, field)}"
                 )
 
     @property
@@ -94,7 +78,7 @@ class W1Benchmark(Task):
         """
         import torch
 
-        path = data.find(*self.files, CHECKSUMS.get((self.dim, self.width)))
+        path = find_checked(*self.files)
         state = torch.load(path, weights_only=True, map_location="cpu")
         centers, offsets = (state[f"net.{key}"].to(device, dtype) for key in ("centers", "bias"))
         return Funnels(centers, offsets).problem(POWER)

@@ -33,7 +33,7 @@ MARGINAL = 1e-9  # error of a truth in the l1 norm
 SMALLEST = 1e-200  # entry of a plan that has not lost digits on its way
 
 needs_raster = pytest.mark.skipif(not data.present([RASTER]), reason=f"no data file {RASTER}")
-photographs = [file for file, _ in PHOTOGRAPHS.values()]
+photographs = list(PHOTOGRAPHS.values())
 needs_photographs = pytest.mark.skipif(
     len(data.present(photographs)) < len(photographs),
     reason=f"no data files {', '.join(photographs)}",

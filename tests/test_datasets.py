@@ -30,18 +30,29 @@ from PIL import Image
 from otbench import MissingError
 from otbench.cli.main import main
 from otbench.data import images
-from otbench.data.catalogue import DATASETS, Dataset, File, fault, verify
+from otbench.data.archives import decode, open_archive
+from otbench.data.catalogue import (
+    DATASETS,
+    FACE_ATTRIBUTES,
+    FACE_PARTITION,
+    FACES_HALF_SIZE,
+    Dataset,
+    File,
+    find_checked,
+)
 from otbench.data.download import fetch
+from otbench.data.faces import face_attribute, faces
 from otbench.data.files import find, folders, present
+from otbench.data.verify import fault, verify
 from otbench.errors import UserError
 from otbench.registry import registry
-from otbench.tasks import mix3tomix10, palette_pairs, w1_benchmark
 from otbench.tasks.blur_permutation import BlurPermutation
 
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 COMPRESSED = gzip.compress(CONTENT)
+ZIPPED_ATTRIBUTES = "celeba/list_attr_celeba.zip"
 REAL = os.environ.get("OTBENCH_DATA")  # before a test sets it
 
 
@@ -57,48 +68,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Shop(ThreadingHTTPServer):
-    """Serves ``content`` under any path, well or badly as ``manner`` says, and notes each request:
-    the range asked for and bytes sent.
-    """
+    """Serves ``content`` under any path, well or badly as ``manner`` says, and counts requests."""
 
     content = CONTENT
     manner = "good"
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Counter)
-        self.seen: list[tuple[str | None, int]] = []
+        self.requests = self.sent = 0
         self.closing = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/toy.gz"
 
 
 class Counter(BaseHTTPRequestHandler):
-    """Manners: ``good``; ``no ranges``; ``breaks`` the connection half way; ``stalls`` there;
-    ``absent``.
-    """
+    """Manners: ``good``; ``breaks`` the connection half way; ``stalls`` there; ``absent``."""
 
     def do_GET(self) -> None:
         shop = cast(Shop, self.server)
-        asked = self.headers["Range"]
-        begin = int(asked[len("bytes=") : -1]) if asked and shop.manner != "no ranges" else 0
-        body, total = shop.content[begin:], len(shop.content)
-        if shop.manner == "absent":
-            self.send_response(404)
-            body = b""
-        elif asked and begin >= total:
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{total}")
-            body = b"nothing left"
-        elif begin:
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {begin}-{total - 1}/{total}")
-        else:
-            self.send_response(200)
+        shop.requests += 1
+        body = b"" if shop.manner == "absent" else shop.content
+        self.send_response(404 if shop.manner == "absent" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if shop.manner in ("breaks", "stalls"):
             body = body[: len(body) // 2]
-        shop.seen.append((asked, len(body)))
         self.wfile.write(body)
+        shop.sent += len(body)
         if shop.manner == "stalls":
             shop.closing.wait(60)
 
@@ -130,64 +125,35 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_download_that_broke_goes_on_where_it_stopped(shop: Shop, folder: Path) -> None:
+def test_a_download_that_broke_leaves_nothing_and_is_done_again(shop: Shop, folder: Path) -> None:
     shop.manner = "breaks"
-    with pytest.raises(UserError, match="the same command goes on where this one stopped"):
+    with pytest.raises(UserError, match="nothing was kept, give the same command again") as raised:
         fetch(["toy"], accept_terms=True)
-    assert left(folder) == ["toy.gz.part"]
-    have = (folder / "toy" / "toy.gz.part").stat().st_size
-    assert have == len(CONTENT) // 2
+    assert "\n" not in str(raised.value) and left(folder) == []
     shop.manner = "good"
     assert fetch(["toy"], accept_terms=True)
-    assert shop.seen == [(None, have), (f"bytes={have}-", len(CONTENT) - have)]
     assert left(folder) == ["toy.gz"] and (folder / "toy" / "toy.gz").read_bytes() == CONTENT
     beside = folder / "beside"
     beside.touch()
     assert (folder / "toy" / "toy.gz").stat().st_mode == beside.stat().st_mode
 
 
-@pytest.mark.parametrize(
-    ("manner", "part", "requests"),
-    [
-        ("no ranges", CONTENT[:1000], 1),  # everything comes again
-        ("good", CONTENT, 1),  # there is nothing left to send
-        ("good", CONTENT + b"more", 2),  # of another file
-        ("good", b"", 1),
-    ],
-)
-def test_whatever_is_left_of_a_download_the_file_is_right(
-    shop: Shop, folder: Path, manner: str, part: bytes, requests: int
-) -> None:
-    (folder / "toy").mkdir(parents=True)
-    (folder / "toy" / "toy.gz.part").write_bytes(part)
-    shop.manner = manner
-    assert fetch(["toy"], accept_terms=True)
-    assert (
-        left(folder) == ["toy.gz"]
-        and (folder / "toy" / "toy.gz").read_bytes() == CONTENT
-        and len(shop.seen) == requests
-    )
-
-
-@pytest.mark.parametrize("part", [b"", b"of another file"])
-def test_a_wrong_file_is_refused(shop: Shop, folder: Path, part: bytes) -> None:
-    (folder / "toy").mkdir(parents=True)
-    (folder / "toy" / "toy.gz.part").write_bytes(part)
-    shop.content = CONTENT if part else CONTENT[::-1]
+def test_a_wrong_file_is_refused(shop: Shop, folder: Path) -> None:
+    shop.content = CONTENT[::-1]
     with pytest.raises(UserError, match="not the file expected, by its checksum") as raised:
         fetch(["toy"], accept_terms=True)
     assert "\n" not in str(raised.value)
-    assert left(folder) == []  # so that the next try begins afresh
+    assert left(folder) == []
 
 
 def test_what_is_right_is_left_and_what_is_wrong_is_replaced(
     shop: Shop, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fetch(["toy"], accept_terms=True) and fetch(["toy"], accept_terms=False)
-    assert len(shop.seen) == 1 and "every file is here" in capsys.readouterr().out
+    assert shop.requests == 1 and "every file is here" in capsys.readouterr().out
     (folder / "toy" / "toy.gz").write_bytes(CONTENT[:-1])
     assert fetch(["toy"], accept_terms=True)
-    assert (folder / "toy" / "toy.gz").read_bytes() == CONTENT and len(shop.seen) == 2
+    assert (folder / "toy" / "toy.gz").read_bytes() == CONTENT and shop.requests == 2
 
 
 class Terminal(io.StringIO):
@@ -213,7 +179,7 @@ def test_terms_are_asked_about_before_anything_is_requested(
     assert main(["data", "fetch", "toy"]) == (0 if accepted else 1)
     said = capsys.readouterr().out
     assert said.index("To be read aloud.") < said.index("accept these terms? [y/N]")
-    assert len(shop.seen) == accepted and left(folder) == ["toy.gz"] * accepted
+    assert shop.requests == accepted and left(folder) == ["toy.gz"] * accepted
 
 
 def test_without_a_terminal_terms_are_accepted_by_an_option_only(
@@ -221,36 +187,29 @@ def test_without_a_terminal_terms_are_accepted_by_an_option_only(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert main(["data", "fetch", "toy"]) == 2
-    assert "--accept-terms" in capsys.readouterr().err and not shop.seen and not left(folder)
+    assert "--accept-terms" in capsys.readouterr().err and not shop.requests and not left(folder)
     assert main(["data", "fetch", "--accept-terms", "toy"]) == 0 and left(folder) == ["toy.gz"]
 
 
-def test_an_interrupted_download_goes_on(shop: Shop, folder: Path) -> None:
+def test_an_interrupted_download_leaves_nothing_in_place(shop: Shop, folder: Path) -> None:
     shop.manner = "stalls"
     code = (
-        "import signal, sys; from otbench.cli import main as cli; from otbench.data import catalogue as d; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"d.DATASETS['toy'] = d.Dataset('', '', '', (d.File('toy/toy.gz', 'sha256:{SHA256}', '{shop.url}'),))\n"
+        "import signal, sys; from otbench.cli import main as cli\n"
+        "from otbench.data import catalogue as d\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"toy = d.File('toy/toy.gz', 'sha256:{SHA256}', '{shop.url}')\n"
+        "d.DATASETS['toy'] = d.Dataset('', '', '', (toy,))\n"
         "sys.exit(cli.main(['data', 'fetch', 'toy', '--accept-terms']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    part = folder / "toy" / "toy.gz.part"
     deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size):
+    while not shop.sent:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert (
-        process.returncode == 130
-        and errors == "otbench: interrupted: the same command goes on where this one stopped\n"
-    )
-    have = part.stat().st_size
-    assert left(folder) == ["toy.gz.part"] and have > 0
-    shop.manner = "good"
-    assert fetch(["toy"], accept_terms=True) and shop.seen[-1] == (
-        f"bytes={have}-",
-        len(CONTENT) - have,
-    )
+    assert process.returncode == 130 and not errors and left(folder) == []
 
 
 def test_what_cannot_be_had_is_one_clear_line(
@@ -313,17 +272,26 @@ def test_the_table_is_whole_and_says_what_the_tasks_say() -> None:
     for name, entry in registry("task").entries.items():
         read = entry.cls().files if name != "samples" else ()  # which are the user's own
         assert all(path in listed or path.startswith("celeba/") for path in read), name
-    for dim, known in mix3tomix10.CHECKSUMS.items():
-        names = (f"Mix3toMix10/{dim}_v1.pt", f"Mix3toMix10/{dim}_v2.pt", f"frozen_D{dim}.npz")
-        assert [listed[f"w2_benchmark/{name}"] for name in names] == [
-            f"sha256:{sha}" for sha in known
-        ]
-    for (dim, width), sha in w1_benchmark.CHECKSUMS.items():
-        assert (
-            listed[f"w1_benchmark/nd/dim_{dim}/width_{width}/deg_8_seed_987.pt"] == f"sha256:{sha}"
-        )
-    for path, sha in palette_pairs.PHOTOGRAPHS.values():
-        assert listed[path] == f"sha256:{sha}"
+
+
+def test_a_checksum_stands_in_the_catalogue_and_nowhere_else() -> None:
+    root = Path(__file__).parent.parent
+    known = [file.checksum for dataset in DATASETS.values() for file in dataset.files]
+    digests = {text.partition(":")[2] for text in known if text}
+    assert len(digests) == len([text for text in known if text]) == 40
+    for folder in ("otbench", "tasks", "solvers"):
+        for path in (root / folder).rglob("*.py"):
+            assert not re.search(r"[0-9a-f]{32}", path.read_text()), path
+
+
+def test_what_a_task_reads_must_have_the_checksum_of_the_catalogue(folder: Path) -> None:
+    path = "w2_benchmark/frozen_D2.npz"
+    (folder / path).parent.mkdir(parents=True)
+    (folder / path).write_bytes(b"another")
+    with pytest.raises(MissingError, match="is not the file expected"):
+        find_checked(path)
+    (folder / "w2_benchmark/frozen_D256.npz").write_bytes(b"not listed")
+    assert find_checked("w2_benchmark/frozen_D256.npz").read_bytes() == b"not listed"
 
 
 def test_list_tells_what_is_here(
@@ -473,7 +441,7 @@ def test_verify_finds_truncated_and_wrong_files_of_official_sets(folder: Path) -
 LAYOUTS = [
     ("celeba/img_align_celeba.zip", (178, 218)),
     ("celeba/img_align_celeba", (178, 218)),
-    (images.HALF_SIZE, (89, 109)),
+    (FACES_HALF_SIZE, (89, 109)),
     ("celeba/mine.zip", (89, 109)),
 ]
 BOXES = {(89, 109): (9, 19, 79, 89), (178, 218): (19, 39, 159, 179)}
@@ -507,7 +475,7 @@ def test_the_official_archive_comes_first(folder: Path) -> None:
 
 
 def write_attributes(
-    folder: Path, rows: Mapping[str, Sequence[int]], path: str = images.ATTRIBUTES[0]
+    folder: Path, rows: Mapping[str, Sequence[int]], path: str = FACE_ATTRIBUTES
 ) -> None:
     lines = [
         str(len(rows)),
@@ -524,19 +492,19 @@ def write_attributes(
         (folder / path).write_text(text, newline="")
 
 
-@pytest.mark.parametrize("path", images.ATTRIBUTES)
+@pytest.mark.parametrize("path", [FACE_ATTRIBUTES, ZIPPED_ATTRIBUTES])
 def test_attributes_are_those_of_the_faces(folder: Path, path: str) -> None:
     write_faces(folder, 4)
     signs = {name_of(i): (-1, 1 if i in (2, 3, 9) else -1, 1) for i in (9, 3, 2, 1, 4)}
     write_attributes(folder, signs, path)
-    assert images.face_attribute("Male").tolist() == [False, True, True, False]
+    assert face_attribute("Male").tolist() == [False, True, True, False]
     assert (
-        images.face_attribute("Male").dtype == bool
-        and images.face_attribute("Young").all()
-        and not images.face_attribute("Bald").any()
+        face_attribute("Male").dtype == bool
+        and face_attribute("Young").all()
+        and not face_attribute("Bald").any()
     )
     with pytest.raises(ValueError, match=r"one of Bald, Male, Young, got 'male'"):
-        images.face_attribute("male")
+        face_attribute("male")
     assert (
         len(images.load("celeba", 8).pixels) == 4
     )  # the zip of attributes is taken for no archive of faces
@@ -548,7 +516,7 @@ def test_attributes_are_those_of_the_faces(folder: Path, path: str) -> None:
 
 def test_faces_to_score_on_are_those_of_the_official_test_partition(folder: Path) -> None:
     write_faces(folder, 20, size=(89, 109))
-    partition = folder / images.PARTITION
+    partition = folder / FACE_PARTITION
     partition.write_text(
         "".join(f"{name_of(i)} {0 if i < 10 else 1 if i < 15 else 2}\n" for i in range(1, 21))
     )
@@ -569,7 +537,7 @@ def test_archives_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patched:
         patched.setattr(zipfile, "ZipFile", never)
         np.testing.assert_array_equal(images.load("celeba", 16).pixels, first.pixels)
-        assert images.face_attribute("Male").all()
+        assert face_attribute("Male").all()
         with pytest.raises(AssertionError, match="was opened"):
             images.load("celeba", 8)
     decoded = folders()[-1] / "decoded"
@@ -602,7 +570,7 @@ def test_two_processes_may_decode_at_once_and_a_killed_one_harms_nothing(folder:
 def missing(call: str) -> str:
     """The one line of the error of loading faces, or of their attribute; nothing half done is kept."""
     with pytest.raises(MissingError) as raised:
-        images.load("celeba", 16) if call == "load" else images.face_attribute("Male")
+        images.load("celeba", 16) if call == "load" else face_attribute("Male")
     assert not [path for path in folders()[-1].rglob("*") if path.suffix in (".npy", ".part")]
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -643,14 +611,14 @@ def test_attributes_that_do_not_fit_are_one_clear_line(folder: Path) -> None:
     assert "no celeba/list_attr_celeba.txt beside" in missing("attribute")
     write_attributes(folder, {name_of(i): (1, 1, 1) for i in (1, 2)})
     assert "has no attributes of 000003.jpg" in missing("attribute")
-    (folder / images.ATTRIBUTES[0]).write_text(
+    (folder / FACE_ATTRIBUTES).write_text(
         "202599\nBald Male Young\n000001.jpg 1 1 1\n000002.jpg 1\n000003.jpg 1 1 1\n"
     )
     assert "has no attributes of 000002.jpg" in missing("attribute")
-    (folder / images.ATTRIBUTES[0]).write_text("")
+    (folder / FACE_ATTRIBUTES).write_text("")
     assert "has no attributes of 000001.jpg" in missing("attribute")
-    (folder / images.ATTRIBUTES[0]).unlink()
-    (folder / images.ATTRIBUTES[1]).write_bytes(b"PK\3\4")
+    (folder / FACE_ATTRIBUTES).unlink()
+    (folder / ZIPPED_ATTRIBUTES).write_bytes(b"PK\3\4")
     assert "is cut off, or no zip archive" in missing("attribute")
 
 
@@ -766,8 +734,8 @@ def test_real_files_are_whole(real: None) -> None:
 
 def test_real_faces_are_those_of_the_recorded_results(real: None) -> None:
     """Of the first 10,000 at half size, which the reference results of blur permutation are of."""
-    if images.files("celeba") != (images.HALF_SIZE,) or not images.faces():
-        pytest.skip(f"{images.HALF_SIZE} is absent, or another archive comes first")
+    if images.files("celeba") != (FACES_HALF_SIZE,) or not faces():
+        pytest.skip(f"{FACES_HALF_SIZE} is absent, or another archive comes first")
     loaded = images.load("celeba", 32)
     golden = "3a816cf8a36f971c9be74da5feaaf1d75532d0ae295ec119f638439d2c21b972"
     assert loaded.pixels.shape == (10_000, 3, 32, 32) and loaded.learnt == 9000
@@ -776,9 +744,9 @@ def test_real_faces_are_those_of_the_recorded_results(real: None) -> None:
         hashlib.sha256(BlurPermutation(data="celeba", n=16)._distinct().tobytes()).hexdigest()
         == golden
     )
-    with images.entries(find(images.HALF_SIZE)) as (names, read):
+    with open_archive(find(FACES_HALF_SIZE)) as (names, read):
         again = (
-            images.decoded(read(names[-1]))
+            decode(read(names[-1]))
             .convert("RGB")
             .crop((9, 19, 79, 89))
             .resize((32, 32), Image.Resampling.BILINEAR)
@@ -787,9 +755,9 @@ def test_real_faces_are_those_of_the_recorded_results(real: None) -> None:
 
 
 def test_real_attributes(real: None) -> None:
-    if not images.faces() or not present(images.ATTRIBUTES):
+    if not faces() or not present([FACE_ATTRIBUTES, ZIPPED_ATTRIBUTES]):
         pytest.skip("CelebA or its attributes are absent")
-    male = images.face_attribute("Male")
+    male = face_attribute("Male")
     assert male.shape == (len(images.load("celeba", 32).pixels),) and 0.3 < male.mean() < 0.5
 
 

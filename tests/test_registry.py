@@ -239,13 +239,12 @@ def test_every_file_is_found_and_none_imports_a_framework():
     assert heavy.strip() == "[]"
 
 
-
 def test_the_hash_is_of_the_file_and_of_those_of_its_bases(tmp_path):
     entries = Registry("solver").entries
     assert entries["pot-emd"].source_hash != entries["identity"].source_hash
     path = tmp_path / "mine.py"
     hashes = []
-    for comment in ("", "# more"):
-        path.write_text(PLUGIN.format(cls="Mine", name="my-solver") + comment)
+    for more in ("", "\nODD = 1\n"):
+        path.write_text(PLUGIN.format(cls="Mine", name="my-solver") + more)
         hashes.append(Registry("solver", [str(path)]).entries["my-solver"].source_hash)
     assert hashes[0] != hashes[1]

@@ -17,9 +17,10 @@ import torch
 
 from otbench import FitContext, MapProblem, MissingError, Task, metrics
 from otbench.data import files as data
+from otbench.data.catalogue import DATASETS
 from otbench.families.funnels import SIDE
 from otbench.solvers.pot_emd import PotEmd
-from otbench.tasks.w1_benchmark import CHECKSUMS, DIMS, WIDTHS, W1Benchmark
+from otbench.tasks.w1_benchmark import DIMS, WIDTHS, W1Benchmark
 from otbench.tasks.w1_funnels import W1Funnels
 from tests.truths import (
     build_map,
@@ -236,10 +237,10 @@ def test_bad_parameters_are_named(task: Callable[..., Task], bad: dict[str, floa
         task(**bad)
 
 
-def test_checksums_are_of_published_pairs() -> None:
-    assert all(dim in DIMS and width in WIDTHS for dim, width in CHECKSUMS) and len(
-        set(CHECKSUMS.values())
-    ) == len(CHECKSUMS)
+def test_the_pairs_of_the_catalogue_are_published_ones() -> None:
+    listed = {file.path for file in DATASETS["w1-benchmark"].files}
+    pairs = [W1Benchmark(dim, width) for dim in DIMS for width in WIDTHS]
+    assert listed and listed <= {path for pair in pairs for path in pair.files}
 
 
 def test_an_absent_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 from otbench.cli.options import Command
 
@@ -12,7 +13,7 @@ ACTIONS = (
     (
         "fetch",
         "+",
-        "Download data sets, or go on where a download stopped, once their terms are accepted.",
+        "Download data sets, once their terms are accepted.",
     ),
     (
         "verify",
@@ -37,23 +38,37 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from otbench.data import catalogue
 
-    names = catalogue.chosen(options.names)
+    names = catalogue.named(options.names)
     if options.action == "list":
-        Console(highlight=False).print(catalogue.listed(names))
+        _list(names)
         return 0
     if options.action == "fetch":
         from otbench.data.download import fetch
 
         return 0 if fetch(names, options.accept_terms) else 1
+    from otbench.data.verify import verify
+
     wrong = 0
-    for state, path, reason in catalogue.verify(names):
+    for state, path, reason in verify(names):
         wrong += state not in ("ok", "absent")
         print(f"{state:14} {path}" + (f": {reason}" if reason else ""), flush=True)
     return 1 if wrong else 0
+
+
+def _list(names: Iterable[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from otbench.data.catalogue import DATASETS
+
+    table = Table("name", "what", Column("where", overflow="fold"), "terms", box=box.SIMPLE)
+    for name in names:
+        dataset = DATASETS[name]
+        table.add_row(name, dataset.what, dataset.where(), dataset.terms)
+    Console(highlight=False).print(table)
 
 
 COMMANDS = (

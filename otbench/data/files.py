@@ -36,11 +36,13 @@ def find(relative: str, sha256: str | None = None) -> Path:
     if path is None:
         places = " and ".join(map(str, searched))
         raise MissingError(
-            f"no data file {relative} in {places}: put it there, or set OTBENCH_DATA to the folder that holds it"
+            f"no data file {relative} in {places}: put it there, or set OTBENCH_DATA to the folder "
+            "that holds it"
         )
     if sha256 is not None and (found := checksum(path)) != sha256:
         raise MissingError(
-            f"{path} is not the file expected (SHA-256 {found[:12]}..., not {sha256[:12]}...): put the original there"
+            f"{path} is not the file expected (SHA-256 {found[:12]}..., not {sha256[:12]}...): put "
+            "the original there"
         )
     return path
 

@@ -36,11 +36,13 @@ def read_samples(source: str, target: str, cost: str) -> tuple[np.ndarray, np.nd
     x, y = read_points(source), read_points(target)
     if x.shape[1] != y.shape[1]:
         raise UserError(
-            f"{source} has {x.shape[1]} columns and {target} has {y.shape[1]}: give points of the same dimension"
+            f"{source} has {x.shape[1]} columns and {target} has {y.shape[1]}: give points of the "
+            "same dimension"
         )
     if (y == y[0]).all():
         raise UserError(
-            f"{target}: its points are all the same: give a target that varies, errors are measured against its variance"
+            f"{target}: its points are all the same: give a target that varies, errors are "
+            "measured against its variance"
         )
     if cost != "geodesic":
         return x, y
@@ -51,7 +53,8 @@ def read_samples(source: str, target: str, cost: str) -> tuple[np.ndarray, np.nd
         if off.max() > UNIT:
             row = off.argmax()
             raise UserError(
-                f"{path}: row {row + 1} has norm {norms[row, 0]:g}: make all norms one, or choose another cost than geodesic"
+                f"{path}: row {row + 1} has norm {norms[row, 0]:g}: make all norms one, or choose "
+                "another cost than geodesic"
             )
         units.append(points / norms)
     return units[0], units[1]
@@ -91,7 +94,8 @@ def read_points(path: str | Path) -> np.ndarray:
     except Exception as error:  # whatever a parser makes of a damaged file
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise UserError(
-            f"{path}: cannot be read as {path.suffix} ({type(error).__name__}: {reason}): write it again"
+            f"{path}: cannot be read as {path.suffix} ({type(error).__name__}: {reason}): write it "
+            "again"
         ) from error
 
     if points.dtype.kind not in "iuf":
@@ -103,7 +107,8 @@ def read_points(path: str | Path) -> np.ndarray:
     points = points.astype(np.float64).reshape(len(points), -1) if points.size else np.zeros((0, 1))
     if len(points) < LEAST_POINTS:
         raise UserError(
-            f"{path}: holds {len(points)} points: give at least {LEAST_POINTS}, half of them are kept for scoring"
+            f"{path}: holds {len(points)} points: give at least {LEAST_POINTS}, half of them are "
+            "kept for scoring"
         )
     largest = LARGEST / points.shape[1] ** 0.5
     wrong = ~(np.abs(points) <= largest)
@@ -126,7 +131,8 @@ def _read_arrays(path: Path) -> np.ndarray:
         if len(loaded.files) != 1:
             names = ", ".join(loaded.files) or "none"
             raise UserError(
-                f"{path}: holds {len(loaded.files)} arrays ({names}): save the one that is meant in a file of its own"
+                f"{path}: holds {len(loaded.files)} arrays ({names}): save the one that is meant "
+                "in a file of its own"
             )
         return loaded[loaded.files[0]]
 
@@ -144,13 +150,15 @@ def _read_csv(path: Path) -> np.ndarray:
         numbers = [part for part in re.split(r'[;"\s]+', cell) if part]
         if len(numbers) > 1 and all(map(_is_number, numbers)):
             raise UserError(
-                f"{path}: has {cell.strip()[:40]!r} between commas: separate the columns by commas, and write decimals with a point"
+                f"{path}: has {cell.strip()[:40]!r} between commas: separate the columns by "
+                "commas, and write decimals with a point"
             )
     cells = [cell.strip(' "\n') for cell in lines[0].split(",")]
     header = not any(map(_is_number, cells))
     if header and "" in cells:
         raise UserError(
-            f"{path}: column {cells.index('') + 1} has no name: name it, or write the file without the index"
+            f"{path}: column {cells.index('') + 1} has no name: name it, or write the file without "
+            "the index"
         )
     frame = pd.read_csv(path, header=0 if header else None, encoding="utf-8-sig", low_memory=False)
     if not isinstance(frame.index, pd.RangeIndex):
@@ -175,7 +183,8 @@ def _numbers(path: Path, frame: pd.DataFrame) -> np.ndarray:
         if len(column) and column.dtype.kind not in "iuf":
             value = next((value for value in column if not _is_number(value)), column.iloc[0])
             raise UserError(
-                f"{path}: column {name} holds {str(value)[:40]!r}, which is no number: drop the column, or mend it"
+                f"{path}: column {name} holds {str(value)[:40]!r}, which is no number: drop the "
+                "column, or mend it"
             )
     return frame.to_numpy(np.float64, na_value=np.nan)
 

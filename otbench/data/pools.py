@@ -103,7 +103,8 @@ class Pool:
         rows = self.rows[kept[self.rows]]
         if len(rows) < LEAST_OF_CLASS:
             raise MissingError(
-                f"{len(rows)} images of a class in a part of {len(self)}: {LEAST_OF_CLASS} are needed; get more images"
+                f"{len(rows)} images of a class in a part of {len(self)}: {LEAST_OF_CLASS} are "
+                "needed; get more images"
             )
         return replace(self, rows=rows)
 
@@ -141,7 +142,8 @@ def split(
     held_out = len(images.pixels) - images.learnt
     if min(images.learnt, held_out) < LEAST:
         raise MissingError(
-            f"{data} has {images.learnt} images to learn from and {held_out} to score on here: {LEAST} of each are needed"
+            f"{data} has {images.learnt} images to learn from and {held_out} to score on here: "
+            f"{LEAST} of each are needed"
         )
     learnt = Pool(images.pixels, images.white, rng.permutation(images.learnt), device, dtype)
     kept = images.learnt + rng.permutation(held_out)[:test]

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from otbench.data.files import find
+from otbench.data.catalogue import find_checked
 from otbench.problem import Task
 
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 RASTER = "world_population/gpw_v4_population_density_rev11_2020_15_min.tif"
-RASTER_SHA256 = "6be604e349c381b4a2b7c55b29b71e70d3dcea2bffdbb426c9e9428010c40911"
-
-# Longitude and latitude in degrees, concentration, share: a caricature of where people live.
 REGIONS = (
     (80.0, 23.0, 40.0, 0.25),  # South Asia
     (113.0, 32.0, 40.0, 0.20),  # East Asia
@@ -74,7 +71,8 @@ class GlobeTask(Task):
             raise ValueError(f"eps must not be negative, got {self.eps}")
         if self.eps == 0 and self.supply * self.demand > LARGEST_LP:
             raise ValueError(
-                f"supply * demand must be at most {LARGEST_LP} for the linear program, got {self.supply * self.demand}: give an eps above 0"
+                f"supply * demand must be at most {LARGEST_LP} for the linear program, got "
+                f"{self.supply * self.demand}: give an eps above 0"
             )
         if self.population not in ("synthetic", "raster"):
             raise ValueError(f"population must be synthetic or raster, got {self.population!r}")
@@ -178,5 +176,5 @@ def population_density() -> np.ndarray:
     import numpy as np
     from PIL import Image
 
-    with Image.open(find(RASTER, RASTER_SHA256)) as image:
+    with Image.open(find_checked(RASTER)) as image:
         return np.asarray(image, dtype=np.float64)

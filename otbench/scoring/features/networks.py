@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otbench.data.catalogue import INCEPTION, VGG
 from otbench.data.files import checksum, find
 from otbench.errors import MissingError
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-INCEPTION = "weights/pt_inception-2015-12-05-6726825d.pth"
-VGG = "weights/vgg16-397923af.pth"  # under this name torchvision looks for it
 BATCH = 64  # images that a network is given at a time
 SMALLEST = 64  # pixels along a side that LPIPS is given: it was learnt on patches of so many
 
