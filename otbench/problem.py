@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 
 if TYPE_CHECKING:
@@ -171,6 +171,22 @@ def empirical(train: Tensor, held_out: Tensor) -> Measure:
     return Measure(tuple(train.shape[1:]), draw, held_out=draw_test)
 
 
+class Probe(Protocol):
+    """Turns mapped points into named arrays that the metrics of one family of tasks take.
+
+    Attributes:
+        several: for arrays of several mapped points of one x, the name of the array of one.
+    """
+
+    several: ClassVar[Mapping[str, str]]
+
+    def measure(self, x: Tensor, y: Tensor) -> Mapping[str, Tensor]:
+        """Arrays of `otbench.metrics.arrays`, each ``(n, ...)``, of source points x ``(n, *source
+        shape)`` and the points y ``(n, *target shape)`` that they are sent to.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is known of the answer, and how it is known.
@@ -194,14 +210,11 @@ class Truth:
         smoothed_cost: ``smoothed_cost(sigma)`` is the optimal cost from the source convolved with
             N(0, sigma^2 I).
         atoms: ``(k, *target shape)``, where the target is a discrete measure.
-        branches: ``branches(x)`` is ``(2, n, *target shape)``, where the optimal plan sends x to
-            either image with probability one half.
-        circle: ``circle(x, y)``, ``(n, 2)``: where the optimal plan sends each x to a whole circle
-            of images, uniformly, the place of an image y of x in the plane of the unit circle.
-        partners: ``partners(n, generator)`` draws test points of the source, at most ``n``, with
-            what each was made from: the answer of a restoration, hidden from solvers, which need
-            not be the optimal map. The earlier half of them is independent of the target's held-out
-            points.
+        test_points: ``test_points(n, generator)`` draws test points of the source, at most ``n``,
+            and named arrays of what each was drawn with, such as the ``partner`` it was made from:
+            the answer of a restoration, hidden from solvers, which need not be the optimal map. The
+            earlier half of them is independent of the target's held-out points.
+        probes: what a family of tasks alone is scored by, see `Probe`.
         spurious: a map that is optimal against the true ``target_potential`` and yet does not push
             the source to the target.
         plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse
@@ -220,11 +233,10 @@ class Truth:
     target_potential: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     smoothed_cost: Callable[[float], float] | None = field(default=None, repr=False)
     atoms: Tensor | None = field(default=None, repr=False)
-    branches: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
-    circle: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
-    partners: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] | None = field(
-        default=None, repr=False
+    test_points: Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]] | None = (
+        field(default=None, repr=False)
     )
+    probes: tuple[Probe, ...] = field(default=(), repr=False)
     spurious: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     plan: Tensor | None = field(default=None, repr=False)
 

@@ -1,13 +1,11 @@
 """Find tasks and solvers, and select among them.
 
 Found, in this order: every file of ``tasks/`` and ``solvers/``; entry points ``otbench.tasks`` /
-    ``otbench.solvers`` of installed
-packages; files given by ``--plugins``. Dropping a file in is all it takes. Nothing is imported but
-those files, which import no framework.
+``otbench.solvers`` of installed packages; files given by ``--plugins``. Dropping a file in is all
+it takes. Nothing is imported but those files, which import no framework.
 
 Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps. ``preset=name`` sets every
-    parameter of a preset that the solver
-has under this name, before those that stand beside it.
+parameter of a preset that the solver has under this name, before those that stand beside it.
 """
 
 from __future__ import annotations
@@ -70,9 +68,9 @@ class Entry:
     @functools.cached_property
     def source_hash(self) -> str:
         """Hash of the code: the file of the class, and all of otbench that it uses; tells stale
-        rows from current ones.
+        rows from current ones. Empty for a class that stands in no file.
         """
-        return source_hash(self.origin)
+        return source_hash(self.origin) if self.origin.is_file() else ""
 
     @functools.cached_property
     def parameters(self) -> dict[str, Any]:
@@ -113,12 +111,27 @@ class Selection:
         """The selection that builds this task or solver."""
         kind = type(given)
         fields = dataclasses.fields(given)  # type: ignore[arg-type]
-        entry = Entry(given.name, kind, Path(inspect.getfile(kind)))
+        try:
+            origin = Path(inspect.getfile(kind))
+        except (TypeError, OSError):  # typed at a prompt or into a notebook
+            origin = Path()
+        entry = Entry(given.name, kind, origin)
         return cls(entry, tuple((f.name, getattr(given, f.name)) for f in fields))
 
     def build(self) -> Any:
         """The task or solver itself."""
         return self.entry.cls(**dict(self.params))
+
+    @property
+    def source_hash(self) -> str:
+        """Hash of the source code: of the entry, and of the solvers that a solver calls."""
+        called = [
+            selection.source_hash
+            for text in getattr(self.build(), "solvers", ())
+            for selection in registry("solver").select(text)
+        ]
+        own = self.entry.source_hash
+        return hashlib.sha256("".join([own, *called]).encode()).hexdigest()[:12] if called else own
 
     @property
     def params_json(self) -> str:

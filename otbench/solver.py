@@ -127,6 +127,11 @@ class Solver(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
     batched: ClassVar[bool] = False
 
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """Other solvers that it calls, as on the command line; their code counts as its own."""
+        return ()
+
     def supports(self, problem: Problem) -> str | None:
         """None if this solver takes the problem, else the reason why not (the run ends
         ``skipped``).

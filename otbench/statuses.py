@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
-class Status(StrEnum):
-    """The outcome of one run; ``meaning`` is what a reader of a table is told."""
+class Outcome(StrEnum):
+    """A string that knows what it means: members are pairs of the value and its ``meaning``, which
+    a reader of a table is told.
+    """
 
-    def __new__(cls, value: str, meaning: str) -> Status:
-        """A string that knows what it means."""
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        """Split the pair."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
         return member
 
-    meaning: str
+
+class Status(Outcome):
+    """How one run ended."""
 
     OK = "ok", "finished and scored"
     SKIPPED = "skipped", "the solver does not take this problem, and says why"

@@ -28,7 +28,7 @@ class Constant(Solver):
     n: int = 65536
 
     def __post_init__(self) -> None:
-        """Refuse a sample size that cannot be."""
+        """Check the parameters."""
         if self.n < 1:
             raise ValueError(f"n must be at least 1, got {self.n}")
 

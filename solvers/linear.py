@@ -36,7 +36,7 @@ class Linear(Solver):
     n: int = 131072
 
     def __post_init__(self) -> None:
-        """Refuse a sample without a covariance."""
+        """Check the parameters."""
         if self.n < 2:
             raise ValueError(f"n must be at least 2, got {self.n}")
 
@@ -47,7 +47,10 @@ class Linear(Solver):
         if problem.cost != SQEUCLIDEAN:
             return f"optimal for the sqeuclidean cost only, not {problem.cost.name}"
         if len(problem.source.shape) != 1 or problem.source.shape != problem.target.shape:
-            return f"takes vectors of one dimension, not shapes {problem.source.shape} and {problem.target.shape}"
+            return (
+                f"takes vectors of one dimension, not shapes {problem.source.shape} and "
+                f"{problem.target.shape}"
+            )
         return None
 
     def fit(self, problem: Problem, context: FitContext) -> Transport:

@@ -16,10 +16,9 @@ potential in the same features by a second network (Lu et al. 2021):
 It takes any number of points, and neither their order nor splitting one of them changes anything.
 
 Not as published: weights enter times their number and values leave in units of the training pairs'
-    mean cost, so that neither the size of
-the clouds nor the unit of the cost matters; and the learning rate decays, except in the presets
-that are others' settings: ``paper``, and those of Truong & Nguyen (2026) for ``digits`` and on the
-``sphere``.
+mean cost, so that neither the size of the clouds nor the unit of the cost matters; and the learning
+rate decays, except in the presets that are others' settings: ``paper``, and those of Truong &
+Nguyen (2026) for ``digits`` and on the ``sphere``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import FitContext, Problem
 from otbench.errors import DivergedError
-from otbench.methods.amortized.solver import AmortizedSolver, Info, Predictor, draw_pairs, posing
+from otbench.methods.amortized.solver import (
+    AmortizedSolver,
+    Info,
+    Predictor,
+    draw_pairs,
+    entropic_problems,
+)
 from otbench.methods.entropic import Entropic
 from otbench.methods.neural.networks import MLP, Weights
 from otbench.methods.neural.training import Decay, Player
@@ -45,8 +50,12 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 CLIP = 1.0  # largest norm of a gradient
-SPREAD = 8.0  # of the points that enter the features: with a small one they are too smooth to tell pairs apart
-MOVED = "the encoder of weights takes pairs on the points of the first training pair only: take encoder=set"
+# Of the points that enter the features: with a small one they are too smooth to tell pairs apart.
+SPREAD = 8.0
+MOVED = (
+    "the encoder of weights takes pairs on the points of the first training pair only: take "
+    "encoder=set"
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class MetaOt(AmortizedSolver):
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no training."""
+        """Check the parameters."""
         if self.encoder not in ("weights", "set"):
             raise ValueError(f"encoder must be weights or set, got {self.encoder!r}")
         if self.pairs not in ("crossed", "given"):
@@ -123,11 +132,14 @@ class MetaOt(AmortizedSolver):
         )
         network = self._network([problem.pair for problem in problems], context)
         weights = Weights.draw(network, [context.generator], context.dtype)
-        given, posed = [problem.pair for problem in problems], posing(problems[0].pair.cost)
+        given, as_entropic = (
+            [problem.pair for problem in problems],
+            entropic_problems(problems[0].pair.cost),
+        )
 
         def loss(done: float) -> Tensor:
             chosen = [
-                posed(pair)
+                as_entropic(pair)
                 for pair in draw_pairs(
                     given, self.batch, self.pairs == "crossed", context.generator
                 )

@@ -1,8 +1,8 @@
 """Min-STP: a learnt score sorts both clouds, and the plan matches them in that order (amortized
 min-sliced transport plans).
 
-    plan(pair) = the monotone plan of the scores s(x_i; pair) and s(y_j; pair),      s trained for
-    min  sum_k <C_k, plan(pair_k)>.
+    plan(pair) = the monotone plan of the scores s(x_i; pair) and s(y_j; pair),    s trained for
+    min    sum_k <C_k, plan(pair_k)>.
 
 The context of a pair comes from averages of random features of the points over each cloud,
 standardised on the training pairs, by one network, the score of a point from the point and the
@@ -12,11 +12,11 @@ projection, and the score a coordinate in that direction. The plan is a coupling
 - 1 entries, so its cost bounds that of the linear program from above; a pair's eps plays no part.
 
 A sorted plan has no useful gradient, so in training it is softened: the entropic plan of the scores
-    for the cost |s - t|^2 (Cuturi, Teboul
-& Vert 2019), which there is for any weights, where the published soft permutation is for clouds of
-equal size and weights. A few iterations of Sinkhorn's algorithm find it from the exact potential of
-the scores on the line, through which gradients go as well. The published context is made of the
-weights alone, and its training pairs are as given (``preset=paper``).
+for the cost |s - t|^2 (Cuturi, Teboul & Vert 2019), which there is for any weights, where the
+published soft permutation is for clouds of equal size and weights. A few iterations of Sinkhorn's
+algorithm find it from the exact potential of the scores on the line, through which gradients go as
+well. The published context is made of the weights alone, and its training pairs are as given
+(``preset=paper``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from otbench import (
 )
 from otbench.errors import DivergedError
 from otbench.methods.amortized.slices import coordinates, line_potential
-from otbench.methods.amortized.solver import draw_pairs, posing
+from otbench.methods.amortized.solver import draw_pairs, entropic_problems
 from otbench.methods.entropic import Entropic
 from otbench.methods.neural.networks import MLP, Weights
 from otbench.methods.neural.training import Decay, Player, train
@@ -90,7 +90,7 @@ class MinStp(Solver):
     decay: Decay = "cosine"
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no training."""
+        """Check the parameters."""
         for name in ("width", "depth", "context", "iterations", "steps", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -105,7 +105,10 @@ class MinStp(Solver):
     def supports(self, problem: Problem) -> str | None:
         """Pairs of clouds in one space, some of them to learn from."""
         if not isinstance(problem, AmortizedProblem):
-            return f"learns from pairs of clouds: takes the amortized setting only, not {problem.setting}"
+            return (
+                "learns from pairs of clouds: takes the amortized setting only, not "
+                f"{problem.setting}"
+            )
         if not problem.train:
             return "learns from pairs of clouds: this problem has none to train on"
         shapes = {
@@ -114,7 +117,10 @@ class MinStp(Solver):
             for cloud in (pair.x, pair.y)
         }
         if len(shapes) > 1 or (problem.cost == GEODESIC and shapes != {(3,)}):
-            return "gives scores to points of one space, of the sphere in three dimensions: not of spaces of other shapes"
+            return (
+                "gives scores to points of one space, of the sphere in three dimensions: not of "
+                "spaces of other shapes"
+            )
         return None
 
     def fit(self, problem: Problem, context: FitContext) -> Transport:
@@ -122,15 +128,15 @@ class MinStp(Solver):
         import torch
 
         assert isinstance(problem, AmortizedProblem)
-        posed = posing(problem.cost)
-        problems = [posed(pair) for pair in problem.train]
+        as_entropic = entropic_problems(problem.cost)
+        problems = [as_entropic(pair) for pair in problem.train]
         unit = sum(float(pair.a @ pair.matrix @ pair.b) for pair in problems) / len(problems)
         scores = _Scores.of(self, problems, context)
         weights = Weights.draw(scores, [context.generator], context.dtype)
 
         def loss(done: float) -> Tensor:
             chosen = [
-                posed(pair)
+                as_entropic(pair)
                 for pair in draw_pairs(
                     problem.train, self.batch, self.pairs == "crossed", context.generator
                 )

@@ -63,7 +63,7 @@ class OaOt(SlicedSolver):
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no optimisation."""
+        """Check the parameters."""
         super().__post_init__()
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")

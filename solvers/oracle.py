@@ -1,7 +1,7 @@
 """The true map: what being right scores. The first control of the verdict.
 
 Not a method: it reads the answer. It shows the floor of every metric, and that the verdict of a
-    correct solver is ``ok``.
+correct solver is ``ok``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OT-CFM: a velocity regressed on straight lines between coupled points (Lipman et al. 2023; Tong
 et al. 2024).
 
-    min_v  E |v(x_t, t) - (x_1 - x_0)|^2,    x_t = (1 - t) x_0 + t x_1 + sigma z,    t uniform in
-    [0, 1], z ~ N(0, I),
+    min_v    E |v(x_t, t) - (x_1 - x_0)|^2,    x_t = (1 - t) x_0 + t x_1 + sigma z,
+    t uniform in [0, 1], z ~ N(0, I),
 
 where (x_0, x_1) are pairs of a coupling of source and target. T(x) is where the flow dx/dt = v(x,
 t) takes x in unit time. Its push-forward is the target whatever the coupling, but for sigma; pairs
@@ -101,7 +101,7 @@ class OtCfm(NeuralSolver):
     ode_steps: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no training, and a coupling that is no one solver."""
+        """Check the parameters."""
         self.require(
             positive=("eps", "pretrain", "steps", "batch", "lr", "width", "depth", "ode_steps"),
             not_negative=("sigma",),
@@ -117,6 +117,11 @@ class OtCfm(NeuralSolver):
                 raise ValueError(
                     f"coupling must be one solver, got {self.coupling!r}, which are {len(selected)}"
                 )
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """That of the coupling."""
+        return () if self.coupling == INDEPENDENT else (self.coupling,)
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems within one vector space, of squared Euclidean cost."""
@@ -186,7 +191,7 @@ class _Matching:
         return outcomes
 
     def loss(self, done: float) -> Tensor:
-        """``(stack,)``: the mean squared error of the velocity along lines between coupled points."""
+        """``(stack,)``: mean squared error of the velocity on lines between coupled points."""
         import torch
 
         settings = self.settings

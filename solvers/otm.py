@@ -1,12 +1,11 @@
 """OTM: a map and a potential trained against each other, neither of them convex (Rout, Korotin &
 Burnaev 2022, algorithm 1).
 
-    inf_psi sup_G   E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)],    Q the embedding of the source where
-    the dimensions differ.
+    inf_psi sup_G    E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)],
+    Q the embedding of the source where the dimensions differ.
 
 Where the source is degenerate a saddle need not be a transport map: such spurious solutions are
-    what the tasks ``perpendicular``,
-``one-to-many`` and their kin are for (Choi, Choi & Kwon 2025).
+what the tasks ``perpendicular``, ``one-to-many`` and their kin are for (Choi, Choi & Kwon 2025).
 
 Presets:
 

@@ -8,16 +8,15 @@ sigma_min xi). Its cost is scored with the clean x, its saddle on the smoothed s
 is never reached: the optimal map from a source smoothed ever less has ever greater slopes.
 
 What is not confirmed of the paper, and chosen here: the schedule and both sigmas (given in units of
-    the largest standard deviation of the
-source), the networks, eight map steps for each of a slow potential. A fast potential
-(``lr_potential`` as large as ``lr``) or a sigma_min near zero make it fail: the suite
-``spurious-limits`` shows both.
+the largest standard deviation of the source), the networks, eight map steps for each of a slow
+potential. A fast potential (``lr_potential`` as large as ``lr``) or a sigma_min near zero make it
+fail: the suite ``spurious-limits`` shows both.
 
 Presets: ``images`` begins near the linear map from the smoothed source, which makes of its noise
-    what the target has beyond the source;
-with little noise the images are kept. ``w2-benchmark`` is a little smoothing on top of a convex
-max-min solver (``mmv2-r``), as the authors' rebuttal has it in high dimension; the source has a
-density there, so that the noise is not needed and costs a little accuracy.
+what the target has beyond the source; with little noise the images are kept. ``w2-benchmark`` is a
+little smoothing on top of a convex max-min solver (``mmv2-r``), as the authors' rebuttal has it in
+high dimension; the source has a density there, so that the noise is not needed and costs a little
+accuracy.
 """
 
 from __future__ import annotations
@@ -75,15 +74,17 @@ class Otp(MaxMinSolver):
     noising: Literal["additive", "variance-preserving"] = "additive"
 
     def __post_init__(self) -> None:
-        """Refuse noise that cannot be."""
+        """Check the parameters."""
         super().__post_init__()
         if not 0 < self.sigma_min <= self.sigma_max:
             raise ValueError(
-                f"sigma_min must be positive and at most sigma_max = {self.sigma_max:g}, got {self.sigma_min:g}"
+                f"sigma_min must be positive and at most sigma_max = {self.sigma_max:g}, got "
+                f"{self.sigma_min:g}"
             )
         if self.noising == "variance-preserving" and self.sigma_max >= 1:
             raise ValueError(
-                f"sigma_max must be less than 1 where the variance is preserved, got {self.sigma_max:g}"
+                "sigma_max must be less than 1 where the variance is preserved, got "
+                f"{self.sigma_max:g}"
             )
         if not 0 <= self.anneal <= 1:
             raise ValueError(f"anneal must be between 0 and 1, got {self.anneal:g}")

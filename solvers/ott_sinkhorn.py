@@ -115,6 +115,7 @@ def _to_jax(tensor: torch.Tensor) -> jax.Array:
 
     if tensor.is_cuda and jax.default_backend() == "cpu":
         raise MissingError(
-            "ott-sinkhorn on cuda needs JAX with CUDA: pip install 'jax[cuda12]', or run with --device cpu"
+            "ott-sinkhorn on cuda needs JAX with CUDA: pip install 'jax[cuda12]', or run with "
+            "--device cpu"
         )
     return jax.dlpack.from_dlpack(tensor.float().contiguous())

@@ -2,8 +2,8 @@
 call it ``spurious``.
 
 Not a method: the failure tasks know a map that is optimal against the true target potential and yet
-    does not push the source to the
-target (Choi, Choi & Kwon 2025). Its saddle is perfect, so only the marginal can tell.
+does not push the source to the target (Choi, Choi & Kwon 2025). Its saddle is perfect, so only the
+marginal can tell.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 on the host.
 
 In the map setting a new point goes where the nearest sample point goes: the 1-NN estimator of
-    Manole et al. 2021. The potential is
-the c-transform of the dual optimum.
+Manole et al. 2021. The potential is the c-transform of the dual optimum.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class PotEmd(DiscreteSolver):
     max_iters: int = 10_000_000
 
     def __post_init__(self) -> None:
-        """Refuse a simplex without pivots."""
+        """Check the parameters."""
         super().__post_init__()
         if self.max_iters < 1:
             raise ValueError(f"max_iters must be at least 1, got {self.max_iters}")

@@ -47,7 +47,7 @@ class PotSlicedPlan(DiscreteSolver):
     projections: int = 200
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no plan."""
+        """Check the parameters."""
         super().__post_init__()
         if self.plan not in ("min", "expected"):
             raise ValueError(f"plan must be min or expected, got {self.plan!r}")
@@ -62,7 +62,10 @@ class PotSlicedPlan(DiscreteSolver):
             problem.cost == GEODESIC and _shape(problem) == (3,)
         ):
             return None
-        return f"projects on lines, for the sqeuclidean and euclidean costs, or geodesic in three dimensions; not {problem.cost.name}"
+        return (
+            "projects on lines, for the sqeuclidean and euclidean costs, or geodesic in three "
+            f"dimensions; not {problem.cost.name}"
+        )
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Sort along the directions that ``context.seed`` draws."""
@@ -92,7 +95,7 @@ class PotSlicedPlan(DiscreteSolver):
 
 
 def _shape(problem: Problem) -> tuple[int, ...]:
-    """Of one point of the source."""
+    """Shape of one point of the source."""
     if isinstance(problem, MapProblem):
         return problem.source.shape
     pair = problem.test[0] if isinstance(problem, AmortizedProblem) else problem

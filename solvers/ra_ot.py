@@ -65,7 +65,7 @@ class RaOt(SlicedSolver):
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no regression."""
+        """Check the parameters."""
         super().__post_init__()
         for name in ("ridge", "tolerance"):
             if not getattr(self, name) > 0:

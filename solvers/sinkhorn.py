@@ -23,7 +23,7 @@ class Sinkhorn(SinkhornSolver):
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate until the marginals are met."""
-        problem = self.posed(pair)
+        problem = self.entropic_problem(pair)
         eps = problem.eps
         found = problem.solve(tolerance=self.tolerance, max_iters=self.max_iters)
         g = found.g.new_zeros(len(pair.b)).index_copy_(0, problem.columns, found.g)
@@ -33,4 +33,4 @@ class Sinkhorn(SinkhornSolver):
             "marginal_error": found.error,
             "converged": found.error <= self.tolerance,
         }
-        return Coupling(problem.whole(found.plan), g, eps, info=info)
+        return Coupling(problem.on_all_points(found.plan), g, eps, info=info)

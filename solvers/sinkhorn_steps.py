@@ -34,7 +34,9 @@ class SinkhornSteps(SinkhornSolver):
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate."""
-        problem = self.posed(pair)
+        problem = self.entropic_problem(pair)
         return Coupling(
-            problem.whole(problem.solve(tolerance=self.tolerance, max_iters=self.max_iters).plan)
+            problem.on_all_points(
+                problem.solve(tolerance=self.tolerance, max_iters=self.max_iters).plan
+            )
         )

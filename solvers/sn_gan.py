@@ -8,7 +8,7 @@ Burnaev 2022). The map is that of the critic's rays, see `otbench.methods.neural
 are divided by their norms after each step, not in each evaluation as in the paper.
 
 Presets: ``paper`` has the settings of the benchmark, 5,000 steps of Adam at 2e-4 and batches of
-    1,024.
+1,024.
 """
 
 from __future__ import annotations

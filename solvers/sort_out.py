@@ -1,8 +1,8 @@
 """Sorting out Lipschitz functions: a critic that is 1-Lipschitz by construction (Anil, Lucas &
 Grosse 2019).
 
-    max_u  E u(x) - E u(y)    over networks of orthonormal matrices with sorted activations between
-    them.
+    max_u    E u(x) - E u(y)
+    over networks of orthonormal matrices with sorted activations between them.
 
 Nothing is penalised. After each step of Adam the matrices are made orthonormal again. The map is
 that of the critic's rays, see `otbench.methods.neural.critics`.
@@ -45,7 +45,7 @@ class SortOut(BenchmarkCritic):
     group: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse groups that sort nothing."""
+        """Check the parameters."""
         super().__post_init__()
         if self.group < 0 or self.group == 1:
             raise ValueError(f"group must be 0 or at least 2, got {self.group}")

@@ -11,10 +11,10 @@ points overshoot, and the composition is no optimal map. `ttc-ray` and `ttc-semi
 each ray goes instead.
 
 What differs from the official code: a pool of source points is moved along and training batches are
-    drawn from it, so that training costs
-O(critics) and not O(critics^2) gradients; W1 is estimated on a second pool of as many points, never
-trained on (there on 100 fresh batches); a step that is not positive ends the training. In high
-dimension critics fit a pool of few points: enlarge ``pool`` there.
+drawn from it, so that training costs O(critics) and not O(critics^2) gradients; W1 is estimated on
+a second pool of as many points, never trained on (there on 100 fresh batches); a step that is not
+positive ends the training. In high dimension critics fit a pool of few points: enlarge ``pool``
+there.
 
 Presets:
 
@@ -147,7 +147,7 @@ class Ttc(CriticSolver):
     mixed: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no steps."""
+        """Check the parameters."""
         super().__post_init__()
         self.require(
             positive=("width", "penalty", "critics", "moves", "theta", "pool"),
@@ -155,7 +155,8 @@ class Ttc(CriticSolver):
         )
         if self.estimate == "training" and self.moves > 1:
             raise ValueError(
-                f"moves must be 1 with estimate=training, got {self.moves}: training batches know the first step only"
+                f"moves must be 1 with estimate=training, got {self.moves}: training batches know "
+                "the first step only"
             )
 
     def supports(self, problem: Problem) -> str | None:

@@ -52,7 +52,7 @@ class TtcSemidual(PotentialSolver):
     pool: int = 16384
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no minimum."""
+        """Check the parameters."""
         super().__post_init__()
         self.require(positive=("width", "candidates", "pool"))
 

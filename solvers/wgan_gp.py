@@ -1,8 +1,8 @@
 """WGAN-GP and WGAN-LP: critics with a penalty on their slopes (Gulrajani et al. 2017; Petzka,
 Fischer & Lukovnikov 2018).
 
-    max_u  E u(x) - E u(y) - lambda E[(||grad u(z)|| - 1)^2]    (GP),    with max(||grad u(z)|| - 1,
-    0)^2 for LP,
+    max_u    E u(x) - E u(y) - lambda E[(||grad u(z)|| - 1)^2]    (GP),
+    with max(||grad u(z)|| - 1, 0)^2 for LP,
 
 z being random points between source and target. They are known as parts of generative models; here
 they are what the Wasserstein-1 benchmark tests (Korotin, Kolesov & Burnaev 2022), potentials. The

@@ -46,7 +46,7 @@ class Atom(Task):
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no cube."""
+        """Check the parameters."""
         if self.dim < 1:
             raise ValueError(f"dim must be at least 1, got {self.dim}")
         if not self.sigma >= 0:

@@ -1,12 +1,12 @@
 """Denoising a Clifford torus: noisy points go back to the nearest point of a product of circles.
 
 The source is the target under noise, y + N(0, sigma^2 I_d) with y uniform on a product M of m unit
-circles. The cost is ||x - y|| or
-||x - y||^2, and for both each noisy point goes to the point of M nearest to it, which need not be the one it came from. Let the first 2 m
-coordinates of x be m blocks a_i of two, one for each circle, and b the others, which vanish on M:
+circles. The cost is ||x - y|| or ||x - y||^2, and for both each noisy point goes to the point of M
+nearest to it, which need not be the one it came from. Let the first 2 m coordinates of x be m
+blocks a_i of two, one for each circle, and b the others, which vanish on M:
 
-    T(x) = (a_1 / |a_1|, ..., a_m / |a_m|, 0),    u(x) = dist(x, M) = sqrt(sum_i (|a_i| - 1)^2 +
-    |b|^2).
+    T(x) = (a_1 / |a_1|, ..., a_m / |a_m|, 0),
+    u(x) = dist(x, M) = sqrt(sum_i (|a_i| - 1)^2 + |b|^2).
 
 The noise is isotropic, so by symmetry in each block T pushes the source exactly to the uniform
 measure of M. The nearest point is unique almost everywhere, so T is the only optimum for both costs
@@ -14,7 +14,7 @@ measure of M. The nearest point is unique almost everywhere, so T is the only op
 the mean of u or u^2, is a one-dimensional quadrature.
 
 Hard for solvers that learn a map or a density: the target has no density, is not simply connected,
-    and bends in m directions at once.
+and bends in m directions at once.
 """
 
 from __future__ import annotations

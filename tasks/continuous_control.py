@@ -44,7 +44,7 @@ class ContinuousControl(Task):
     condition: float = 4.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no affine map."""
+        """Check the parameters."""
         if self.dim < 1:
             raise ValueError(f"dim must be at least 1, got {self.dim}")
         if not self.condition >= 1:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, Task, Truth
-from otbench.data.images import MNIST, digits
+from otbench.data.images import digits, files
 from otbench.methods.discrete import solved
 
 
@@ -71,7 +71,7 @@ class DigitPairs(Task):
     test_digits: Group = "all"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that make no pairs."""
+        """Check the parameters."""
         for field, least in (("train", 0), ("test", 1), ("eps", 0)):
             if not getattr(self, field) >= least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
@@ -82,9 +82,7 @@ class DigitPairs(Task):
     @property
     def files(self) -> tuple[str, ...]:
         """The archives of images and of labels that are read."""
-        return (
-            tuple(file for part in MNIST.values() for file in part) if self.data == "mnist" else ()
-        )
+        return files(self.data)
 
     def problem(
         self, rng: np.random.Generator, *, device: str, dtype: torch.dtype

@@ -12,7 +12,7 @@ means and second moments of the points taken as control variates, and an excess 
 fitted and taken off. The error stated covers the law log(n)/n too.
 
 Hard for solvers that learn a continuous map: the target has clusters or arms, and T jumps between
-    them.
+them.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ the triangle inequality, which certifies T; every optimal plan takes x to an ato
 minimum, of which there is one almost everywhere, so T is unique.
 
 Hard for solvers that send points to the nearest atom: the cells are bounded by hyperboloids, and
-    many points do not go to the nearest.
-Solvers must find the weights of the atoms, not only their places (the semi-discrete problem of
-Hartmann & Schuhmacher 2020).
+many points do not go to the nearest. Solvers must find the weights of the atoms, not only their
+places (the semi-discrete problem of Hartmann & Schuhmacher 2020).
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class FunnelAtoms(Task):
     offset: float = 0.3
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no funnels."""
+        """Check the parameters."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
         if self.atoms < 2:

@@ -11,8 +11,7 @@ the triangle inequality, which certifies T; every optimal plan takes x to a near
 circle that attains the minimum, of which there is one almost everywhere, so T is unique.
 
 Hard for solvers whose maps are continuous: the source must be cut along curved walls between the
-    circles, and onto each circle mass falls
-from all sides.
+circles, and onto each circle mass falls from all sides.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ A is symmetric positive definite, so T is the gradient of a convex potential phi
 unique (Brenier 1991), and the Kantorovich potentials are |x|^2 - 2 phi(x) and |y|^2 - 2 phi*(y).
 
 This is what every solver must get: the map is affine, the measures are smooth, and ``linear``
-    solves it exactly, up to the sampling error
-of the moments. What makes it harder is a large ``condition``, for gradient descent, and a large
-``dim``, for solvers that match samples.
+solves it exactly, up to the sampling error of the moments. What makes it harder is a large
+``condition``, for gradient descent, and a large ``dim``, for solvers that match samples.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Gaussian(Task):
     shift: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no Gaussians."""
+        """Check the parameters."""
         if self.dim < 1:
             raise ValueError(f"dim must be at least 1, got {self.dim}")
         if not self.condition >= 1:

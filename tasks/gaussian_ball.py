@@ -10,7 +10,7 @@ T is the gradient of the convex function phi(|x|) with phi' = radius F^{1/d}, he
 unique (Brenier 1991). The cost is a one-dimensional quadrature.
 
 Hard at the sharp edge of the target, to which the tails of the source are crushed: learned maps and
-    regularised plans blur it.
+regularised plans blur it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GaussianBall(Task):
     radius: float = 3.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no ball."""
+        """Check the parameters."""
         if self.dim < 1:
             raise ValueError(f"dim must be at least 1, got {self.dim}")
         if not 0 < self.radius < math.inf:

@@ -8,7 +8,7 @@ grey, so that a coloured image projects on its own grey one, and no grey image i
 potentials
 
     f(x) = 0 and g(y) = the squared distance of y to grey images = ||y||^2 - 3 ||mean of its
-    channels||^2
+        channels||^2
 
 (f minus infinity off the grey images, where there is no source) prove that to keep the digit and
 draw the hue at random is optimal, W2^2 = r^2 E||g||^2, and the only optimal plan: x is the
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
 from otbench.data.images import files
 from otbench.data.pools import Pool, check_sizes, split
+from otbench.families.probes import Circle
 
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class HueColorization(Task):
     test: int = 2000
 
     def __post_init__(self) -> None:
-        """Refuse sizes that are none."""
+        """Check the parameters."""
         check_sizes(self.side, self.test, widest=64, least=200)
 
     @property
@@ -148,7 +149,7 @@ class HueColorization(Task):
             pairs=fork,
             potential=source_potential,
             target_potential=target_potential,
-            circle=chroma,
+            probes=(Circle(chroma),),
             spurious=lambda x: colour(x, torch.zeros_like(x[:, 0])),
         )
         return MapProblem(

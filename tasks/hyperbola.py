@@ -4,10 +4,10 @@ The same N(0, sigma^2 I_d) goes to the same two atoms -e_1 and e_1, at the cost 
 y||^2. Both optimal maps are known, and they are not the same: for W1 a hyperboloid divides the
 points between the atoms, for W2 a hyperplane. With w the weight of e_1,
 
-    W1:  T(x) = e_1 iff |x + e_1| - |x - e_1| > offset,    W1 = E|x + e_1| - int_offset^2 w(s) ds -
-        offset w;
-    W2:  T(x) = e_1 iff x_1 > t = sigma Phi^{-1}(1 - w),   W2^2 = d sigma^2 + 1 - 4 sigma phi(t /
-        sigma).
+    W1:    T(x) = e_1 iff |x + e_1| - |x - e_1| > offset,
+    W1 = E|x + e_1| - int_offset^2 w(s) ds - offset w;
+    W2:    T(x) = e_1 iff x_1 > t = sigma Phi^{-1}(1 - w),
+    W2^2 = d sigma^2 + 1 - 4 sigma phi(t / sigma).
 
 With |x_rest| = rho, w = E Phi(-h(rho) / sigma), h(rho) = a sqrt(1 + rho^2 / (1 - a^2)), a = offset
 / 2, and rho / sigma of the chi law of d - 1 degrees. W1 follows because E min(|x + e_1|, |x - e_1|

@@ -12,8 +12,7 @@ mixture and its push-forward, which is the target. There is no closed form of th
 and ``shift`` give the first term mean 0 and total variance d.
 
 Hard for methods with few points or a stiff network: T is smooth, and far from affine in every
-    dimension. The linear map between the moments
-leaves an L2-UVP of 17 to 41 % for d from 2 to 64.
+dimension. The linear map between the moments leaves an L2-UVP of 17 to 41 % for d from 2 to 64.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class IcnnMixture(Task):
     steepness: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no mixture or no network."""
+        """Check the parameters."""
         for field in ("dim", "components"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")

@@ -53,7 +53,7 @@ class ImageGeneration(Task):
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that are none."""
+        """Check the parameters."""
         check_sizes(self.side, self.test, widest=256, least=16)
         if self.latent != 0 and not 2 <= self.latent <= 64:
             raise ValueError(f"latent must be from 2 to 64, or 0, got {self.latent}")

@@ -13,14 +13,13 @@ nor has what is scored on (`otbench.data.pools`). With pixels from -1 to 1:
   reflected (Milne et al.).
 
 The optimal map is not known and need not be the way back: to send each image to that which it was
-    made from is not the cheapest transport
-in general. So there are two scores, against each other: fidelity to the hidden partner of each test
-image (``psnr_db``, ``ssim``) and distance of the law of the outputs to that of clean images
-(``frechet_scattering``, ``fid``). A map that averages wins the first and loses the second; one that
-invents plausible images does the opposite.
+made from is not the cheapest transport in general. So there are two scores, against each other:
+fidelity to the hidden partner of each test image (``psnr_db``, ``ssim``) and distance of the law of
+the outputs to that of clean images (``frechet_scattering``, ``fid``). A map that averages wins the
+first and loses the second; one that invents plausible images does the opposite.
 
 Images with a degraded part that is the same for all, or grey, lie in a subspace: there a saddle may
-    be spurious (Choi, Choi & Kwon 2025).
+be spurious (Choi, Choi & Kwon 2025).
 
 ``digits`` comes with scikit-learn: 1,797 images of 8 x 8 pixels, 297 of them to score on.
 ``mnist``, ``fashion-mnist`` and ``celeba`` are read from their files (`otbench data list`).
@@ -73,7 +72,7 @@ class ImageRestoration(Task):
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
 
     def __post_init__(self) -> None:
-        """Refuse what degrades nothing."""
+        """Check the parameters."""
         if not 0 < self.sigma <= 10:
             raise ValueError(f"sigma must be positive and at most 10, got {self.sigma}")
         if self.degradation != "denoise" and self.sigma != SIGMA:
@@ -104,7 +103,7 @@ class ImageRestoration(Task):
         truth = Truth(
             "none",
             no_map="is not known: the partner of an image need not be its optimal image",
-            partners=partners(c, degrade),
+            test_points=partners(c, degrade),
         )
         return MapProblem(degraded(a, degrade, target.shape), target, COSTS[self.cost], truth)
 

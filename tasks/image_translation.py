@@ -1,11 +1,10 @@
 """Image translation without pairs: images of one class to images of another.
 
 The source is the law of one class, the target that of another: a digit and another digit, or faces
-    of men and of women by CelebA's
-attribute. Training images of the two are different images by their classes; test images are kept
-from both. Nothing is known of the optimal map: what a solver keeps of an image is its transport
-cost, whether it arrives is the distance of its outputs to the target (``frechet_scattering``,
-``fid``).
+of men and of women by CelebA's attribute. Training images of the two are different images by their
+classes; test images are kept from both. Nothing is known of the optimal map: what a solver keeps of
+an image is its transport cost, whether it arrives is the distance of its outputs to the target
+(``frechet_scattering``, ``fid``).
 
 As in the experiments of Milne, Bilocq & Nachman 2022 (photographs to paintings) and Choi, Choi &
 Kwon 2025.
@@ -53,7 +52,7 @@ class ImageTranslation(Task):
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
 
     def __post_init__(self) -> None:
-        """Refuse classes that are none, or the same."""
+        """Check the parameters."""
         classes = tuple(FACES) if self.data == "celeba" else tuple(map(str, range(10)))
         for field in ("source", "target"):
             if getattr(self, field) not in classes:

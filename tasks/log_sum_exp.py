@@ -3,15 +3,14 @@
 N(0, I_d) goes to its image under the gradient of a soft maximum of random affine functions <a_k, x>
 + b_k, cost ||x - y||^2. Each point is pulled towards the slopes a_k of the greatest of them:
 
-    T(x) = eps x + sum_k softmax_k((<a_k, x> + b_k) / tau) a_k,    phi(x) = eps |x|^2 / 2 + tau log
-    sum_k exp((<a_k, x> + b_k) / tau).
+    T(x) = eps x + sum_k softmax_k((<a_k, x> + b_k) / tau) a_k,
+    phi(x) = eps |x|^2 / 2 + tau log sum_k exp((<a_k, x> + b_k) / tau).
 
 T is the gradient of the convex potential phi, hence optimal and unique between N(0, I_d) and its
 push-forward, which is the target (Brenier 1991). The cost has no closed form.
 
 Hard for learned maps and for solvers that match samples: a small ``tau`` makes T nearly piecewise
-    affine with ``atoms`` pieces, and in high
-dimension solvers match the target and still miss the map.
+affine with ``atoms`` pieces, and in high dimension solvers match the target and still miss the map.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class LogSumExp(Task):
     offset: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no potential, or one that is not convex."""
+        """Check the parameters."""
         for field in ("dim", "atoms"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")

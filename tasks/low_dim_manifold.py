@@ -10,9 +10,8 @@ The potentials f(x) = |x|^2 - |D^{-1/2} L^T x|^2 and g(y) = |y|^2 - |D^{-1/2} A^
 optimal, and it is unique on the source.
 
 Hard for solvers that alternate between map and potential: what is normal to the source's plane is
-    invisible to them. Against g the
-component of T(x) along N is arbitrary; a spurious solution is the map A p -> A D p, which stretches
-the cube within its own plane and never leaves it.
+invisible to them. Against g the component of T(x) along N is arbitrary; a spurious solution is the
+map A p -> A D p, which stretches the cube within its own plane and never leaves it.
 
 With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. As <x,
 L p> = <L^T x, p> and L^T L is diagonal, the coordinates of L^T x are independent and the only
@@ -55,7 +54,7 @@ class LowDimManifold(Task):
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no planes."""
+        """Check the parameters."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
         if self.intrinsic < 1:

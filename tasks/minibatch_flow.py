@@ -7,10 +7,9 @@ see `otbench.families.toys`), of equal weights, cost ||x - y||^2; what is asked 
     min <C, P> + eps KL(P | a b')    over P >= 0 with P 1 = a and P' 1 = b.
 
 All batches are fresh: pairs have no point in common. Solvers learn from the training pairs, which
-    are not solved, and are scored on the
-held-out ones, whose truth is Sinkhorn's algorithm run to a marginal error of 1e-9 or, with eps = 0,
-the exact linear program (network simplex, POT's ``ot.emd``), both in float64 on the points as
-rounded to the dtype asked for.
+are not solved, and are scored on the held-out ones, whose truth is Sinkhorn's algorithm run to a
+marginal error of 1e-9 or, with eps = 0, the exact linear program (network simplex, POT's
+``ot.emd``), both in float64 on the points as rounded to the dtype asked for.
 
 Truong & Nguyen (2026) learn from 50 such batches of 512 for the flows that ``ot-cfm`` trains on
 ``flow-toy``. The eps of their code is 0.1 in one place and 5 in another; here it is 0.1. Sinkhorn's
@@ -18,7 +17,7 @@ algorithm comes to a halt there on batches that chance has made fall apart, two 
 many points as the part of the source that goes there; Newton's method finishes them.
 
 Hard for solvers that learn from weights on fixed points: here the weights are all the same, and
-    what varies are the points.
+what varies are the points.
 """
 
 from __future__ import annotations

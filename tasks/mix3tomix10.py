@@ -4,8 +4,9 @@ benchmark.
 A mixture of three Gaussians goes to its image under a smooth map, cost ||x - y||^2 (Korotin et al.
 2021, section 4.2):
 
-    T(x) = scale (grad v1(x) + grad v2(x) + shift),    v(x) = <w, h_K> + 0.01 |x|^2 / 2, h_0 =
-    Q_0(x),   h_k = celu(U_k h_{k-1} + Q_k(x)),   Q_k(x) = (x A_k)^2 + W_k x + b_k,   U_k, w >= 0.
+    T(x) = scale (grad v1(x) + grad v2(x) + shift),    v(x) = <w, h_K> + 0.01 |x|^2 / 2,
+    h_0 = Q_0(x),    h_k = celu(U_k h_{k-1} + Q_k(x)),    Q_k(x) = (x A_k)^2 + W_k x + b_k,
+    U_k, w >= 0.
 
 v1 and v2 are the published input-convex networks of this form; their gradients were fitted to two
 mixtures of ten Gaussians. T is the gradient of a convex function, hence optimal and unique (Brenier
@@ -15,9 +16,8 @@ that L2-UVP compares with published numbers. Costs are E |x - y|^2, twice the be
 estimated on the reference points of the run.
 
 Hard in high dimension, above all for regularised solvers: T is far from affine. The linear map
-    between the moments leaves an L2-UVP of 14 %
-at d = 2 and 67 % at d = 256, where the trained solvers published range from 2.6 to 88 % and one
-diverges.
+between the moments leaves an L2-UVP of 14 % at d = 2 and 67 % at d = 256, where the trained solvers
+published range from 2.6 to 88 % and one diverges.
 
 The files are found by `otbench.data.files`: ``w2_benchmark/Mix3toMix10/{dim}_v1.pt`` and ``_v2.pt``
 as published (MIT licence), and ``w2_benchmark/frozen_D{dim}.npz``, which freezes what the

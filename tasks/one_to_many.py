@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Task, Truth
 from otbench.families import closed_forms
+from otbench.families.probes import Branches
 
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class OneToMany(Task):
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no cube."""
+        """Check the parameters."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
         if not 0 <= self.cube < self.dim:
@@ -115,7 +116,7 @@ class OneToMany(Task):
                 potential=lambda x: self._to_cube(x) + (x[:, -1].abs() - 1).square() - 1,
                 target_potential=lambda y: self._to_cube(y) + y[:, -1].square(),
                 smoothed_cost=self._cost,
-                branches=images,
+                probes=(Branches(images),),
                 spurious=lambda x: _with_last(x, 1.0),
             )
         return MapProblem(source, target, SQEUCLIDEAN, truth)

@@ -10,8 +10,8 @@ With C the cube [-1, 1]^{d-1} the potentials f(x) = dist(x_u, C)^2 + (x_d - 1)^2
 dist(y_u, C)^2 + y_d^2 prove that the translation T is optimal; it is unique on the source.
 
 Hard for solvers that alternate between map and potential: g is the largest there is, and c(x, y) -
-    g(y) does not depend on y_d, the very
-direction in which all the mass must move. A spurious solution leaves every point where it is.
+g(y) does not depend on y_d, the very direction in which all the mass must move. A spurious solution
+leaves every point where it is.
 
 With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. Its
 coordinates stay independent: the only optimal map rearranges each of the first d - 1 monotonically
@@ -49,7 +49,7 @@ class ParallelSegments(Task):
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no cube."""
+        """Check the parameters."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
         if not self.sigma >= 0:

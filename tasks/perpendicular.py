@@ -11,9 +11,8 @@ The potentials f(x) = |x|^2 - 2 |x_2|_1 and g(y) = |y|^2 - 2 |y_1|_1, with x = (
 of it.
 
 Hard for solvers that alternate between map and potential, which stop anywhere: g is the largest
-    there is, and against it every map into
-{0} x R^k is as good as an optimal one. A spurious solution sends all the mass to a single point of
-the target.
+there is, and against it every map into {0} x R^k is as good as an optimal one. A spurious solution
+sends all the mass to a single point of the target.
 
 With ``sigma`` > 0 the source is convolved with N(0, sigma^2 I), hence absolutely continuous. The
 only optimal map is then T(x) = (0, 2 Phi(x_2 / sigma) - 1), the gradient of sum_j E|x_2j + sigma
@@ -51,7 +50,7 @@ class Perpendicular(Task):
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no pair of cubes."""
+        """Check the parameters."""
         if self.dim < 2 or self.dim % 2:
             raise ValueError(f"dim must be even and at least 2, got {self.dim}")
         if not self.sigma >= 0:

@@ -4,9 +4,10 @@ N(0, I_2) is cut into equal sectors; T scales each by eps and moves it outwards 
 - y||^2. The target is the push-forward. With k(x) = argmax_k <a_k, x> and a_k = radius (cos, sin)(2
 pi k / petals),
 
-    T(x) = eps x + a_k(x),    s = E <a_k(x), x> / radius = sqrt(pi / 2) sin(pi / petals) / (pi /
-    petals), W2^2 = 2 (1 - eps)^2 - 2 (1 - eps) radius s + radius^2,    E |T(x)|^2 = 2 eps^2 + 2 eps
-    radius s + radius^2.
+    T(x) = eps x + a_k(x),
+    s = E <a_k(x), x> / radius = sqrt(pi / 2) sin(pi / petals) / (pi / petals),
+    W2^2 = 2 (1 - eps)^2 - 2 (1 - eps) radius s + radius^2,
+    E |T(x)|^2 = 2 eps^2 + 2 eps radius s + radius^2.
 
 T is the gradient of the convex potential phi(x) = eps |x|^2 / 2 + max_k <a_k, x>, hence optimal and
 unique (Brenier 1991). The Kantorovich potentials are |x|^2 - 2 phi(x) and, on the target, |y|^2 - 2
@@ -14,9 +15,8 @@ phi*(y) with phi*(y) = |y - a|^2 / (2 eps), a the nearest a_k; with eps = 0 phi*
 atoms a_k.
 
 Hard for solvers that learn a continuous map: T jumps at the edges of the sectors, from one cluster
-    to the next, and a network that cannot
-jump strews points between them. With eight petals this is a closed-form relative of the eight
-Gaussians on which generative models are often shown.
+to the next, and a network that cannot jump strews points between them. With eight petals this is a
+closed-form relative of the eight Gaussians on which generative models are often shown.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Petals(Task):
     eps: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no ring, or a potential that is not convex."""
+        """Check the parameters."""
         if self.petals < 3:
             raise ValueError(f"petals must be at least 3, got {self.petals}")
         if not self.radius > 0:
@@ -93,9 +93,8 @@ class Petals(Task):
             return squared - (y - atoms[(y @ atoms.T).argmax(1)]).square().sum(1) / self.eps
 
         half_angle = math.pi / self.petals
-        reach = (
-            self.radius * math.sqrt(math.pi / 2) * math.sin(half_angle) / half_angle
-        )  # E <a_k(x), x>
+        # E <a_k(x), x>.
+        reach = self.radius * math.sqrt(math.pi / 2) * math.sin(half_angle) / half_angle
         cost = 2 * (1 - self.eps) ** 2 - 2 * (1 - self.eps) * reach + self.radius**2
         variance = 2 * self.eps**2 + 2 * self.eps * reach + self.radius**2
         source = Measure((2,), draw, mean=zero, cov=eye, variance=2.0)

@@ -3,15 +3,15 @@
 N(0, I_d) goes to a rotated product of two-peaked laws, cost ||x - y||^2. With U orthogonal
 (Haar-random) and G the distribution function of (N(-2, 0.4^2) + N(2, 0.4^2)) / 2,
 
-    T(x) = h(x U^T) U coordinatewise,    h = G^{-1} o Phi,    W2^2 = d E (h(z) - z)^2 = 1.50417... d
-    for z ~ N(0, 1).
+    T(x) = h(x U^T) U coordinatewise,    h = G^{-1} o Phi,
+    W2^2 = d E (h(z) - z)^2 = 1.50417... d for z ~ N(0, 1).
 
 h is increasing, so T is the gradient of a convex function, hence optimal and unique (Brenier 1991).
 The cost uses E z h(z) = E h'(z), the integral of the normal density at Phi^{-1}(G(y)).
 
 Hard in high dimension for methods that work with modes or with finite samples: the 2^d clusters can
-    neither be listed nor sampled. Hard for
-networks in any dimension: across each of d hyperplanes T is all but discontinuous, h'(0) = 1.07e5.
+neither be listed nor sampled. Hard for networks in any dimension: across each of d hyperplanes T is
+all but discontinuous, h'(0) = 1.07e5.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RotatedProduct(Task):
     dim: int = 8
 
     def __post_init__(self) -> None:
-        """Refuse a dimension that is none."""
+        """Check the parameters."""
         if self.dim < 1:
             raise ValueError(f"dim must be at least 1, got {self.dim}")
 

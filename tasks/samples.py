@@ -6,8 +6,8 @@ angle on the sphere. The measures are known by their samples only: a random half
 for scoring, and solvers draw from the other half. The optimal cost is estimated on the held-out
 points, at most 4,096 of each, by the exact linear program (network simplex, POT's ``ot.emd``)
 
-    min <C, P> = max mean f(x_i) + mean g(y_j),    P >= 0 with uniform marginals,    f(x_i) + g(y_j)
-    <= c(x_i, y_j),
+    min <C, P> = max mean f(x_i) + mean g(y_j),    P >= 0 with uniform marginals,
+    f(x_i) + g(y_j) <= c(x_i, y_j),
 
 whose standard error is s = (var f / n + var g / m)^{1/2} by the central limit theorem (del Barrio &
 Loubes 2019). That is about the mean of the estimate, which lies above the true cost, as a maximum

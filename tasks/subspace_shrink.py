@@ -53,7 +53,7 @@ class SubspaceShrink(Task):
     cost: Literal["euclidean", "sqeuclidean"] = "euclidean"
 
     def __post_init__(self) -> None:
-        """Refuse a subspace that is no proper one, no noise, or another cost."""
+        """Check the parameters."""
         if self.k < 1:
             raise ValueError(f"k must be at least 1, got {self.k}")
         if self.dim < self.k + 1:

@@ -14,8 +14,7 @@ plan of least <C, P> + eps KL(P | a b') by Sinkhorn's algorithm, to a marginal e
 in float64, on values as rounded to the dtype asked for.
 
 Hard for its shape, above all for regularised solvers: the clouds are of very different sizes, some
-    weights are zero, and the optimal plan
-cuts crowded regions finely.
+weights are zero, and the optimal plan cuts crowded regions finely.
 """
 
 from __future__ import annotations

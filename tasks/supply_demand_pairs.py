@@ -4,8 +4,8 @@ Suppliers x_i and consumers y_j stay where they are, drawn once as in supply-dem
 pair stocks and needs change, a_i ~ Bernoulli(1/2) U(0, 1) and b_j ~ U(0, 1), normalised (Amos et
 al. 2023; Truong & Nguyen 2026):
 
-    min <C, P> + eps KL(P | a b')    over P >= 0 with P 1 = a and P' 1 = b,    C_ij = arccos <x_i,
-    y_j>.
+    min <C, P> + eps KL(P | a b')    over P >= 0 with P 1 = a and P' 1 = b,
+    C_ij = arccos <x_i, y_j>.
 
 The truth of the held-out pairs is Sinkhorn's algorithm in float64, to a marginal error of 1e-9, or
 with eps = 0 the exact linear program (network simplex, POT's ``ot.emd``), on values as rounded to

@@ -1,8 +1,8 @@
 """Two walls: a square moves onto two parallel segments, and which half goes where does not matter.
 
 The source is uniform on the square [1, 2] x [0, 1], the target on the walls {0} x [0, 1] and {-1} x
-[0, 1] with half the mass each, cost
-||x - y||. Every plan that moves along the first axis costs the same:
+[0, 1] with half the mass each, cost ||x - y||. Every plan that moves along the first axis costs the
+same:
 
     u(x) = x_1,    W1 = E x_1 - E y_1 = 2.
 
@@ -11,9 +11,8 @@ square may serve the near wall, the far half may, or alternate strips: the optim
 unique, and solvers are scored by their cost and their push-forward only.
 
 Hard for W1 solvers that move points along the gradient of a potential: a potential alone tells the
-    optimal map where the target has
-codimension two or more (Milne, Bilocq & Nachman 2022); here it has one, and the rays of u never
-end.
+optimal map where the target has codimension two or more (Milne, Bilocq & Nachman 2022); here it has
+one, and the rays of u never end.
 """
 
 from __future__ import annotations

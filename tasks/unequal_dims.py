@@ -6,17 +6,17 @@ The latent z ~ N(0, I_h) goes to a law on a thin set of R^d. The cost ||B z - y|
 dimensions so, with an up-sampling for B). The map, with phi convex and differentiable on R^d, and
 its two kinds are
 
-    G(z) = grad phi(B z), affine:   phi(x) = <x, A x> / 2 + <m, x>,   A symmetric positive definite,
-    W^2 = ||(I - A) B||_F^2 + |m|^2; softmax:  phi(x) = 0.3 |x|^2 / 2 + 0.5 log sum_k exp((<a_k, x>
-    + b_k) / 0.5).
+    G(z) = grad phi(B z),
+    affine:    phi(x) = <x, A x> / 2 + <m, x>,    A symmetric positive definite,
+    W^2 = ||(I - A) B||_F^2 + |m|^2;
+    softmax:  phi(x) = 0.3 |x|^2 / 2 + 0.5 log sum_k exp((<a_k, x> + b_k) / 0.5).
 
 The target is the law of G(z). Kantorovich duality with the potentials |x|^2 - 2 phi(x) and |y|^2 -
 2 phi*(y) proves G optimal, though B z has no density; it is unique because phi is differentiable.
 The softmax has no closed form of the cost.
 
 Hard for solvers with learned potentials: the target has no density on R^d, and nothing constrains
-    what they learn off it. Solvers that need
-both measures in one space cannot take part.
+what they learn off it. Solvers that need both measures in one space cannot take part.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class UnequalDims(Task):
     kind: Literal["affine", "softmax"] = "affine"
 
     def __post_init__(self) -> None:
-        """Refuse dimensions that are none and unknown kinds."""
+        """Check the parameters."""
         if self.source_dim < 1:
             raise ValueError(f"source_dim must be at least 1, got {self.source_dim}")
         if self.dim <= self.source_dim:

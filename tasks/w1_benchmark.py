@@ -17,8 +17,7 @@ u is 1-Lipschitz and u(y) - u(x) = |y - x|, which certifies the pairs (x, y) wit
 scored is the gradient of f, the cost and the push-forward. The cost has no closed form.
 
 Hard for discrete solvers, which meet the curse of dimension: between samples of high dimension most
-    of the cost is noise, and at d = 128
-the directions of transport come out reversed.
+of the cost is noise, and at d = 128 the directions of transport come out reversed.
 
 The centres and offsets are found by `otbench.data.files` in
 ``w1_benchmark/nd/dim_{dim}/width_{width}/deg_8_seed_987.pt`` (MIT licence).

@@ -15,8 +15,8 @@ u is 1-Lipschitz and u(y) - u(x) = |y - x|, which certifies the pairs (x, y) wit
 scored is the gradient of f, the cost and the push-forward. The cost has no closed form.
 
 Hard for discrete solvers, which meet the curse of dimension: between samples of high dimension most
-    of the cost is noise. Hard for learned
-potentials where funnels meet, the more so the more there are.
+of the cost is noise. Hard for learned potentials where funnels meet, the more so the more there
+are.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class W1Funnels(Task):
     power: float = 8.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no funnels, or that move points upwards."""
+        """Check the parameters."""
         for field in ("dim", "width", "power"):
             if not getattr(self, field) >= 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")

@@ -8,8 +8,8 @@ The mass of one random smooth histogram on a square grid is to be moved to that 
 with C the cost matrix of the centres of side x side cells of [0, 1]^2. The histograms are
 independent and positive,
 
-    a(x) ~ exp(sum_kl c_kl cos(pi k x_1) cos(pi l x_2)),   0 <= k, l <= 3, (k, l) != (0, 0),   c_kl
-    ~ N(0, 1 / (k^2 + l^2)).
+    a(x) ~ exp(sum_kl c_kl cos(pi k x_1) cos(pi l x_2)),    0 <= k, l <= 3, (k, l) != (0, 0),
+    c_kl ~ N(0, 1 / (k^2 + l^2)).
 
 Solvers learn from the training pairs, which are not solved, and are scored on the held-out ones,
 whose truth is the exact linear program (network simplex, POT's ``ot.emd``) or, with an eps, the

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from otbench.job import SCHEMA
 from otbench.store import Results, RunFolder, load
 
 
@@ -30,6 +31,7 @@ def row(
         "dtype": "float32",
         "tf32": False,
         "threads": 1,
+        "schema": SCHEMA,
         "status": status,
         "message": None if status == "ok" else f"why {status}",
         "fit_cold_s": 2.0 if status == "ok" else None,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from otbench.errors import UserError
-from otbench.report import select
 from otbench.report.amortization import amortization
-from otbench.report.figures import styles, total_time
+from otbench.report.figures import total_time
+from otbench.report.selected import select
+from otbench.report.styles import styles
 from tests.synthetic import row, write
 
 

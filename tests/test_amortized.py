@@ -1,4 +1,4 @@
-"""Learned potentials: what they are learnt from, what they predict, and how a prediction is scored."""
+"""Learned potentials: training data, predictions, and how these are scored."""
 
 # pyright: reportMissingImports=false
 
@@ -14,7 +14,7 @@ from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, FitContext, 
 from otbench.methods.amortized.slices import Slices
 from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.registry import registry
-from otbench.scoring.maps import score_plans
+from otbench.scoring.plans import score_plans
 from otbench.solvers.mean_slice import MeanSlice
 from otbench.solvers.oa_ot import OaOt
 from otbench.solvers.ra_ot import RaOt
@@ -168,7 +168,7 @@ def test_a_pair_of_another_size_is_predicted(name, digits):
         assert len(pair.x) == 144 and optimal is not None
         plan, trivial = (
             transport.plan(pair),
-            problem.whole(problem.recovered(torch.zeros_like(problem.a))),
+            problem.on_all_points(problem.plan_from(torch.zeros_like(problem.a))),
         )
         torch.testing.assert_close(plan.sum(1), pair.a)
         assert float((plan - optimal).abs().sum()) < 0.6 * float((trivial - optimal).abs().sum())

@@ -103,7 +103,9 @@ def test_a_trained_network_beats_no_prediction_on_held_out_pairs(solver, grids):
     for pair in grids.test:
         problem = Entropic(pair)
         learned.append(error(pair, plan_of(transport, pair)))
-        without.append(error(pair, problem.whole(problem.recovered(torch.zeros_like(problem.a)))))
+        without.append(
+            error(pair, problem.on_all_points(problem.plan_from(torch.zeros_like(problem.a))))
+        )
     assert sum(learned) < 0.6 * sum(without)
 
 
@@ -143,7 +145,7 @@ def test_sets_are_learnt_where_points_change(moving):
     for pair in problem.test:
         posed = Entropic(pair)
         assert error(pair, plan_of(transport, pair)) < error(
-            pair, posed.whole(posed.recovered(torch.zeros_like(posed.a)))
+            pair, posed.on_all_points(posed.plan_from(torch.zeros_like(posed.a)))
         )
 
 

@@ -1,5 +1,7 @@
 """otbench from Python: the same runs, frames and errors as on the command line."""
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import io

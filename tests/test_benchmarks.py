@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, Truth
+from otbench.methods.c_transform import c_transform
 from otbench.metrics import (
     EXACT_DIM,
     branch_defect,
@@ -28,7 +29,7 @@ from otbench.metrics import (
     wrong_atom,
 )
 from otbench.runner.clock import MemoryMeter
-from otbench.scoring.maps import c_transform, score_plans
+from otbench.scoring.plans import score_plans
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_bad_input_is_one_clear_line(otbench, arguments, words):
     reason="a GPU may be here",
 )
 def test_cuda_without_a_gpu_is_refused(otbench):
-    done = otbench("run", "-t", "gaussian", "-s", "identity", "--device", "cuda")
+    done = otbench("run", "-t", "gaussian[dim=1]", "-s", "identity", "--device", "cuda")
     assert done.returncode == 2 and "torch sees no CUDA device" in done.stderr
 
 
@@ -89,7 +90,7 @@ def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
     done = otbench(
         "run",
         "-t",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         "mean-shift",
         "identity",
@@ -116,8 +117,12 @@ def test_check_says_in_words_what_is_wrong(otbench):
 
 
 def test_the_smoke_suite_end_to_end(otbench, tmp_path):
-    done = otbench("run", "--suite", "smoke", "--jobs", 2, "--results", "out", "--keep")
-    assert done.returncode == 0, done.stderr
+    """``.ci/run`` has run the suite before and says where; else it is run here."""
+    if recorded_before := os.environ.get("OTBENCH_SMOKE_RESULTS"):
+        shutil.copytree(recorded_before, tmp_path / "out")
+    else:
+        done = otbench("run", "--suite", "smoke", "--jobs", 2, "--results", "out", "--keep")
+        assert done.returncode == 0, done.stderr
     recorded = rows(tmp_path / "out")
     assert {row["status"] for row in recorded} == {"ok", "skipped"}, [
         r["message"] for r in recorded

@@ -1,4 +1,4 @@
-"""The driver that compares two commits: its verdicts on a small repository of trivial benchmarks."""
+"""The driver that compares two commits: its verdicts on a small repository of benchmarks."""
 
 from __future__ import annotations
 

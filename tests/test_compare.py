@@ -191,7 +191,7 @@ def test_one_seed_is_untested(tmp_path, rng):
 
 
 def test_worse_accuracy_of_one_task_is_found_among_many_noisy_times(tmp_path, rng):
-    """Three seeds, twenty cells: the times' tests must not take the power from those of accuracy."""
+    """Three seeds, twenty cells: tests of times take no power from those of accuracy."""
     sides = []
     for side, factor in (("base", 1.0), ("new", 3.0)):
         rows = []

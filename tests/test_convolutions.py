@@ -103,8 +103,8 @@ def fitted(solver: str, task: str) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     )
     run = FitContext("cpu", torch.float32, 0, torch.Generator().manual_seed(5))
     transport = registry("solver").select(solver)[0].build().fit(problem, run)
-    x, y = problem.truth.partners(200, torch.Generator().manual_seed(1))
-    return x, transport.push(x), y
+    x, made_with = problem.truth.test_points(200, torch.Generator().manual_seed(1))
+    return x, transport.push(x), made_with["partner"]
 
 
 def psnr(x: torch.Tensor, y: torch.Tensor) -> float:

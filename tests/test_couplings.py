@@ -20,10 +20,12 @@ from PIL import Image
 
 import otbench
 from otbench import GEODESIC, SQEUCLIDEAN, DiscreteProblem, Truth
-from otbench.report import couplings, pictures, select
+from otbench.report import couplings, pictures
 from otbench.report.drawing import longitude_latitude
-from otbench.report.figures import kept_couplings, kept_maps, plot
-from otbench.runner import worker
+from otbench.report.figures import plot
+from otbench.report.kept import kept_couplings, kept_maps
+from otbench.report.selected import select
+from otbench.runner import outputs
 from tests.synthetic import row, write
 
 
@@ -51,7 +53,8 @@ class FewPoints(Task):
     name: ClassVar[str] = "few-points"
 
     def problem(self, rng, *, device, dtype):
-        source, target = (empirical(*torch.as_tensor(rng.normal(mean, 1, (2, 250, 2)), device=device, dtype=dtype)) for mean in (0, 5))
+        drawn = (torch.as_tensor(rng.normal(mean, 1, (2, 250, 2))) for mean in (0, 5))
+        source, target = (empirical(*points.to(device, dtype)) for points in drawn)
         return MapProblem(source, target, SQEUCLIDEAN, Truth("closed_form", map=lambda x: x + 5))
 
 
@@ -121,7 +124,7 @@ def palettes(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, **more: Any) -> 
 
 
 def pictures_of(pair: DiscreteProblem, plan: torch.Tensor) -> Mapping[str, np.ndarray]:
-    return couplings._pictures({"solver": worker._pair_arrays(pair, plan)})
+    return couplings._pictures({"solver": outputs.pair_arrays(pair, plan)})
 
 
 COLOURS = torch.tensor([[0.9, 0.1, 0.2], [0.0, 0.5, 0.5], [1.0, 1.0, 0.0]])
@@ -273,7 +276,7 @@ def test_paths_lead_from_test_points_to_their_images(recorded):
 
 @pytest.mark.parametrize("entries", [4, 2**16])
 def test_sparse_and_dense_plans_keep_the_same(entries, monkeypatch):
-    monkeypatch.setattr(worker, "KEPT_ENTRIES", entries)
+    monkeypatch.setattr(outputs, "KEPT_ENTRIES", entries)
     generator = torch.Generator().manual_seed(0)
     plan = torch.rand(5, 7, generator=generator) * (torch.rand(5, 7, generator=generator) < 0.4)
     plan /= plan.sum()
@@ -282,13 +285,13 @@ def test_sparse_and_dense_plans_keep_the_same(entries, monkeypatch):
         for n in plan.shape
     )
     pair = DiscreteProblem(x, plan.sum(1), y, plan.sum(0), GEODESIC, Truth("lp", plan=plan))
-    dense, sparse = worker._pair_arrays(pair, plan), worker._pair_arrays(pair, plan.to_sparse())
+    dense, sparse = outputs.pair_arrays(pair, plan), outputs.pair_arrays(pair, plan.to_sparse())
     assert dense.keys() == sparse.keys() and dense["cost"] == "geodesic" and "pixels" not in dense
     for name, values in dense.items():
         assert name == "cost" or values.dtype in (np.float32, np.int32)
         np.testing.assert_array_equal(
             values, sparse[name]
-        ) if name != "images" else np.testing.assert_allclose(values, sparse[name])
+        ) if name != "mapped" else np.testing.assert_allclose(values, sparse[name])
     heaviest = np.sort(plan[plan > 0].numpy())[::-1][:entries]
     np.testing.assert_array_equal(dense["mass"], heaviest)
     np.testing.assert_array_equal(plan[dense["i"], dense["j"]], heaviest)

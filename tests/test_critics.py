@@ -75,7 +75,6 @@ def scores(task: str, text: str, seed: int = 0) -> dict[str, float]:
 
 
 # --- networks
-# ---------------------------------------------------------------------------------------------------------------------------
 
 
 NETWORKS = [
@@ -171,7 +170,6 @@ def test_a_sorting_network_sorts_and_loses_no_slope_where_it_is_square():
 
 
 # --- rays
-# -------------------------------------------------------------------------------------------------------------------------------
 
 
 def along_rays(posed: MapProblem, x: torch.Tensor, longest: float) -> torch.Tensor:
@@ -232,7 +230,6 @@ def test_slack_bridges_gentle_slopes_and_changes_nothing_on_a_single_ray(slack):
 
 
 # --- facts about steps (Milne, Bilocq & Nachman 2022)
-# -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,7 +300,6 @@ def test_a_step_shorter_than_all_rays_lowers_w1_by_its_length(eta):
 
 
 # --- TTC
-# --------------------------------------------------------------------------------------------------------------------------------
 
 
 def falling(text: str, task: str = "sphere-denoising[dim=3]", seed: int = 0) -> Descent:
@@ -466,7 +462,6 @@ def test_a_divergence_is_that_of_one_member(name):
 
 
 # --- known answers
-# ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from otbench import FitContext, MapProblem, MissingError
 from otbench.methods.amortized.slices import line_potentials
 from otbench.registry import registry
 from otbench.runner.run import find_device
-from otbench.scoring.maps import MapScoring, score_plans
+from otbench.scoring.maps import MapScoring
+from otbench.scoring.plans import score_plans
 from otbench.scoring.verdict import Verdict, judge
 from otbench.solvers.oracle import Oracle
 from tests.conftest import HOSTILE, rows

@@ -3,7 +3,8 @@ potentials of the linear program.
 """
 
 # pyright: reportMissingImports=false
-# (otbench/__init__.py lends the package the folders tasks/ and solvers/ of a checkout; a type checker does not see that.)
+# (otbench/__init__.py lends the package the folders tasks/ and solvers/ of a checkout; a type
+# checker does not see that.)
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal

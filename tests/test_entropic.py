@@ -38,7 +38,7 @@ def test_the_plan_is_that_of_pot(eps):
     expected = ot.sinkhorn(
         pair.a[2:], pair.b[2:], costs, eps, method="sinkhorn_log", stopThr=1e-12, numItermax=100_000
     )
-    whole = problem.whole(solution.plan)
+    whole = problem.on_all_points(solution.plan)
     torch.testing.assert_close(whole[2:, 2:], torch.as_tensor(expected), rtol=0, atol=1e-8)
     assert float(whole[:2].abs().sum() + whole[:, :2].abs().sum()) == 0
     torch.testing.assert_close(
@@ -65,7 +65,7 @@ def test_an_iteration_is_a_soft_c_transform_there_and_back():
         assert solution.iterations == k
         torch.testing.assert_close(solution.plan, problem.plan(f, g))
     torch.testing.assert_close(
-        problem.recovered(start), problem.solve(start, tolerance=0, max_iters=2).plan
+        problem.plan_from(start), problem.solve(start, tolerance=0, max_iters=2).plan
     )
 
 
@@ -132,7 +132,9 @@ def test_transposed_is_the_problem_of_the_exchanged_clouds():
     torch.testing.assert_close(swapped.solve().plan, there.solve().plan.T, rtol=0, atol=1e-8)
     f = torch.linspace(0, 1, len(back.a), dtype=torch.float64)
     torch.testing.assert_close(swapped.target_potential(f), back.target_potential(f))
-    torch.testing.assert_close(swapped.whole(swapped.solve().plan), back.whole(back.solve().plan))
+    torch.testing.assert_close(
+        swapped.on_all_points(swapped.solve().plan), back.on_all_points(back.solve().plan)
+    )
 
 
 def test_the_potential_of_points_without_mass_is_the_c_transform():

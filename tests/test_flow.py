@@ -64,7 +64,6 @@ def batches(task: MinibatchFlow) -> AmortizedProblem:
 
 
 # --- toys
-# -------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -116,7 +115,6 @@ def test_toys_are_deterministic_and_of_the_dtype_asked_for():
 
 
 # --- tasks
-# ------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", TOYS)
@@ -187,7 +185,6 @@ def test_held_out_batches_do_not_depend_on_the_number_of_training_pairs():
 
 
 # --- the solver
-# -------------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_gradient_of_a_selu_network_is_that_of_autograd():

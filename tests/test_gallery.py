@@ -47,7 +47,9 @@ class Faces(Task):
 
     def problem(self, rng, *, device, dtype):
         draw = lambda n, generator: torch.rand(n, 3, 8, 8, generator=generator, dtype=dtype)
-        return MapProblem(Measure((3, 8, 8), draw), Measure((3, 8, 8), draw), SQEUCLIDEAN, Truth("closed_form", map=lambda x: x))
+        measure = Measure((3, 8, 8), draw)
+        truth = Truth("closed_form", map=lambda x: x)
+        return MapProblem(measure, measure, SQEUCLIDEAN, truth)
 '''
 
 
@@ -56,9 +58,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of every task."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "otbench.tasks.palette_pairs.SIDE", 48
-        )  # clustering whole pictures takes twenty seconds
+        # Clustering whole pictures takes twenty seconds.
+        patch.setattr("otbench.tasks.palette_pairs.SIDE", 48)
         assert main(["gallery", "--out", str(folder)]) == 0
     return folder
 
@@ -298,7 +299,10 @@ def test_scores_of_the_trivial_solvers_stand_beside(tmp_path):
 
 
 def test_docstrings_become_markdown():
-    text = "Flows\n- 1 on: |x|_1 <= phi*(y) and <a, x>,\n\n    T(x) = x_1 *\n      2\n\n* ``one``: first\n  line\n* two_x"
+    text = (
+        "Flows\n- 1 on: |x|_1 <= phi*(y) and <a, x>,\n\n    T(x) = x_1 *\n      2\n\n* ``one``: "
+        "first\n  line\n* two_x"
+    )
     lines = [
         r"Flows - 1 on: |x|\_1 <= phi\*(y) and \<a, x>,",
         "",
@@ -310,7 +314,7 @@ def test_docstrings_become_markdown():
         "- `one`: first line",
         "- two_x",
     ]
-    assert gallery._markdown(text).splitlines() == lines
+    assert gallery.as_markdown(text).splitlines() == lines
 
 
 @pytest.mark.parametrize(

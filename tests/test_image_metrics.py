@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Transport, Truth, metrics
+from otbench.families.probes import Circle
 from otbench.metrics import METRICS
 from otbench.metrics.distances import frechet_distance
 from otbench.metrics.images import (
@@ -40,7 +41,8 @@ from otbench.metrics.one_to_many import (
 )
 from otbench.scoring.features import networks
 from otbench.scoring.features.scattering import Scattering, scattered
-from otbench.scoring.maps import IMAGES, VECTORS, MapScoring
+from otbench.scoring.maps import MapScoring
+from otbench.scoring.samples import IMAGES, VECTORS
 from otbench.scoring.verdict import judge
 from tests.truths import generator
 
@@ -295,9 +297,9 @@ def restoration(digits: torch.Tensor, **changes: Any) -> MapProblem:
     def noisy(y: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
         return y + 0.4 * torch.randn(y.shape, generator=stream, dtype=y.dtype)
 
-    def partners(n: int, stream: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def partners(n: int, stream: torch.Generator) -> tuple[torch.Tensor, dict]:
         y = kept[:n]
-        return noisy(y, stream), y
+        return noisy(y, stream), {"partner": y}
 
     image = (1, SIDE, SIDE)
     source = Measure(
@@ -313,7 +315,7 @@ def restoration(digits: torch.Tensor, **changes: Any) -> MapProblem:
         source,
         target,
         SQEUCLIDEAN,
-        Truth("none", no_map="is not known", **{"partners": partners, **changes}),
+        Truth("none", no_map="is not known", **{"test_points": partners, **changes}),
     )
 
 
@@ -365,14 +367,14 @@ def test_images_of_the_earlier_half_alone_meet_the_target(digits, monkeypatch) -
     assert len(scoring.x) == 400
     assert [
         len(arrays[name])
-        for name in ("pushed_sample", "plugin_pushed", "flow_pushed", "scattering_pushed")
+        for name in ("mapped_sample", "plugin_mapped", "flow_mapped", "scattering_mapped")
     ] == [100] * 4
     assert (
-        max(float(arrays[name].max()) for name in ("pushed_sample", "plugin_pushed", "flow_pushed"))
+        max(float(arrays[name].max()) for name in ("mapped_sample", "plugin_mapped", "flow_mapped"))
         < 0.2
     )
     assert len(arrays["scattering_target"]) == len(arrays["scattering_fresh"]) == 100
-    assert len(arrays["pictures"]) == len(arrays["partner_pictures"]) == 400
+    assert len(arrays["mapped_images"]) == len(arrays["partner_images"]) == 400
 
 
 @pytest.mark.usefixtures("no_weights")
@@ -383,7 +385,7 @@ def test_images_are_scored_on_fewer_points_and_curves_on_fewer_still(digits) -> 
         pushes.append(len(x))
         return x / 2
 
-    problem = restoration(digits, partners=None, target_potential=lambda y: y.sum(1), cost=10.0)
+    problem = restoration(digits, test_points=None, target_potential=lambda y: y.sum(1), cost=10.0)
     scoring = MapScoring(problem, generator(1))
     assert len(scoring.x) == IMAGES.test and len(scoring.pool) == 200
     transport = Transport(push=push, target_potential=problem.truth.target_potential)
@@ -441,7 +443,9 @@ def circle_problem() -> MapProblem:
         around = on_circle(2 * math.pi * torch.rand(n, generator=stream, dtype=torch.float64))
         return torch.cat([line(n, stream)[:, :1], around], 1)
 
-    truth = Truth("closed_form", 1.0, no_map="does not exist", circle=lambda x, y: (y - x)[:, 1:])
+    truth = Truth(
+        "closed_form", 1.0, no_map="does not exist", probes=(Circle(lambda x, y: (y - x)[:, 1:]),)
+    )
     return MapProblem(Measure((3,), line), Measure((3,), tube), SQEUCLIDEAN, truth)
 
 
@@ -529,7 +533,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fid_and_lpips_are_those_of_torchmetrics(random_weights, digits, monkeypatch) -> None:
     monkeypatch.setenv("OTBENCH_DATA", str(random_weights))
     monkeypatch.setattr(networks, "checksum", lambda path: path.stem.rpartition("-")[2])
-    scoring = MapScoring(restoration(digits, partners=None), generator(1))
+    scoring = MapScoring(restoration(digits, test_points=None), generator(1))
     monkeypatch.setattr("otbench.scoring.pictures.PERCEPTUAL_IMAGES", 66)
     monkeypatch.setattr("otbench.scoring.maps.FRECHET_IMAGES", 40)
     arrays: dict[str, Any] = {}
@@ -539,7 +543,9 @@ def test_fid_and_lpips_are_those_of_torchmetrics(random_weights, digits, monkeyp
     scores = scoring.score(Transport(push=identity), scoring.x / 2)
     assert scoring.notes == {} and torch.hub.get_dir() == before
     assert scores["fid"] > scores["fid_floor"] > 0 and scores["lpips"] > 0
-    assert networks.perceptual_distance(arrays["pictures"][:3], arrays["pictures"][:3]) == 0
+    assert (
+        networks.perceptual_distance(arrays["mapped_images"][:3], arrays["mapped_images"][:3]) == 0
+    )
 
     from torchmetrics.image.fid import FrechetInceptionDistance  # pyright: ignore[reportMissingImports]
 
@@ -547,12 +553,12 @@ def test_fid_and_lpips_are_those_of_torchmetrics(random_weights, digits, monkeyp
         2048, feature_extractor_weights_path=str(random_weights / networks.INCEPTION)
     ).inception
     rounded = (
-        ((arrays["pictures"][:40].clamp(-1, 1) + 1) * 127.5)
+        ((arrays["mapped_images"][:40].clamp(-1, 1) + 1) * 127.5)
         .round()
         .to(torch.uint8)
         .expand(-1, 3, -1, -1)
     )
-    assert torch.allclose(network(rounded), arrays["inception_pushed"], rtol=1e-4)
+    assert torch.allclose(network(rounded), arrays["inception_mapped"], rtol=1e-4)
 
     few = torch.nn.Identity()
     few.num_features = 64  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]

@@ -19,7 +19,8 @@ from PIL import Image
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Truth
 from otbench.report import gallery, images, pictures
-from otbench.report.figures import kept_couplings, kept_images, kept_maps, plot
+from otbench.report.figures import plot
+from otbench.report.kept import kept_couplings, kept_images, kept_maps
 from otbench.store import Results
 from tests.synthetic import dumps, row, write
 
@@ -287,11 +288,11 @@ def rows_of(posed: MapProblem, seed: int = 0) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_the_picture_of_a_problem_shows_what_test_images_were_made_from(image):
-    def partners(n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def partners(n: int, generator: torch.Generator) -> tuple[torch.Tensor, dict]:
         y = torch.as_tensor(constant(image, np.linspace(-1, 1, n).tolist()))
-        return 3 * y, y
+        return 3 * y, {"partner": y}
 
-    rows = rows_of(problem(image, partners=partners))
+    rows = rows_of(problem(image, test_points=partners))
     assert list(rows) == ["source", "made from", "target"]
     height, width = image[1], 12 * (image[2] + 1)
     assert all(strip.shape == (height, width, 3) for strip in rows.values())

@@ -16,6 +16,7 @@ from otbench import MapProblem, MissingError
 from otbench.data.images import load
 from otbench.data.pools import split
 from otbench.errors import UserError
+from otbench.families.probes import Circle
 from otbench.registry import registry
 from tests.truths import cost_is_that_of_samples, pairs_of, potentials_certify_the_pairs
 
@@ -38,8 +39,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def partners(problem: MapProblem, n: int = 2000) -> tuple[torch.Tensor, torch.Tensor]:
-    assert problem.truth.partners is not None
-    return problem.truth.partners(n, generator())
+    assert problem.truth.test_points is not None
+    x, made_with = problem.truth.test_points(n, generator())
+    return x, made_with["partner"]
 
 
 @pytest.mark.parametrize("data", REAL)
@@ -67,7 +69,7 @@ def test_no_image_is_in_two_parts(data):
 
 @pytest.mark.parametrize("degradation", ["denoise", "inpaint", "deblur"])
 def test_what_is_scored_on_was_never_drawn_for_training(degradation):
-    """By content: clean test images are among the images kept, training targets among the others."""
+    """By content: clean test images are among those kept, training targets among the others."""
     problem = build(f"image-restoration[degradation={degradation}]")
     images = load("digits")
     clean = torch.as_tensor(images.pixels).double().flatten(1) / 8 - 1
@@ -136,7 +138,7 @@ def test_noise_is_that_of_its_moments_and_is_enlarged(latent):
     assert z.shape[1] == (latent or 8) ** 2 and float(z.var()) == pytest.approx(1, rel=0.02)
     q = problem.cost.embed(z)
     assert q.shape[1] == 64 and torch.linalg.matrix_rank(q) == (16 if latent else 64)
-    assert problem.truth.partners is None and "not known" in problem.truth.no_map
+    assert problem.truth.test_points is None and "not known" in problem.truth.no_map
     assert len(problem.target.sample_test(10_000, generator())) == 297
 
 
@@ -166,16 +168,17 @@ def test_the_law_of_hues_is_proved():
     potentials_certify_the_pairs(problem, 0)
     cost_is_that_of_samples(problem, 0, samples=100_000)
     x, y = pairs_of(problem, 4000, 0)
-    assert problem.truth.circle is not None and problem.truth.spurious is not None
-    place = problem.truth.circle(x, y)
+    (probe,) = problem.truth.probes
+    assert isinstance(probe, Circle) and problem.truth.spurious is not None
+    place = probe.place(x, y)
     assert torch.allclose(place.norm(dim=1), torch.ones(4000, dtype=torch.float64))
     assert float(place.mean(0).norm()) < 4 / math.sqrt(4000) and y.min() >= -1 and y.max() <= 1
-    assert problem.truth.circle(x, x).abs().max() < 1e-12  # grey is at the centre
+    assert probe.place(x, x).abs().max() < 1e-12  # grey is at the centre
     assert (
         problem.truth.potential is not None and (problem.truth.potential(y) < 0).all()
     )  # no bound is broken off the source either
     one_hue = problem.truth.spurious(x)
-    assert problem.truth.circle(x, one_hue).std(0).max() < 1e-6
+    assert probe.place(x, one_hue).std(0).max() < 1e-6
     assert torch.allclose(
         problem.cost.pairwise(x, one_hue), problem.cost.pairwise(x, y)
     )  # as cheap as the plan
@@ -187,8 +190,8 @@ def test_hues_do_not_depend_on_the_digit():
     problem = build("hue-colorization")
     y = problem.target.sample(6000, generator())
     x = y.unflatten(1, (3, 64)).mean(1).repeat(1, 3)
-    assert problem.truth.circle is not None
-    place = problem.truth.circle(x, y)
+    (probe,) = problem.truth.probes
+    place = probe.measure(x, y)["circle_places"]
     first = (x[:, :64] - x[:, :64].mean(0)) @ torch.linalg.svd(
         x[:, :64] - x[:, :64].mean(0), full_matrices=False
     ).Vh[0]

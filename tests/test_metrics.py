@@ -26,10 +26,12 @@ from otbench import (
     metrics,
 )
 from otbench.errors import DivergedError, InvalidOutputError
+from otbench.methods.c_transform import c_transform
 from otbench.methods.discrete import exact_truth
 from otbench.problem import empirical
 from otbench.registry import registry
-from otbench.scoring.maps import MapScoring, c_transform, score_plans
+from otbench.scoring.maps import MapScoring
+from otbench.scoring.plans import score_plans
 from otbench.scoring.verdict import Verdict, judge
 from tests.truths import generator
 
@@ -176,7 +178,7 @@ def test_published_metrics_are_for_squared_costs_and_of_the_points_there_are() -
     assert {"d_target", "d_target_floor"} < set(
         scoring.score(Transport(push=lambda x: x + 1), scoring.x + 1)
     )
-    assert len(scoring.known["plugin_target"]) == len(scoring.known["plugin_fresh"]) == 150
+    assert len(scoring.after_fit["plugin_target"]) == len(scoring.after_fit["plugin_fresh"]) == 150
 
 
 def test_in_dimension_256_the_published_metric_is_nearly_all_floor(
@@ -450,7 +452,7 @@ def test_floors_are_shared_and_the_same(tmp_path) -> None:
     for path in (None, file, file, tmp_path / "gone" / "floors.json"):
         scoring = MapScoring(problem, generator(3), path)
         scoring.score(Transport(push=lambda x: x), scoring.x)
-        floors.append(scoring.known["target_floors"])
+        floors.append(scoring.after_fit["target_floors"])
     assert file.exists() and floors[0].shape == (20, 2)
     assert all(torch.equal(floors[0], other) for other in floors)
 

@@ -76,7 +76,6 @@ def scores(task: str, text: str, seed: int = 0) -> dict[str, float]:
 
 
 # --- networks
-# ---------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("convex", [False, True])
@@ -136,7 +135,6 @@ def test_a_stream_repeats_no_point_and_depends_on_its_generator_alone():
 
 
 # --- the training loop
-# ------------------------------------------------------------------------------------------------------------------
 
 
 class Constant:
@@ -222,7 +220,6 @@ def test_wide_layers_learn_slower():
 
 
 # --- losses
-# -----------------------------------------------------------------------------------------------------------------------------
 
 
 def training(text: str, posed: MapProblem) -> _MaxMin:
@@ -276,7 +273,6 @@ def test_the_pull_on_an_image_is_limited():
 
 
 # --- frames and noise
-# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", ["gaussian[dim=5]", "icnn-mixture[dim=3]"])
@@ -339,7 +335,6 @@ def test_the_saddle_of_a_smoothed_source_is_offered_in_the_coordinates_of_the_so
 
 
 # --- solvers against known answers
-# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Finding and selecting tasks and solvers, and the one clear line for each thing that can be wrong."""
+"""Finding and selecting tasks and solvers, and one clear line for each error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench.errors import UserError
-from otbench.registry import Registry, absent
+from otbench.registry import Registry, absent, registry
 from otbench.selection import parse_selection
 
 
@@ -201,7 +201,10 @@ def test_entry_points_of_an_installed_package(tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[otbench.solvers]\ntheirs = their_solvers\n")
-    code = "from otbench.registry import Registry; print('theirs' in Registry('solver').entries, 'theirs' in Registry('task').entries)"
+    code = (
+        "from otbench.registry import Registry; print('theirs' in Registry('solver').entries, "
+        "'theirs' in Registry('task').entries)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(tmp_path)},
@@ -223,7 +226,8 @@ def test_every_file_is_found_and_none_imports_a_framework():
     code = (
         "import sys, otbench; from otbench.registry import Registry; "
         "print(len(Registry('task').entries), len(Registry('solver').entries), "
-        "[m for m in ('torch', 'jax', 'ot', 'ott', 'numpy', 'scipy', 'pandas', 'matplotlib') if m in sys.modules])"
+        "[m for m in ('torch', 'jax', 'ot', 'ott', 'numpy', 'scipy', 'pandas', 'matplotlib') if m "
+        "in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     root = Path(__file__).parent.parent
@@ -248,3 +252,16 @@ def test_the_hash_is_of_the_file_and_of_those_of_its_bases(tmp_path):
         path.write_text(PLUGIN.format(cls="Mine", name="my-solver") + more)
         hashes.append(Registry("solver", [str(path)]).entries["my-solver"].source_hash)
     assert hashes[0] != hashes[1]
+
+
+def test_the_hash_of_a_solver_covers_the_solvers_that_it_calls(monkeypatch):
+    solvers = Registry("solver")
+
+    def hashes() -> list[str]:
+        texts = ("ot-cfm", "ot-cfm[coupling=meta-ot]", "ot-cfm[coupling=independent]", "sinkhorn")
+        return [solvers.select(text)[0].source_hash for text in texts]
+
+    before = hashes()
+    assert len(set(before)) == 4 and before[2] == solvers.entries["ot-cfm"].source_hash
+    monkeypatch.setitem(registry("solver").entries["pot-emd"].__dict__, "source_hash", "other")
+    assert [old == new for old, new in zip(before, hashes(), strict=True)] == [False, *[True] * 3]

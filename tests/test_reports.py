@@ -16,20 +16,15 @@ import pandas as pd
 import pytest
 
 from otbench.errors import UserError
-from otbench.report import number, published, quantity
+from otbench.report import published
 from otbench.report.export import export
-from otbench.report.figures import (
-    accuracy_curves,
-    error_against_time,
-    floor,
-    kept_maps,
-    maps,
-    pareto,
-    plot,
-    styles,
-)
+from otbench.report.figures import accuracy_curves, error_against_time, maps, pareto, plot
+from otbench.report.kept import kept_maps
 from otbench.report.leaderboard import leaderboard
-from otbench.report.render import WIDTH
+from otbench.report.quantities import number, quantity
+from otbench.report.rates import floor
+from otbench.report.styles import styles
+from otbench.report.tables import WIDTH
 from otbench.report.verdicts import verdicts
 from otbench.store import COLUMNS
 from tests.synthetic import dumps, lines, row, together, uvp, write

@@ -40,7 +40,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- solvers
-# ----------------------------------------------------------------------------------------------------------------------------
 
 
 class InterruptedFitError(Exception):
@@ -82,13 +81,14 @@ FITS = {
     "otm[steps=24,width=8]": "gaussian[dim=2]",
     "otm[steps=12,form=convex,start=linear]": "gaussian[dim=2]",
     "otp[steps=24,width=8,accumulate=2]": "gaussian[dim=2]",
-    "otp[steps=150,width=8,batch=1000,map_updates=1]": "gaussian[dim=2]",  # more than a chunk of each stream
+    # More than a chunk of each stream.
+    "otp[steps=150,width=8,batch=1000,map_updates=1]": "gaussian[dim=2]",
     "otm-s[steps=24,width=8]": "gaussian[dim=2]",
     "mm-r[steps=12]": "gaussian[dim=2]",
     "ttc-ray[steps=24,width=8]": "sphere-denoising[dim=3]",
     "ttc[critics=6,steps=10,width=8,pool=100]": "sphere-denoising[dim=3]",
     "ttc[critics=5,steps=10,width=8,pool=100,moves=2,ema=0.9]": "sphere-denoising[dim=3]",
-    "ttc[critics=5,steps=10,width=8,pool=100,estimate=training,theta=0.9]": "sphere-denoising[dim=3]",
+    "ttc[critics=5,steps=9,width=8,pool=99,estimate=training,theta=0.9]": "sphere-denoising[dim=3]",
     "ttc-semidual[steps=24,width=8,pool=500,candidates=50]": "sphere-denoising[dim=3]",
     "wgan-gp[steps=24,width=8,accumulate=3]": "sphere-denoising[dim=3]",
     "sn-gan[steps=24,width=8]": "sphere-denoising[dim=3]",
@@ -192,7 +192,6 @@ def test_micro_batches_are_one_batch():
 
 
 # --- files
-# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_any_damage_of_a_file_is_noticed(tmp_path):
@@ -244,7 +243,6 @@ def test_runs_that_were_cut_short_go_on_where_they_were_saved():
 
 
 # --- runs
-# -------------------------------------------------------------------------------------------------------------------------------
 
 
 PATIENT = '''
@@ -284,8 +282,10 @@ class Patient(Solver):
             time.sleep(0.1 if len(FITS) == 1 else 0.0)
             total = total + torch.randn(2, generator=run.generator)
             run.checkpoint(step, Transport(push=lambda x, shift=total: x + shift))
-            run.save(lambda: {"done": step, "total": total, "size": torch.zeros(size), "kind": kind(1.0)})
-        return Transport(push=lambda x: x + total, info={"draws": float(total.sum()), "steps_here": self.steps - done})
+            state = {"done": step, "total": total, "size": torch.zeros(size), "kind": kind(1.0)}
+            run.save(lambda state=state: state)
+        info = {"draws": float(total.sum()), "steps_here": self.steps - done}
+        return Transport(push=lambda x: x + total, info=info)
 
     def fit_together(self, problems, runs):
         """One after the other."""

@@ -35,14 +35,14 @@ ACTS = {
     "close_stderr": ("error", "RuntimeError: nobody hears"),
     "exit": ("error", "called sys.exit: 3 (hostile.py:"),
     "raise": ("error", "RuntimeError: the method (hostile.py:"),
-    "wrong_shape": ("error", "push returned shape (16384, 1), expected (16384, 2)"),
+    "wrong_shape": ("error", "push returned shape (16384, 2), expected (16384, 1)"),
     "wrong_device": ("error", "push returned a tensor on meta, expected cpu"),
     "wrong_dtype": ("error", "push returned torch.float64, expected torch.float32"),
     "wrong_type": ("error", "push returned ndarray"),
     "no_push": ("error", "without push"),
     "no_transport": ("error", "expected an otbench.Transport"),
     "odd_info": ("error", "info['history'] is list"),
-    "nan": ("diverged", "32768 of 32768 values"),
+    "nan": ("diverged", "16384 of 16384 values"),
     "nan_training": ("diverged", "not finite at step 3"),
     "print_gigabyte": ("ok", ""),
     "print_events": ("ok", ""),
@@ -55,8 +55,9 @@ ACTS = {
 def test_hostile_solvers_end_as_what_they_are_and_leave_their_neighbours_alone(otbench, tmp_path):
     solver = f"hostile[act=[{','.join(ACTS)}]]"
     done = otbench(
-        "run", "-t", "gaussian", "-s", solver, "identity", "--seeds", 1, "--jobs", 2, "--timeout", "8s", "--memory", "1500MiB",
-        "--plugins", HOSTILE, "--results", "out", "--keep",
+        "run", "-t", "gaussian[dim=1]", "-s", solver, "identity", "--seeds", 1, "--jobs", 2,
+        "--timeout", "8s", "--memory", "1500MiB", "--plugins", HOSTILE, "--results", "out",
+        "--keep",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     recorded = {
@@ -104,7 +105,7 @@ def test_absent_things_are_missing_with_the_remedy_and_tried_again(otbench, tmp_
         "run",
         "-t",
         "no-data",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         "needs-absent",
         "identity",
@@ -130,7 +131,7 @@ def test_a_broken_task_is_an_error_of_its_runs_alone(otbench, tmp_path):
         "run",
         "-t",
         "broken-task",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         "identity",
         "--seeds",
@@ -161,7 +162,7 @@ def test_each_second_is_booked_where_it_was_spent(otbench, tmp_path):
     otbench(
         "run",
         "-t",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         *sleepers,
         "--seeds",
@@ -198,7 +199,8 @@ def test_each_second_is_booked_where_it_was_spent(otbench, tmp_path):
 
 def test_an_asynchronous_jax_solver_gets_its_true_time(otbench, tmp_path):
     otbench(
-        "run", "-t", "gaussian[dim=1]", "-s", "async-jax[size=1500,wait=[false,true]]", "--seeds", 3, "--plugins", HOSTILE,
+        "run", "-t", "gaussian[dim=1]", "-s", "async-jax[size=1500,wait=[false,true]]",
+        "--seeds", 3, "--plugins", HOSTILE,
         "--results", "out",
         env={"JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
@@ -218,7 +220,7 @@ def test_checkpoints_survive_the_run(otbench, tmp_path):
     otbench(
         "run",
         "-t",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         "hostile[act=checkpoint_then_hang]",
         "--seeds",
@@ -261,7 +263,17 @@ def test_every_stream_of_randomness_follows_the_seed(otbench, tmp_path):
 def test_host_memory_is_what_the_solver_took(otbench, tmp_path):
     acts = "hostile[act=[hold_memory,keep_memory,none]]"
     otbench(
-        "run", "-t", "gaussian", "-s", acts, "--seeds", 1, "--plugins", HOSTILE, "--results", "out"
+        "run",
+        "-t",
+        "gaussian[dim=1]",
+        "-s",
+        acts,
+        "--seeds",
+        1,
+        "--plugins",
+        HOSTILE,
+        "--results",
+        "out",
     )
     peaks = {
         json.loads(row["solver_params"])["act"]: row["host_peak_mib"]
@@ -477,7 +489,7 @@ def test_rerun(otbench, tmp_path):
     assert repeated() == 0  # a failure is final too
     assert repeated("--rerun", "failed") == 1
     assert repeated("--rerun", "all") == 2
-    plugin.write_text(plugin.read_text() + "\n# changed\n")
+    plugin.write_text(plugin.read_text() + "\nCHANGED = True\n")
     assert repeated("--rerun", "missing") == 0
     assert repeated() == 2  # recorded by other code
 
@@ -502,7 +514,7 @@ def test_spawned_workers_give_the_same_row(tmp_path):
     from otbench.runner.local import Server
 
     spec = plan.expand(
-        plan.select("task", ["gaussian"], ()),
+        plan.select("task", ["gaussian[dim=1]"], ()),
         plan.select("solver", ["identity"], ()),
         [0],
         "cpu",

@@ -296,7 +296,8 @@ def test_a_bad_file_is_one_clear_line_before_anything_runs(
         (["--source", "x.npy", "--target", "y.npy", "--cost", "geodesic"], "make all norms one"),
         (
             ["-t", "samples"],
-            "task samples: source and target must be files of points: otbench run --source FILE --target FILE",
+            "task samples: source and target must be files of points: otbench run --source FILE "
+            "--target FILE",
         ),
         (
             ["-t", "samples[source=x.npy,target=z.npy]"],
@@ -456,7 +457,7 @@ def test_half_of_each_sample_is_held_out_at_random() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_sphere(dtype: torch.dtype) -> None:
-    """Rounded unit vectors are normalised; turning a pole's cap to the other pole costs nearly pi."""
+    """Rounded unit vectors are normalised; turning a cap to the other pole costs nearly pi."""
     rng = np.random.default_rng(4)
     cap = np.concatenate([1e-3 * rng.standard_normal((100, 2)), np.ones((100, 1))], 1)
     np.save(

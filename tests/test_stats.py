@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+import scipy.stats
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otbench.report import stats
@@ -107,3 +108,28 @@ def test_paired_test_without_spread_or_without_a_pair_of_values():
 def test_holm_by_hand():
     np.testing.assert_allclose(stats.holm([0.04, 0.01, 0.03, 0.5]), [0.09, 0.04, 0.09, 0.5])
     assert stats.holm([]).size == 0
+
+
+@given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=2, max_size=6))
+def test_ranks_are_those_of_scipy(losses):
+    """Our own spare the leaderboard of a run the import of scipy.stats."""
+    array = np.array(losses, dtype=float)
+    array[0, 0] = np.nan
+    expected = scipy.stats.rankdata(array, axis=0, nan_policy="omit")
+    np.testing.assert_array_equal(stats.ranks(array), expected)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=8))
+def test_the_paired_test_is_that_of_scipy(differences):
+    spread = np.std(differences, ddof=1)
+    assume(spread > 1e-3)
+    expected = scipy.stats.ttest_1samp(differences, 0, alternative="greater")[1]
+    assert stats.paired_test(differences) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (3, 7), (0, 0)])
+def test_the_wilson_interval_at_its_ends(successes, n):
+    low, high = stats.wilson_interval(successes, n)
+    assert (
+        0 <= low <= high <= 1 and (low == 0) == (successes == 0) and (high == 1) == (successes == n)
+    )

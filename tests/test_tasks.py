@@ -27,7 +27,7 @@ from otbench import (
     Task,
 )
 from otbench.data import files as data
-from otbench.scoring.maps import c_transform
+from otbench.methods.c_transform import c_transform
 from otbench.tasks.gaussian import Gaussian
 from otbench.tasks.log_sum_exp import LogSumExp
 from otbench.tasks.petals import Petals
@@ -185,7 +185,7 @@ def test_petals_move_sectors_outwards(points: int) -> None:
 def test_petals_without_extent_are_atoms_to_their_potential(
     radius: float, dtype: torch.dtype
 ) -> None:
-    """Off the atoms the potential is minus infinity, so that the c-transform over the plane is f."""
+    """Off the atoms the potential is minus infinity, so the c-transform over the plane is f."""
     problem = build_map(Petals(petals=5, radius=radius, eps=0.0), dtype=dtype)
     f, g = problem.truth.potential, problem.truth.target_potential
     assert f is not None and g is not None
@@ -406,7 +406,7 @@ def test_an_absent_data_file_is_named_with_the_remedy(
 def test_a_data_file_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTBENCH_DATA", str(tmp_path))
     (tmp_path / "empty").touch()
-    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert data.find("empty", empty) == tmp_path / "empty"
     (tmp_path / "empty").write_text("no longer")
     with pytest.raises(MissingError, match="is not the file expected"):

@@ -24,7 +24,7 @@ from otbench.tasks.one_to_many import OneToMany
 from otbench.tasks.parallel_segments import ParallelSegments
 from otbench.tasks.perpendicular import Perpendicular
 from tests import truths
-from tests.truths import build_map, certify, generator
+from tests.truths import branches, build_map, certify, generator
 
 
 FAMILIES: Sequence[Callable[..., Task]] = (
@@ -105,7 +105,7 @@ def test_what_is_claimed(family: Callable[..., Task], dim: int, sigma: float) ->
     singular = sigma == 0
     assert (truth.spurious is not None) == singular
     assert (truth.map is None) == (singular and family in (Perpendicular, OneToMany, Atom))
-    assert (truth.branches is not None) == (singular and family is OneToMany)
+    assert bool(truth.probes) == (singular and family is OneToMany)
 
 
 @families
@@ -159,9 +159,8 @@ def test_off_the_cube_the_smooth_target_potential_is_minus_infinity(
 ) -> None:
     _, g = potentials(build_map(family(dim=2, sigma=SIGMA)))
     edge = torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 1.001]], dtype=torch.float64)
-    centre = (
-        2 * SIGMA * math.sqrt(2 / math.pi)
-    )  # twice the density's peak: what a coordinate at zero adds
+    # Twice the density's peak: what a coordinate at zero adds.
+    centre = 2 * SIGMA * math.sqrt(2 / math.pi)
     expected = 1.0 if family is Perpendicular else 1.0 + centre
     assert g(edge).tolist() == pytest.approx([expected, expected, -math.inf], rel=1e-12)
 
@@ -219,15 +218,14 @@ def test_smoothed_perpendicular_segments() -> None:
 
 def test_the_branches_are_both_images() -> None:
     problem = build_map(OneToMany(dim=4))
-    assert problem.truth.branches is not None
     x = problem.source.sample(1000, generator(0))
-    images = problem.truth.branches(x)
+    images = branches(problem)(x)
     assert images.shape == (2, 1000, 4)
     assert torch.equal(images[:, :, :-1], x[:, :-1].expand(2, -1, -1))
     assert images[:, :, -1].unique(dim=1).tolist() == [[-1.0], [1.0]]
     pairs = problem.sample_pairs(1000, generator(1))
     assert pairs is not None
-    image_of_pairs = problem.truth.branches(pairs[0])
+    image_of_pairs = branches(problem)(pairs[0])
     upper = pairs[1][:, -1] > 0
     assert torch.equal(pairs[1], torch.where(upper[:, None], image_of_pairs[1], image_of_pairs[0]))
     assert 440 < int(upper.sum()) < 560
@@ -340,9 +338,10 @@ def test_everything_has_the_dtype_asked_for(
     ]
     tensors += [
         function(x)
-        for function in (truth.map, truth.potential, truth.spurious, truth.branches)
+        for function in (truth.map, truth.potential, truth.spurious)
         if function is not None
     ]
+    tensors += [tensor for probe in truth.probes for tensor in probe.measure(x, x).values()]
     if truth.target_potential is not None:
         tensors.append(truth.target_potential(y))
     assert {(t.dtype, t.requires_grad) for t in tensors} == {(dtype, False)}

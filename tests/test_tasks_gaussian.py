@@ -223,7 +223,7 @@ def test_the_golden_cost_of_the_rotated_product(dim: int) -> None:
 
 
 def test_the_split_inverts_the_distribution_function() -> None:
-    """G(h(z)) = Phi(z), on the upper tail by survival functions; h is odd and strictly increasing."""
+    """G(h(z)) = Phi(z), on the upper tail by survival functions; h is odd and increasing."""
     z = torch.cat(
         [
             torch.logspace(-6, 0, 300, dtype=torch.float64),
@@ -384,7 +384,7 @@ def test_blurring_keeps_the_mean_and_contracts(name: str) -> None:
 
 
 def test_the_blur_is_the_heat_flow() -> None:
-    """exp(-sigma^2 L / 2) with L the Laplacian of the path of pixels, from the matrix exponential."""
+    """exp(-sigma^2 L / 2) with L the Laplacian of the path of pixels, by matrix exponential."""
     pair = blurred(BlurPermutation(n=200, sigma=1.3))
     edges = torch.eye(8, dtype=torch.float64).diff(dim=0)
     kernel = torch.linalg.matrix_exp(-(1.3**2) / 2 * edges.T @ edges)

@@ -77,7 +77,7 @@ def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench, tmp_pat
     grid = (
         "run",
         "-t",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         "otp[steps=40]",
         "mm-r[steps=20]",
@@ -127,7 +127,7 @@ def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
     solvers = [f"batched[fault={fault}]" for fault in ENDS]
     grid = (
         "-t",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         *solvers,
         "--seeds",
@@ -154,7 +154,7 @@ def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
 def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, plugin):
     grid = (
         "-t",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         "batched[fault=until mended]",
         "--seeds",
@@ -207,7 +207,7 @@ def test_a_time_that_only_the_whole_has_is_named_as_such(otbench, plugin):
     otbench(
         "run",
         "-t",
-        "gaussian",
+        "gaussian[dim=1]",
         "-s",
         "batched",
         "--seeds",

@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench.errors import UserError
-from otbench.report import select
-from otbench.report.figures import RATE_PANELS, plot, spurious_rate, styles
+from otbench.report.figures import plot
 from otbench.report.leaderboard import leaderboard
-from otbench.report.render import WIDTH
+from otbench.report.rates import RATE_PANELS, spurious_rate
+from otbench.report.selected import select
 from otbench.report.stats import wilson_interval
+from otbench.report.styles import styles
+from otbench.report.tables import WIDTH
 from otbench.report.verdicts import judged, verdicts
 from otbench.scoring.verdict import Verdict, converged, judge
 from tests.conftest import rows
@@ -90,6 +92,7 @@ def test_wilson_interval_rises_with_successes_and_shrinks_with_trials(successes_
         (RIGHT | {"cost_defect": 0.2, "cost_visible": 0.3}, "ok"),
         (RIGHT | {"cost_defect": 0.2} | SADDLE, "spurious"),
         (RIGHT | {"branch_defect": 2.0, "branch_visible": 0.05} | SADDLE, "spurious"),
+        (RIGHT | {"any_other_defect": 2.0, "any_other_visible": 0.05} | SADDLE, "spurious"),
         (RIGHT | {"branch_defect": 0.2, "branch_visible": 0.3}, "ok"),
         (RIGHT | {"branch_defect": 0.09, "branch_visible": 0.05}, "ok"),
         (
@@ -360,7 +363,10 @@ def test_the_leaderboard_says_where_no_map_can_be_scored(tmp_path):
         tmp_path,
         [row(task, "otm", metric_target_gap=0.1, no_map=why) for task, why in reasons.items()],
     )
-    said = "map not identifiable, so no map error is scored: one-to-many, one-to-many[dim=4] ({}); perpendicular ({})"
+    said = (
+        "map not identifiable, so no map error is scored: one-to-many, one-to-many[dim=4] ({}); "
+        "perpendicular ({})"
+    )
     assert said.format(fork, free) in " ".join(leaderboard(results).split())
     assert f"scored: perpendicular ({free})" in " ".join(
         leaderboard(results, tasks=["perpendicular", "gaussian"]).split()

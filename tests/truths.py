@@ -4,16 +4,21 @@ built in float64 on the CPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import ot
 import scipy.stats
 import torch
 
 from otbench import MapProblem, Measure, Task
+from otbench.families.probes import Branches
 from otbench.metrics import exact_w2_squared
 
 
-SIGMAS = 4.0  # standard errors that an estimate may be off; seeds are fixed, so a test that passes once always does
+# Standard errors that an estimate may be off; seeds are fixed, so a test that passes once always
+# does.
+SIGMAS = 4.0
 RELATIVE = 1e-12  # how exactly the linear program and the potential inequality must hold
 
 
@@ -27,6 +32,13 @@ def build_map(task: Task, seed: int = 0, dtype: torch.dtype = torch.float64) -> 
     problem = build(task, seed, dtype)
     assert isinstance(problem, MapProblem)
     return problem
+
+
+def branches(problem: MapProblem) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Both images of each point, ``(2, n, *shape)``."""
+    (probe,) = problem.truth.probes
+    assert isinstance(probe, Branches)
+    return probe.images
 
 
 def generator(seed: int) -> torch.Generator:
@@ -97,7 +109,7 @@ def potentials_certify_the_pairs(problem: MapProblem, seed: int, n: int = 500) -
 
 
 def cost_is_that_of_samples(problem: MapProblem, seed: int, samples: int) -> None:
-    """The cost claimed is the mean over a large sample of the plan, in parts that fit into memory."""
+    """The cost claimed is the mean over a large sample of the plan, in parts that fit memory."""
     if problem.truth.cost is None:
         return
     part = max(1, min(samples, 20_000_000 // problem.target.dim))

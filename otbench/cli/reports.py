@@ -19,6 +19,7 @@ from otbench.cli.options import (
     factor,
     threshold,
 )
+from otbench.report.tables import FORMATS
 from otbench.scoring.verdict import TAU
 
 
@@ -31,7 +32,7 @@ def _tables(
 
     def arguments(sub: argparse.ArgumentParser) -> None:
         add_results(sub)
-        sub.add_argument("--format", choices=("md", "csv", "html", "latex"), default="md")
+        sub.add_argument("--format", choices=FORMATS, default="md")
         sub.add_argument(
             "--task",
             action="append",

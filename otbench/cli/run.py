@@ -140,9 +140,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def own_samples(options: argparse.Namespace) -> list[str]:
-    """The task of ``--source`` and ``--target``, where given.
-
-    They are read here: what is wrong with them is said before anything runs.
+    """The task of ``--source`` and ``--target``, where given. They are read here: what is wrong
+    with them is said before anything runs.
     """
     paths = {"source": options.source, "target": options.target}
     given = [path is not None for path in paths.values()]

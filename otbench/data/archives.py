@@ -23,8 +23,6 @@ R = TypeVar("R")
 
 
 THREADS = 8  # at most, for decoding
-
-
 AT_A_TIME = 256  # pictures of a thread
 
 

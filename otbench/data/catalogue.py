@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
 from otbench.data.files import find, folders
@@ -31,18 +32,21 @@ class File:
             such file.
         url: where it is downloaded from; None where it must be got by hand.
         alternatives: patterns of other files and folders that will do in its place.
+        excluded: what matches a pattern and will not do.
     """
 
     path: str
     checksum: str | None = None
     url: str | None = None
     alternatives: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def found(self) -> list[Path]:
         """All that is here of it and of its alternatives, in the order of the folders searched."""
         patterns = (self.path, *self.alternatives)
+        refused = {folder / path for folder in folders() for path in self.excluded}
         places = [sorted(folder.glob(pattern)) for folder in folders() for pattern in patterns]
-        return list(dict.fromkeys(path for paths in places for path in paths))
+        return [path for path in dict.fromkeys(chain(*places)) if path not in refused]
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,13 @@ def _read() -> Iterator[tuple[str, Dataset]]:
     text = files("otbench.data").joinpath("catalogue.toml").read_text()
     for name, body in tomllib.loads(text).items():
         listed = tuple(
-            File(**{**file, "alternatives": tuple(file.get("alternatives", ()))})
+            File(
+                file["path"],
+                file.get("checksum"),
+                file.get("url"),
+                tuple(file.get("alternatives", ())),
+                tuple(file.get("excluded", ())),
+            )
             for file in body.pop("files")
         )
         yield name, Dataset(files=listed, **body)
@@ -101,8 +111,7 @@ def find_checked(path: str) -> Path:
     Raises:
         MissingError: it is in no data folder, or is not the file expected.
     """
-    algorithm, _, digest = (file(path).checksum or "").partition(":")
-    return find(path, digest if algorithm == "sha256" else None)
+    return find(path, file(path).checksum)
 
 
 def named(names: Iterable[str]) -> list[str]:

@@ -113,7 +113,7 @@ def _download(file: File, folder: Path) -> None:
     get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_S)
     try:
         pooch.retrieve(file.url, file.checksum, path.name, path.parent, downloader=get)  # type: ignore[arg-type]
-        path.chmod(0o644)  # pooch leaves what only its owner can read
+        path.chmod(0o666 & ~_umask())  # pooch leaves what only its owner can read
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise UserError(
             f"{file.url}: {_reason(error)}: nothing was kept, give the same command again"
@@ -127,6 +127,12 @@ def _download(file: File, folder: Path) -> None:
         raise UserError(
             f"cannot write {path} ({_reason(error)}): set OTBENCH_DATA to a folder with room"
         ) from error
+
+
+def _umask() -> int:
+    """The permissions that new files of this process are denied."""
+    os.umask(denied := os.umask(0o077))
+    return denied
 
 
 def _reason(error: Exception) -> str:

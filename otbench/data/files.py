@@ -21,12 +21,12 @@ def folders() -> list[Path]:
     return [folder.expanduser() for folder in ([Path(named)] if named else []) + [cache]]
 
 
-def find(relative: str, sha256: str | None = None) -> Path:
+def find(relative: str, expected: str | None = None) -> Path:
     """The path of a data file.
 
     Args:
         relative: its path inside a data folder, as ``w2_benchmark/frozen_D2.npz``.
-        sha256: its checksum in hexadecimal, where it must be this very file.
+        expected: its checksum, ``sha256:...`` or ``md5:...``, where it must be this very file.
 
     Raises:
         MissingError: the file is in none of `folders`, or is not the one expected.
@@ -39,10 +39,11 @@ def find(relative: str, sha256: str | None = None) -> Path:
             f"no data file {relative} in {places}: put it there, or set OTBENCH_DATA to the folder "
             "that holds it"
         )
-    if sha256 is not None and (found := checksum(path)) != sha256:
+    algorithm, _, digest = (expected or "").partition(":")
+    if expected and (found := checksum(path, algorithm)) != digest:
         raise MissingError(
-            f"{path} is not the file expected (SHA-256 {found[:12]}..., not {sha256[:12]}...): put "
-            "the original there"
+            f"{path} is not the file expected ({algorithm} {found[:12]}..., not "
+            f"{digest[:12]}...): put the original there"
         )
     return path
 

@@ -25,20 +25,10 @@ if TYPE_CHECKING:
 Digits = Literal["mnist", "digits"]
 Data = Literal["digits", "mnist", "fashion-mnist", "celeba"]
 
-MNIST = {
-    "train": ("mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz"),
-    "test": ("mnist/t10k-images-idx3-ubyte.gz", "mnist/t10k-labels-idx1-ubyte.gz"),
-}
 LEARNT = 1000  # of scikit-learn's images, the first, are for training in `digits`
 LEARNT_OF_ALL = 1500  # the same in `load`
-
-
-SIDES = {
-    "digits": 8,
-    "mnist": 28,
-    "fashion-mnist": 28,
-    "celeba": 64,
-}  # pixels along an axis; faces are resized to so many
+# Pixels along an axis; faces are resized to so many.
+SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "celeba": 64}
 
 
 @dataclass(frozen=True)
@@ -108,7 +98,8 @@ def digits(data: Digits, part: Literal["train", "test"]) -> tuple[np.ndarray, np
         MissingError: a file is absent, or is no such archive.
     """
     if data == "mnist":
-        images, labels = (read_idx(file) for file in MNIST[part])
+        paths = files(data)
+        images, labels = map(read_idx, paths[:2] if part == "train" else paths[2:])
         return images, labels
     loaded = load("digits")
     assert loaded.labels is not None, "digits have labels"

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAST_POINTS = 8  # of a sample: half of them are scored on
-
-
 LARGEST = 1e18  # norm of a point: squared distances fit single precision
-
-
 UNIT = 1e-3  # how far from one the norms may be of points on the unit sphere
 
 

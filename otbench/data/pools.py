@@ -167,13 +167,15 @@ def clean(pool: Pool, held_out: Pool) -> Measure:
 
 def partners(
     pool: Pool, degrade: Degrade
-) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
-    """Draws test images and what they were made from, those of the pool's first half first."""
+) -> Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]]:
+    """Draws test images, with what they were made from as ``partner``, those of the pool's first
+    half first.
+    """
 
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         import torch
 
         y = torch.cat([half.draw_once(n, generator) for half in pool.halves()])[:n]
-        return degrade(y, generator), y
+        return degrade(y, generator), {"partner": y}
 
     return draw

@@ -14,7 +14,7 @@ from otbench.errors import MissingError
 
 
 def verify(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """State (``absent``, or what `fault` says), path and reason of each file of the data sets, one
+    """State (``absent``, or what `check` says), path and reason of each file of the data sets, one
     after another.
     """
     for name in names:
@@ -28,11 +28,11 @@ def verify(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def state_of(file: File, path: Path) -> tuple[str, str]:
-    """What `fault` says of a file that was found; an alternative has no checksum."""
-    return fault(path, file.checksum if path.name == Path(file.path).name else None)
+    """What `check` says of a file that was found; an alternative has no checksum."""
+    return check(path, file.checksum if path.name == Path(file.path).name else None)
 
 
-def fault(path: Path, expected: str | None) -> tuple[str, str]:
+def check(path: Path, expected: str | None) -> tuple[str, str]:
     """``ok``, ``truncated``, ``unreadable`` or ``wrong checksum``, and the reason.
 
     Args:

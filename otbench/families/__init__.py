@@ -1,1 +1,1 @@
-"""What several tasks share: closed forms, toy measures, Wasserstein-1 funnels, points on the globe."""
+"""What several tasks share: closed forms, toys, funnels, the globe, probes."""

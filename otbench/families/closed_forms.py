@@ -134,9 +134,10 @@ def noise_off_spheres(power: int, sigma: float, *, k: int, spheres: int, outside
     quadrature, to about ten digits.
 
     The noise has a block a_i of k + 1 coordinates for each sphere, and b of ``outside`` ones:
-    dist^2 = sum_i (|a_i| - 1)^2 + |b|^2. Here
-    |a_i| / sigma has the noncentral chi law of k + 1 degrees and centre 1 / sigma, and |b| / sigma the chi law. From q = dist^2 to its root
-    leads sqrt(q) = int_0^oo (1 - exp(-t q)) t^{-3/2} dt / (2 sqrt(pi)): the expectation of exp(-t q) factorises.
+    dist^2 = sum_i (|a_i| - 1)^2 + |b|^2. Here |a_i| / sigma has the noncentral chi law of k + 1
+    degrees and centre 1 / sigma, and |b| / sigma the chi law. From q = dist^2 to its root leads
+    sqrt(q) = int_0^oo (1 - exp(-t q)) t^{-3/2} dt / (2 sqrt(pi)): the expectation of exp(-t q)
+    factorises.
 
     Args:
         power: 1 or 2.

@@ -5,12 +5,11 @@ The potential is the least of several funnels, and points fall within the funnel
 the ray to its centre:
 
     u(y) = min_k (|y - a_k| + b_k),    y ~ Unif([-2.5, 2.5]^d),    x = a_k + t^power (z - a_k)
-    where  y = a_k + t (z - a_k).
+    where    y = a_k + t (z - a_k).
 
 Here k is the funnel active at y, and z the upper end of the ray from a_k through y: the first point
-    where another funnel takes over, or
-where the ray leaves the cube. The target is the law of y, the source that of x. The centres and
-offsets are the caller's.
+where another funnel takes over, or where the ray leaves the cube. The target is the law of y, the
+source that of x. The centres and offsets are the caller's.
 """
 
 from __future__ import annotations
@@ -67,9 +66,8 @@ class Funnels:
         v = (y - low) / length
         to_face = ((SIDE - low * v.sign()) / v.abs()).amin(1, keepdim=True)
         h = self.offsets[k, None] - self.offsets
-        closing = (
-            h - (low * v).sum(1, keepdim=True) + v @ self.centers.T
-        )  # h - <e, v>; zero at k itself
+        # H - <e, v>; zero at k itself.
+        closing = h - (low * v).sum(1, keepdim=True) + v @ self.centers.T
         closing.scatter_(1, k[:, None], 0)
         e_squared = _distances(self.centers, self.centers).square()[k]
         to_funnel = torch.where(

@@ -78,7 +78,7 @@ class DiscreteSolver(Solver):
     n: int = 1024
 
     def __post_init__(self) -> None:
-        """Refuse a sample size that cannot be."""
+        """Check the parameters."""
         if self.n < 1:
             raise ValueError(f"n must be at least 1, got {self.n}")
 
@@ -123,7 +123,7 @@ class SinkhornSolver(DiscreteSolver):
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no iteration."""
+        """Check the parameters."""
         super().__post_init__()
         for name in ("eps", "max_iters", "tolerance"):
             if not getattr(self, name) > 0:
@@ -137,7 +137,7 @@ class SinkhornSolver(DiscreteSolver):
             return pair.eps
         return self.eps * mean_cost if self.eps_rule == "relative" else self.eps
 
-    def posed(self, pair: DiscreteProblem) -> Entropic:
+    def entropic_problem(self, pair: DiscreteProblem) -> Entropic:
         """The entropic problem of the pair, among its points with mass."""
         mean_cost = (
             float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b) if pair.eps == 0 else 0.0
@@ -196,7 +196,7 @@ def in_float64(pair: DiscreteProblem) -> DiscreteProblem:
 
 
 def extend(coupling: Coupling, pair: DiscreteProblem) -> Callable[[Tensor], Tensor]:
-    """The map of new points that a coupling of sample points defines (see the module's docstring)."""
+    """The map of new points that a coupling of sample points defines, see the module."""
     import torch
 
     project = pair.cost.project
@@ -223,7 +223,7 @@ def c_transform(pair: DiscreteProblem, g: Tensor, eps: float | None) -> Callable
     where ``eps`` is given.
 
     Autograd goes through it: the gradient of the hard one is that of the cost to the point that
-        attains the minimum.
+    attains the minimum.
     """
     from torch.utils.checkpoint import checkpoint
 

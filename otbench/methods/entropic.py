@@ -6,11 +6,11 @@
 has the plan ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``, where each potential is the soft
 c-transform of the other,
 
-    g_j = -eps log sum_i a_i exp((f_i - C_ij) / eps),    f_i = -eps log sum_j b_j exp((g_j - C_ij) /
-    eps).
+    g_j = -eps log sum_i a_i exp((f_i - C_ij) / eps),
+    f_i = -eps log sum_j b_j exp((g_j - C_ij) / eps).
 
 Points without mass take no part: on images most points are such, and everything here is about those
-    that are left, in float64.
+that are left, in float64.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ NEWTON_STEPS = 50
 ROUNDING = 1e-14  # relative change of a dual value that says nothing
 FAINT = 1e-200  # least sum that is divided by
 RECOVERY = 2  # iterations that follow a prediction
-ABSORBED = 100.0  # logarithm of the scalings at which they go into the potentials; far below that of the largest number
+# Logarithm of the scalings at which they go into the potentials; far below that of the largest
+# number.
+ABSORBED = 100.0
 
 
 class Entropic:
@@ -105,7 +107,7 @@ class Entropic:
             )
         ).exp_()
 
-    def recovered(self, f: Tensor) -> Tensor:
+    def plan_from(self, f: Tensor) -> Tensor:
         """``(n, m)``: the plan of a predicted potential, the same way for all who predict one: two
         iterations of Sinkhorn's algorithm.
 
@@ -176,7 +178,7 @@ class Entropic:
             f = f + step
         return self.solve(f, max_iters=1)
 
-    def whole(self, plan: Tensor) -> Tensor:
+    def on_all_points(self, plan: Tensor) -> Tensor:
         """The plan among all points of the pair, in its dtype: zero where there is no mass."""
         full = plan.new_zeros((len(self.pair.a), len(self.pair.b)), dtype=self.pair.x.dtype)
         full[self.rows[:, None], self.columns] = plan.to(full.dtype)
@@ -239,7 +241,8 @@ def entropic_truth(pair: DiscreteProblem, max_iters: int = MAX_ITERATIONS) -> Tr
         found = problem.polished(found.f, max_iters=min(max_iters, NEWTON_STEPS))
     if found.error > TOLERANCE:
         raise ValueError(
-            f"Sinkhorn's algorithm does not converge in {max_iters} iterations at eps {pair.eps:g}: take a larger eps, or 0 for the "
+            f"Sinkhorn's algorithm does not converge in {max_iters} iterations at eps "
+            f"{pair.eps:g}: take a larger eps, or 0 for the "
             "linear program"
         )
-    return Truth("entropic", found.cost, plan=problem.whole(found.plan))
+    return Truth("entropic", found.cost, plan=problem.on_all_points(found.plan))

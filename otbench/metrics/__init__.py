@@ -1,12 +1,12 @@
 """Metrics: pure functions of named arrays, and one table that says what each number means.
 
-A metric applies to a run exactly when every array it names is known there: where the optimal map is
-    unknown or not unique there is no
-``optimal``, and so no ``l2_uvp``. The names are listed in `otbench.scoring.maps` and
-`otbench.scoring.pictures`. Reports read `METRICS` and nothing else.
+`arrays` registers what they are functions of. A metric applies to a run exactly where all of its
+arrays are known: where the optimal map is unknown or not unique there is no ``optimal``, and so no
+``l2_uvp``. Reports read `METRICS` and nothing else.
 """
 
-from otbench.metrics import maps, one_to_many, defects, flows, plans, images  # isort: skip  (in this order they enter the table)
+from otbench.metrics.arrays import ARRAYS
+from otbench.metrics.declare import Metric, metric
 from otbench.metrics.defects import cost_visible
 from otbench.metrics.distances import EXACT_DIM, discrepancies, exact_w2_squared, sliced_w2_squared
 from otbench.metrics.flows import npe, w2, w2_floor
@@ -32,22 +32,24 @@ from otbench.metrics.one_to_many import (
     branch_visible,
 )
 from otbench.metrics.plans import (
+    barycentric_map,
     entries,
     marginal,
     marginal_l1,
     rounded_cost,
     rounded_entropy,
-    rounded_images,
     rounding,
     without_negative,
 )
-from otbench.metrics.table import METRICS, Metric, metric, score
+from otbench.metrics.table import METRICS, score
 
 
 __all__ = [
+    "ARRAYS",
     "EXACT_DIM",
     "METRICS",
     "Metric",
+    "barycentric_map",
     "branch_defect",
     "branch_entropy",
     "branch_imbalance",
@@ -59,27 +61,20 @@ __all__ = [
     "cost_visible",
     "d_target",
     "d_target_floor",
-    "defects",
     "discrepancies",
     "energy_distance",
     "entries",
     "exact_w2_squared",
-    "flows",
     "grad_cos",
     "grad_l2",
-    "images",
     "l2_uvp",
-    "maps",
     "marginal",
     "marginal_l1",
     "metric",
     "npe",
-    "one_to_many",
     "overshoot",
-    "plans",
     "rounded_cost",
     "rounded_entropy",
-    "rounded_images",
     "rounding",
     "score",
     "sliced_w2_squared",

@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from otbench.metrics.declare import metric, ratio
 from otbench.metrics.maps import target_gap
-from otbench.metrics.table import metric, ratio
 
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @metric(unit="1", better="lower")
 def target_defect(
-    target_discrepancies: Tensor, pushed_floors: Tensor, target_floors: Tensor, target_scale: float
+    target_discrepancies: Tensor, mapped_floors: Tensor, target_floors: Tensor, target_scale: float
 ) -> float:
     """Verdict: the target gap as a share of the target's variance, or of the gap of the task's
     known spurious map where that is less.
     """
-    return ratio(target_gap(target_discrepancies, pushed_floors, target_floors), target_scale)
+    return ratio(target_gap(target_discrepancies, mapped_floors, target_floors), target_scale)
 
 
 @metric(unit="1", better=None)
@@ -37,19 +37,19 @@ def target_visible(target_floors: Tensor, target_scale: float) -> float:
 
 
 @metric(unit="1", better="lower")
-def cost_defect(cost_pushed: Tensor, cost_optimal: Tensor, cost_scale: float) -> float:
+def cost_defect(cost_mapped: Tensor, cost_optimal: Tensor, cost_scale: float) -> float:
     """Verdict: |E c(x, T(x)) - OT| / max(OT, cost of moving by the target's standard deviation)."""
-    return abs(float((cost_pushed.double() - cost_optimal.double()).mean())) / _size(
+    return abs(float((cost_mapped.double() - cost_optimal.double()).mean())) / _size(
         cost_optimal, cost_scale
     )
 
 
 @metric(unit="1", better=None)
 def cost_visible(
-    cost_pushed: Tensor, cost_optimal: Tensor, cost_error: float, cost_scale: float
+    cost_mapped: Tensor, cost_optimal: Tensor, cost_error: float, cost_scale: float
 ) -> float:
     """Verdict: the cost defect that sampling alone may show, three standard errors."""
-    excess = cost_pushed.double() - cost_optimal.double()
+    excess = cost_mapped.double() - cost_optimal.double()
     return (
         3
         * math.hypot(float(excess.std()) / len(excess) ** 0.5, cost_error)

@@ -11,12 +11,10 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-EXACT_DIM = 16  # up to this dimension the discrepancy of two samples is an exact W2^2 too, above it a sliced one alone
+EXACT_DIM = 16  # up to this dimension discrepancies are an exact W2^2 too, above it sliced alone
 EXACT_POINTS = 4096  # most points of one linear assignment
 DIRECTIONS = 512
-DIRECTIONS_SEED = (
-    20_111  # far from the seeds that samples are drawn with, lest directions be points
-)
+DIRECTIONS_SEED = 20_111  # far from the seeds of samples, lest directions be points
 BLOCK = 4096  # rows of a matrix of distances that are held at a time
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otbench.metrics.declare import metric, ratio
 from otbench.metrics.distances import exact_w2_squared, plugin_w2_squared
-from otbench.metrics.table import metric, ratio
 
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def npe(path: Tensor) -> float:
 
 
 @metric(unit="distance", better="lower")
-def w2(flow_pushed: Tensor, flow_target: Tensor) -> float:
-    """Flows: W2 between 4,096 images and 4,096 target points, no floor taken off: see `w2_floor`,
-    and `target_gap` for maps.
+def w2(flow_mapped: Tensor, flow_target: Tensor) -> float:
+    """Flows: W2 between 4,096 mapped points and 4,096 target points, no floor taken off: see
+    `w2_floor`, and `target_gap` for maps.
     """
-    return plugin_w2_squared(flow_pushed, flow_target) ** 0.5
+    return plugin_w2_squared(flow_mapped, flow_target) ** 0.5
 
 
 @metric(unit="distance", better=None)

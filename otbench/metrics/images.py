@@ -2,7 +2,7 @@
 the law of the outputs to the target.
 
 None says all: a map that averages scores well against partners and badly against the law, one that
-    invents does the opposite.
+invents does the opposite.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from otbench.metrics.declare import metric
 from otbench.metrics.distances import frechet_distance
-from otbench.metrics.table import metric
 
 
 if TYPE_CHECKING:
@@ -26,24 +26,24 @@ SSIM_WINDOW = 7  # pixels along a side
 
 
 @metric(unit="dB", better="higher", worst=0.0, curve=True)
-def psnr_db(pictures: Tensor, partner_pictures: Tensor) -> float:
+def psnr_db(mapped_images: Tensor, partner_images: Tensor) -> float:
     """Peak signal-to-noise ratio of T(x) to what x was made from, -10 log10(mean squared error /
     4), mean over images (Milne et al. 2022).
 
     Pixels have a range of 2; values beyond it are taken as they are. It is 100 dB at most.
     """
-    error = (pictures - partner_pictures).double().flatten(1).square().mean(1)
+    error = (mapped_images - partner_images).double().flatten(1).square().mean(1)
     return float(-10 * (error.clamp(min=LEAST) / RANGE**2).log10().mean())
 
 
 @metric(unit="dB", better=None)
-def psnr_input_db(start_pictures: Tensor, partner_pictures: Tensor) -> float:
+def psnr_input_db(start_images: Tensor, partner_images: Tensor) -> float:
     """`psnr_db` of x itself, what a map that does nothing scores."""
-    return psnr_db(start_pictures, partner_pictures)
+    return psnr_db(start_images, partner_images)
 
 
 @metric(unit="1", better="higher", worst=-1.0)
-def ssim(pictures: Tensor, partner_pictures: Tensor) -> float:
+def ssim(mapped_images: Tensor, partner_images: Tensor) -> float:
     """Structural similarity of T(x) to what x was made from, mean over at most 512 images (Wang et
     al. 2004); 1 where they are equal.
 
@@ -54,10 +54,13 @@ def ssim(pictures: Tensor, partner_pictures: Tensor) -> float:
     import numpy as np
     from skimage.metrics import structural_similarity
 
-    if min(pictures.shape[-2:]) < SSIM_WINDOW:
+    if min(mapped_images.shape[-2:]) < SSIM_WINDOW:
         return math.nan
     pairs = zip(
-        *(images[:SSIM_IMAGES].double().cpu().numpy() for images in (pictures, partner_pictures)),
+        *(
+            images[:SSIM_IMAGES].double().cpu().numpy()
+            for images in (mapped_images, partner_images)
+        ),
         strict=True,
     )
     values = [
@@ -68,28 +71,28 @@ def ssim(pictures: Tensor, partner_pictures: Tensor) -> float:
 
 
 @metric(unit="1", better=None)
-def ssim_input(start_pictures: Tensor, partner_pictures: Tensor) -> float:
+def ssim_input(start_images: Tensor, partner_images: Tensor) -> float:
     """`ssim` of x itself, what a map that does nothing scores."""
-    return ssim(start_pictures, partner_pictures)
+    return ssim(start_images, partner_images)
 
 
 @metric(unit="cost", better=None, curve=True)
-def transport_cost(picture_costs: Tensor) -> float:
+def transport_cost(image_costs: Tensor) -> float:
     """E c(x, T(x)) of images, how much a map changes; of maps that reach the target as well, the
     one of less cost is better.
     """
-    return float(picture_costs.double().mean())
+    return float(image_costs.double().mean())
 
 
 @metric(unit="1", better="lower")
-def frechet_scattering(scattering_pushed: Tensor, scattering_target: Tensor) -> float:
+def frechet_scattering(scattering_mapped: Tensor, scattering_target: Tensor) -> float:
     """Frechet distance of the outputs to target images, between Gaussians fitted to 32 scattering
     features: FID without a trained network.
 
     The target's total variance is about 1 (see `otbench.scoring.features.scattering`). The images
     are others than the outputs were made from.
     """
-    return frechet_distance(scattering_pushed, scattering_target)
+    return frechet_distance(scattering_mapped, scattering_target)
 
 
 @metric(unit="1", better=None)
@@ -108,12 +111,12 @@ def frechet_scattering_input(scattering_start: Tensor, scattering_target: Tensor
 
 @metric(unit="1", better="lower")
 def scattering_defect(
-    scattering_pushed: Tensor, scattering_fresh: Tensor, scattering_target: Tensor
+    scattering_mapped: Tensor, scattering_fresh: Tensor, scattering_target: Tensor
 ) -> float:
     """Verdict: `frechet_scattering` less its floor, a share of the target's variance in features
     that see noise and blur.
     """
-    return frechet_scattering(scattering_pushed, scattering_target) - frechet_scattering_floor(
+    return frechet_scattering(scattering_mapped, scattering_target) - frechet_scattering_floor(
         scattering_fresh, scattering_target
     )
 
@@ -127,14 +130,14 @@ def scattering_visible(scattering_fresh: Tensor, scattering_target: Tensor) -> f
 
 
 @metric(unit="1", better="lower")
-def fid(inception_pushed: Tensor, inception_target: Tensor) -> float:
+def fid(inception_mapped: Tensor, inception_target: Tensor) -> float:
     """Frechet distance of the outputs to target images in the 2,048 features of Inception (Heusel
     et al. 2017); needs its weights.
 
     Pixels are rounded to bytes; grey images have three equal channels. It is high for few images,
     as `fid_floor` is: published values, of 10,000 images or more, are not to be compared with it.
     """
-    return frechet_distance(inception_pushed, inception_target)
+    return frechet_distance(inception_mapped, inception_target)
 
 
 @metric(unit="1", better=None)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from otbench.metrics.declare import metric, ratio
 from otbench.metrics.distances import BLOCK, plugin_w2_squared, total_distance
-from otbench.metrics.table import metric, ratio
 
 
 if TYPE_CHECKING:
@@ -80,17 +80,17 @@ def w1_ratio(source_values: Tensor, target_side_values: Tensor, cost_optimal: Te
 
 
 @metric(unit="1", better="one", curve=True)
-def cost_ratio(cost_pushed: Tensor, cost_optimal: Tensor) -> float:
+def cost_ratio(cost_mapped: Tensor, cost_optimal: Tensor) -> float:
     """Transport cost over the optimal one, E c(x, T(x)) / E c(x, T*(x)) on the same points, so T*
     scores exactly 1.
 
     Where the optimal cost is known but no map, that cost is the denominator.
     """
-    return ratio(float(cost_pushed.double().mean()), float(cost_optimal.double().mean()))
+    return ratio(float(cost_mapped.double().mean()), float(cost_optimal.double().mean()))
 
 
 @metric(unit="distance^2", better="lower")
-def target_gap(target_discrepancies: Tensor, pushed_floors: Tensor, target_floors: Tensor) -> float:
+def target_gap(target_discrepancies: Tensor, mapped_floors: Tensor, target_floors: Tensor) -> float:
     """W2^2 of the push-forward to the target less half the floors of both; up to dimension 16 exact
     or d times sliced, the larger.
 
@@ -98,7 +98,7 @@ def target_gap(target_discrepancies: Tensor, pushed_floors: Tensor, target_floor
     reward a push-forward of less spread. d times the sliced W2^2 is a lower bound of W2^2 with
     hardly any floor; above dimension 16 it stands alone.
     """
-    return float((target_discrepancies - (pushed_floors + target_floors.mean(0)) / 2).max())
+    return float((target_discrepancies - (mapped_floors + target_floors.mean(0)) / 2).max())
 
 
 @metric(unit="distance^2", better=None)
@@ -110,29 +110,29 @@ def target_noise(target_floors: Tensor) -> float:
 
 
 @metric(unit="cost", better="lower")
-def d_cost(cost_pushed: Tensor, cost_optimal: Tensor, cost_power: int) -> float:
+def d_cost(cost_mapped: Tensor, cost_optimal: Tensor, cost_power: int) -> float:
     """|E c(x, T(x)) - OT| of squared costs; for comparison with published tables, the `cost_ratio`
     says more.
 
     Undefined (not a number) for other costs.
     """
     return (
-        abs(float((cost_pushed.double() - cost_optimal.double()).mean()))
+        abs(float((cost_mapped.double() - cost_optimal.double()).mean()))
         if cost_power == 2
         else math.nan
     )
 
 
 @metric(unit="distance^2", better=None)
-def d_target(plugin_pushed: Tensor, plugin_target: Tensor) -> float:
-    """W2^2 between 1,000 images and 1,000 target points, no floor taken off; for comparison with
-    published tables, see `d_target_floor`.
+def d_target(plugin_mapped: Tensor, plugin_target: Tensor) -> float:
+    """W2^2 between 1,000 mapped points and 1,000 target points, no floor taken off; for comparison
+    with published tables, see `d_target_floor`.
 
-    In high dimension it is nearly all floor, and images of too little spread, a single point even,
-        score less than a perfect map: so less
-    is not better, and `target_gap` is the metric to go by.
+    In high dimension it is nearly all floor, and mapped points of too little spread, a single point
+    even, score less than a perfect map: so less is not better, and `target_gap` is the metric to go
+    by.
     """
-    return plugin_w2_squared(plugin_pushed, plugin_target)
+    return plugin_w2_squared(plugin_mapped, plugin_target)
 
 
 @metric(unit="distance^2", better=None)
@@ -144,20 +144,20 @@ def d_target_floor(plugin_target: Tensor, plugin_fresh: Tensor) -> float:
 
 
 @metric(unit="distance", better="lower")
-def energy_distance(pushed_sample: Tensor, target_sample: Tensor) -> float:
+def energy_distance(mapped_sample: Tensor, target_sample: Tensor) -> float:
     """Energy distance 2 E|X-Y| - E|X-X'| - E|Y-Y'| of the push-forward to the target (Szekely &
     Rizzo 2013), unbiased: its floor is 0.
     """
-    n, m = len(pushed_sample), len(target_sample)
-    across = total_distance(pushed_sample, target_sample) / (n * m)
+    n, m = len(mapped_sample), len(target_sample)
+    across = total_distance(mapped_sample, target_sample) / (n * m)
     within = [
-        total_distance(z, z) / (len(z) * (len(z) - 1)) for z in (pushed_sample, target_sample)
+        total_distance(z, z) / (len(z) * (len(z) - 1)) for z in (mapped_sample, target_sample)
     ]
     return 2 * across - sum(within)
 
 
 @metric(unit="1", better="lower", worst=1.0)
-def coordinate_ks(pushed_sample: Tensor, target_sample: Tensor, target_variance: float) -> float:
+def coordinate_ks(mapped_sample: Tensor, target_sample: Tensor, target_variance: float) -> float:
     """Largest share of the mass that is off in a coordinate by a hundredth of the target's spread;
     keeps its power in high dimension.
 
@@ -169,7 +169,7 @@ def coordinate_ks(pushed_sample: Tensor, target_sample: Tensor, target_variance:
 
     x, y = (
         sample.flatten(1).T.double().sort(1).values.contiguous()
-        for sample in (pushed_sample, target_sample)
+        for sample in (mapped_sample, target_sample)
     )
     tolerance = 0.01 * (target_variance / len(x)) ** 0.5
 

@@ -1,5 +1,5 @@
-"""Metrics of plans that send each x to several images: to two with equal probability, or to a
-circle of them, uniformly.
+"""Metrics of plans that send each x to several points: to two branches with equal probability, or
+to a circle, uniformly. Tasks that have such plans supply the probes of `otbench.families.probes`.
 """
 
 from __future__ import annotations
@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from otbench.metrics.declare import metric, ratio
 from otbench.metrics.distances import exact_w2_squared
-from otbench.metrics.table import metric, ratio
 
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-ON_BRANCH = 0.1  # how far from a branch an image may lie, in half-distances of the branches
+ON_BRANCH = 0.1  # how far from a branch a mapped point may lie, in half-distances of the branches
 SECTORS = 12  # equal ones, that the angles on a circle are counted in
-ON_CIRCLE = 0.25  # how far from the unit circle an image may lie
-CIRCLE_POINTS = 1024  # of the images, the first, that are assigned to places on the circle
+ON_CIRCLE = 0.25  # how far from the unit circle a mapped point may lie
+CIRCLE_POINTS = 1024  # mapped points, the first, that are assigned to places on the circle
 
 
 @metric(unit="1", better="lower", worst=0.5)
@@ -61,7 +61,7 @@ def branch_defect(branch_position: Tensor) -> float:
     there.
 
     One branch alone scores 2, the middle between them 1, in any dimension: the target defect is
-        diluted by the other coordinates.
+    diluted by the other coordinates.
     """
     position = branch_position.double().sort().values
     branch = position.new_ones(len(position))
@@ -79,24 +79,24 @@ def branch_visible(branch_position: Tensor) -> float:
 
 @metric(unit="1", better="higher", worst=0.0)
 def circle_entropy(circle_places: Tensor) -> float:
-    """One-to-many on a circle: entropy of the angles of all images in 12 equal sectors, over log
-    12; 1 is right, one direction has 0.
+    """One-to-many on a circle: entropy of the angles of all mapped points in 12 equal sectors, over
+    log 12; 1 is right, one direction has 0.
     """
     return float(_entropy(_sectors(circle_places)))
 
 
 @metric(unit="1", better="lower", worst=1.0)
 def circle_tv(circle_places: Tensor) -> float:
-    """One-to-many on a circle: total variation of the angles of all images, in 12 equal sectors, to
-    the uniform law.
+    """One-to-many on a circle: total variation of the angles of all mapped points, in 12 equal
+    sectors, to the uniform law.
     """
     return float((_sectors(circle_places) - 1 / SECTORS).abs().sum()) / 2
 
 
 @metric(unit="1", better="lower", worst=1.0)
 def circle_off(circle_places: Tensor) -> float:
-    """One-to-many on a circle: share of the images further than a quarter of the radius from it;
-    the mean of all lies at the centre.
+    """One-to-many on a circle: share of the mapped points further than a quarter of the radius from
+    it; the mean of all lies at the centre.
     """
     return float(((circle_places.double().norm(dim=1) - 1).abs() > ON_CIRCLE).double().mean())
 
@@ -129,7 +129,7 @@ def circle_visible(circle_places: Tensor) -> float:
     """Verdict, one-to-many on a circle: the circle defect that sampling alone may show, its 99 %
     quantile.
 
-    With the arc for the chord, and n images turned so that they fit best, the defect is (2 pi)^2 /
+    With the arc for the chord, and n points turned so that they fit best, the defect is (2 pi)^2 /
     n times Watson's statistic U^2 of uniformity; P(U^2 > u) is about 2 exp(-2 pi^2 u) (Watson
     1961).
     """

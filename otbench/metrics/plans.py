@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from otbench.metrics.declare import metric, ratio
 from otbench.metrics.distances import BLOCK
-from otbench.metrics.table import metric, ratio
 
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def entropic_gap(rounded_objective: float, optimal_objective: float, ot_cost: fl
 
 @metric(unit="%", better="lower")
 def barycentric_uvp(
-    rounded_images: Tensor, optimal_images: Tensor, a: Tensor, target_variance: float
+    rounded_map: Tensor, optimal_map: Tensor, a: Tensor, target_variance: float
 ) -> float:
     """Error of the barycentric map, 100 sum_i a_i ||T(x_i) - T*(x_i)||^2 / Var(target), where
     T(x_i) is the mean of y given x_i under P.
@@ -43,7 +43,7 @@ def barycentric_uvp(
     P is rounded to the marginals.
     """
     moved = a > 0
-    squares = (rounded_images - optimal_images)[moved].square().sum(1)
+    squares = (rounded_map - optimal_map)[moved].square().sum(1)
     return ratio(100 * float(a[moved] @ squares), target_variance)
 
 
@@ -120,7 +120,7 @@ def rounded_cost(
     return cost
 
 
-def rounded_images(plan: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+def barycentric_map(plan: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
     """``(n, d)``: the mean of the points ``y`` ``(m, d)`` given each row, under the plan rounded to
     its marginals; zero where a is.
     """

@@ -11,8 +11,9 @@ solver that is faster and wrong has won nothing. What a compiler takes at the fi
 training.
 """
 
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
+# pyright: reportReturnType=false
 # (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from otbench.errors import UserError, nearest
-from otbench.report import FIT, INFER, accuracy_of, by_setup, number, quantity, select
-from otbench.report.leaderboard import DASH, Format
-from otbench.report.render import RENDERERS, Table
+from otbench.report.quantities import FIT, INFER, accuracy_of, number, quantity
+from otbench.report.selected import by_setup, older_schema, select
 from otbench.report.stats import bootstrap_interval
+from otbench.report.tables import DASH, Format, Table, render
 
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ ERRORS = (
 )  # shown beside the accuracy of the task, where measured
 
 NOTES = (
-    "Errors: mean over the seeds ± half the width of its 95 % bootstrap interval. Times: medians over the seeds; training is the first "
-    "fit, or the median of repeats where it is short, and what the first pair takes longer than the others.",
-    "N*: held-out pairs after which the solver of the row, its training included, has taken less time than that of the column; 0: from the "
-    "first pair on; until N: it is ahead up to there, for it is slower by the pair; never: it is slower in both.",
+    "Errors: mean over the seeds ± half the width of its 95 % bootstrap interval. Times: medians "
+    "over the seeds; training is the first "
+    "fit, or the median of repeats where it is short, and what the first pair takes longer than "
+    "the others.",
+    "N*: held-out pairs after which the solver of the row, its training included, has taken less "
+    "time than that of the column; 0: from the "
+    "first pair on; until N: it is ahead up to there, for it is slower by the pair; never: it is "
+    "slower in both.",
     "° trivial baseline.",
 )
 
@@ -72,8 +77,6 @@ def amortization(
     """
     import pandas as pd
 
-    if format not in ("csv", *RENDERERS):
-        raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
     runs = amortized(select(results.runs, tasks))
     if runs.empty:
         raise UserError(
@@ -83,7 +86,8 @@ def amortization(
     for name in against or ():
         if name not in known:
             raise UserError(
-                f"no runs of solver {name!r}{nearest(name, known)}; recorded: {', '.join(sorted(known))}"
+                f"no runs of solver {name!r}{nearest(name, known)}; recorded: "
+                f"{', '.join(sorted(known))}"
             )
     tables, frames = [], []
     for setup, of_setup in by_setup(runs, time=True):
@@ -91,9 +95,8 @@ def amortization(
             summary = summarize(group, against)
             frames.append(summary.assign(task_label=task, setup=setup))
             tables.append(_table(summary, group, f"{task} on {setup}"))
-    if format == "csv":
-        return pd.concat(frames).to_csv(index=False)
-    return RENDERERS[format](tables, NOTES)
+    notes = [*NOTES, *older_schema(runs)]
+    return render(format, tables, notes, lambda: pd.concat(frames))
 
 
 def amortized(runs: pd.DataFrame) -> pd.DataFrame:

@@ -11,17 +11,20 @@ always a regression. One seed cannot be tested.
 
 What a ratio is made of (lower is better, never negative):
 
-    better lower     value, and value + target_noise for ``target_gap``, so that near zero it is not
-    noise that is compared better one       |value - 1| better higher    1 - value where the unit is
-    1 (cosines), else 1 / value
+    better lower
+    value, and value + target_noise for ``target_gap``, so that near zero it is not noise that is
+        compared
+    better one       |value - 1|
+    better higher    1 - value where the unit is 1 (cosines), else 1 / value
 
 each plus a tolerance, so that rounding errors (a UVP of 1e-10 against 1e-13 %) are no ratio of a
 million: `TOLERANCE` of its unit, or `RELATIVE` times the worst value any solver has on that task in
 the base, whichever is larger.
 """
 
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
+# pyright: reportReturnType=false
 # (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
 from otbench.metrics import METRICS
-from otbench.report import FIT, Quantity, has_failed, measured, quantity, select, stats
+from otbench.report import stats
+from otbench.report.quantities import FIT, Quantity, measured, quantity
+from otbench.report.selected import has_failed, select
+from otbench.report.tables import plain_table
 from otbench.store import PROVENANCE, folders, load
 
 
@@ -132,7 +138,8 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
     common = sides[0].index.intersection(sides[1].index)
     if common.empty:
         raise UserError(
-            "no run stands on both sides: the same tasks, solvers, parameters, seeds, device and dtype are needed"
+            "no run stands on both sides: the same tasks, solvers, parameters, seeds, device and "
+            "dtype are needed"
         )
     old, now = (side.loc[common] for side in sides)
     notes = [
@@ -163,7 +170,8 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
     together = old.together.notna() | now.together.notna()
     if together.any():
         notes.append(
-            f"times and memory of {together.sum()} runs whose seeds were solved together with others not compared"
+            f"times and memory of {together.sum()} runs whose seeds were solved together with "
+            "others not compared"
         )
 
     ok = (old.status == "ok") & (now.status == "ok")
@@ -194,7 +202,8 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
 
     if set(changes.quantity[changes.verdict == "regression"]) & set(TIMES):
         notes.append(
-            "the two sides were timed at different moments, and a machine busy with other work looks like a regression: repeat it"
+            "the two sides were timed at different moments, and a machine busy with other work "
+            "looks like a regression: repeat it"
         )
 
     flipped = old[(old.status == "ok") != (now.status == "ok")].index
@@ -227,14 +236,7 @@ def render(comparison: Comparison) -> str:
                 p,
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    parts = [
-        "\n".join(
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
-    ]
-    parts = parts if len(lines) > 1 else []
+    parts = [plain_table(lines)] if len(lines) > 1 else []
     statuses = [
         f"seed {r.seed} of {r.solver_label} on {r.task_label}: {r.base} -> {r.new}"
         for r in comparison.statuses.itertuples()
@@ -245,7 +247,8 @@ def render(comparison: Comparison) -> str:
     found = len(comparison.regressions)
     verdict = f"{found} regression{'s' * (found != 1)}" if found else "no regression"
     parts.append(
-        f"{verdict}: {comparison.paired} runs on both sides, {len(changes)} quantities, {tested} tested "
+        f"{verdict}: {comparison.paired} runs on both sides, {len(changes)} quantities, {tested} "
+        "tested "
         f"(worse by x {factor:g}, p < {ALPHA} after Holm), {same} the same"
     )
     return "\n\n".join(parts) + "\n"
@@ -261,7 +264,7 @@ def _quantities(runs: pd.DataFrame) -> Iterator[Quantity]:
 
 
 def _log_ratios(old: pd.DataFrame, now: pd.DataFrame, wanted: Quantity) -> pd.Series:
-    """log(new / base) of each run, worse is positive; not a number where either side has no value."""
+    """log(new / base) of each run, worse is positive; NaN where either side has no value."""
     import numpy as np
     import pandas as pd
 

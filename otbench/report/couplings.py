@@ -280,7 +280,7 @@ def _pictures(solved: Mapping[str, Arrays]) -> dict[str, Array]:
     if "target_pixels" in pair:
         pictures["target"] = pair["y"][pair["target_pixels"]]
     return pictures | {
-        name: of_plan[f"{prefix}images"][of_plan["pixels"]]
+        name: of_plan[f"{prefix}mapped"][of_plan["pixels"]]
         for name, of_plan, prefix in _plans(solved)
     }
 

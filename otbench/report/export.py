@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from otbench.errors import UserError
 from otbench.metrics import METRICS
+from otbench.report.tables import pipe_table
 from otbench.statuses import Status
 from otbench.store import COLUMNS
 
@@ -91,23 +92,18 @@ def describe(results: Results) -> str:
     parts = [
         "# Columns",
         "## runs: one row per run",
-        _table(meanings),
-        "## runs, metrics: wide as `metric_<name>` in runs, long as `key, metric, value` in metrics",
-        _table(metrics),
+        _meanings(meanings),
+        "## runs, metrics: wide as `metric_<name>` in runs, long as `key, metric, value` in "
+        "metrics",
+        _meanings(metrics),
         "## curves: one row per checkpoint and metric",
-        _table(curves),
+        _meanings(curves),
         "## values of `status`",
-        _table({status.value: status.meaning for status in Status}),
+        _meanings({status.value: status.meaning for status in Status}),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(meanings: dict[str, str]) -> str:
-    escaped = {name: text.replace("|", "\\|") for name, text in meanings.items()}
-    return "\n".join(
-        [
-            "| name | meaning |",
-            "|---|---|",
-            *(f"| `{name}` | {text} |" for name, text in escaped.items()),
-        ]
-    )
+def _meanings(meanings: dict[str, str]) -> str:
+    rows = [[f"`{name}`", text] for name, text in meanings.items()]
+    return pipe_table([["name", "meaning"], *rows])

@@ -6,76 +6,41 @@ maps of 2-D tasks, the couplings of `otbench.report.couplings`, and the images o
 Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
 """
 
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
+# pyright: reportReturnType=false
 # (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from otbench.errors import UserError
-from otbench.metrics import EXACT_DIM, METRICS
-from otbench.report import (
-    FIT,
-    INFER,
-    accuracy_of,
-    amortization,
-    by_setup,
-    couplings,
-    images,
-    number,
-    published,
-    quantity,
-    select,
-)
-from otbench.report.drawing import panels as _panels
-from otbench.report.drawing import theme
-from otbench.report.drawing import wrapped as _wrapped
-from otbench.report.verdicts import judged, summarize
-from otbench.scoring.verdict import TAU
-from otbench.store import folders
+from otbench.report import amortization, couplings, drawing, images
+from otbench.report.drawing import wrapped
+from otbench.report.kept import kept_couplings, kept_images, kept_maps, shows_unpublished
+from otbench.report.quantities import FIT, INFER, accuracy_of
+from otbench.report.rates import floor, spurious_rate
+from otbench.report.selected import by_setup, select
+from otbench.report.styles import Style, axis_name, legend, scale_axis, slug, styles
 
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from otbench.store import Results
 
-MARKERS = (
-    "osD^vPX<>"  # nine markers by eight colours: seventy-two solvers before a pair comes again
-)
-UNUSED = (
-    "#949494",
-    "#ece133",
-)  # of seaborn's palette: grey is for the trivial solvers, yellow is faint on white
 DOTS = 800  # points of a cloud that are drawn
 FRONT = {"color": "0.75", "linewidth": 3}
-RATE_LINES = {
-    "spurious": {"color": "0.3", "linestyle": "-"},
-    "not ok": {"color": "0.3", "linestyle": "--", "linewidth": 1.2},
-    "default threshold": {"color": "0.6", "linestyle": ":", "linewidth": 1},
-}
-TAUS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-RATE_PANELS = 12
 PAIRS = 1e5  # to which the lines of `total_time` go
-IMAGE_SCORES = {
-    "psnr_db": "{} dB",
-    "transport_cost": "cost {}",
-}  # of which the first that is known stands beside a row of images
-
-Style = Mapping[str, dict[str, Any]]
 
 
 def plot(
@@ -125,7 +90,8 @@ def plot(
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if not drawn:
         raise UserError(
-            "nothing to draw: no run here succeeded with a metric; `otbench leaderboard` shows how they ended"
+            "nothing to draw: no run here succeeded with a metric; `otbench leaderboard` shows how "
+            "they ended"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -140,31 +106,6 @@ def plot(
             f"not for publication, by the terms of the data: {', '.join(private)}", file=sys.stderr
         )
     return [out / f"{name}.png" for name in drawn]
-
-
-def styles(runs: pd.DataFrame) -> Style:
-    """One colour and one marker per solver label, the same in every panel; trivial solvers are
-    hollow and grey.
-    """
-    with theme() as seaborn:
-        colours = [
-            colour
-            for colour in seaborn.color_palette("colorblind").as_hex()
-            if colour not in UNUSED
-        ]
-    trivial = set(runs.solver_label[runs.trivial.astype(bool)])
-    real = [name for name in sorted(runs.solver_label.unique()) if name not in trivial]
-    style = {
-        name: {"color": colours[i % len(colours)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, name in enumerate(real)
-    }
-    for i, name in enumerate(sorted(trivial)):
-        style[name] = {
-            "color": "#6e6e6e",
-            "marker": MARKERS[i % len(MARKERS)],
-            "markerfacecolor": "white",
-        }
-    return style
 
 
 def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
@@ -187,12 +128,12 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
                 panels[str(task)] = metric, time, group
     if not panels:
         return None
-    with _panels(len(panels)) as (figure, axes):
+    with drawing.panels(len(panels)) as (figure, axes):
         for (task, (metric, time, group)), ax in zip(panels.items(), axes, strict=True):
             column = f"metric_{metric}"
             middle = group.groupby("solver_label")[[time, column]].median()
-            _scale(ax, "x", group[time])
-            _scale(ax, "y", group[column])
+            scale_axis(ax, "x", group[time])
+            scale_axis(ax, "y", group[column])
             front = pareto(middle[time].to_numpy(), middle[column].to_numpy())
             best = middle.iloc[front]
             ax.step(best[time], best[column], where="post", **FRONT, zorder=1)
@@ -215,9 +156,9 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
             ax.set(
                 title=task,
                 xlabel="fit time (s)" if time == FIT else "time of a held-out pair (ms)",
-                ylabel=_name(metric, group),
+                ylabel=axis_name(metric, group),
             )
-        _legend(
+        legend(
             figure,
             style,
             {s for *_, group in panels.values() for s in group.solver_label},
@@ -234,7 +175,7 @@ def accuracy_curves(
     over seeds. None without checkpoints.
 
     Seeds that were solved together are left out: the seconds of their checkpoints are those of the
-        whole.
+    whole.
     """
     alone = runs.loc[runs.together.isna(), ["key", "task_label", "solver_label"]]
     points = curves.merge(alone, on="key")
@@ -246,10 +187,10 @@ def accuracy_curves(
             panels[str(task)] = metric, of_task, group
     if not panels:
         return None
-    with _panels(len(panels)) as (figure, axes):
+    with drawing.panels(len(panels)) as (figure, axes):
         for (task, (metric, of_task, group)), ax in zip(panels.items(), axes, strict=True):
-            _scale(ax, "x", of_task.seconds)
-            _scale(ax, "y", of_task.value)
+            scale_axis(ax, "x", of_task.seconds)
+            scale_axis(ax, "y", of_task.value)
             for solver, seeds in of_task.groupby("solver_label"):
                 steps = seeds.groupby("step").agg(
                     {"seconds": "median", "value": ["min", "median", "max"]}
@@ -258,8 +199,8 @@ def accuracy_curves(
                 look = style[str(solver)]
                 ax.fill_between(time, low, high, color=look["color"], alpha=0.2, linewidth=0)
                 ax.plot(time, middle, **look, markersize=4)
-            ax.set(title=task, xlabel="solver time (s)", ylabel=_name(metric, group))
-        _legend(
+            ax.set(title=task, xlabel="solver time (s)", ylabel=axis_name(metric, group))
+        legend(
             figure, style, {s for _, of_task, _ in panels.values() for s in of_task.solver_label}
         )
         figure.suptitle(f"Error while fitting, on {setup}: medians, bands span the seeds")
@@ -281,7 +222,7 @@ def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
     if not panels:
         return None
     pairs = np.geomspace(1, PAIRS, 60)
-    with _panels(len(panels), size=3.6) as (figure, axes):
+    with drawing.panels(len(panels), size=3.6) as (figure, axes):
         for (task, summary), ax in zip(panels.items(), axes, strict=True):
             for row in summary.to_dict("records"):
                 look = style[str(row["solver_label"])]
@@ -302,7 +243,7 @@ def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
                 ylabel="training and inference (s)",
             )
         shown = {str(name) for summary in panels.values() for name in summary.solver_label}
-        _legend(
+        legend(
             figure,
             style,
             shown,
@@ -312,248 +253,6 @@ def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
             f"Time for a number of pairs, on {setup}: lines cross where learning has paid"
         )
     return figure
-
-
-def spurious_rate(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
-    """One panel per task: shares of the runs that are spurious, and that are not ok, against the
-    threshold of the marginal defect.
-
-    Solvers without a potential, of whose saddle nothing can be said, are left out, and so are tasks
-    without any other. Of more than `RATE_PANELS` tasks, those are shown where most runs are not ok.
-    None if no run has a saddle.
-    """
-    import pandas as pd
-    from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
-
-    pairs = [runs.task_label, runs.solver_label]
-    by_tau = {tau: judged(runs, tau) for tau in TAUS}
-    with_saddle = by_tau[TAU].converged.notna().groupby(pairs).transform("any")
-    shares = {tau: summarize(of_tau[with_saddle]) for tau, of_tau in by_tau.items()}
-    if shares[TAU].empty:
-        return None
-    shares = pd.concat([of_tau.assign(tau=tau) for tau, of_tau in shares.items()])
-    shares["judged"] = shares.runs - shares.failed
-    shares["not_ok"] = 1 - shares.ok / shares.judged
-    tasks = list(shares.task_label.unique())
-    worst = (
-        shares[shares.tau == TAU].groupby("task_label").not_ok.mean().nlargest(RATE_PANELS).index
-    )
-    panels = [task for task in tasks if task in worst]
-    solid, dashed, default = RATE_LINES.values()
-    with _panels(len(panels)) as (figure, axes):
-        for task, ax in zip(panels, axes, strict=True):
-            ax.axvline(TAU, **default, zorder=1)
-            for solver, of_solver in shares[shares.task_label == task].groupby("solver_label"):
-                look, low, high = (
-                    style[str(solver)],
-                    of_solver.spurious_rate_low,
-                    of_solver.spurious_rate_high,
-                )
-                ax.fill_between(
-                    of_solver.tau, low, high, color=look["color"], alpha=0.12, linewidth=0
-                )
-                ax.plot(of_solver.tau, of_solver.not_ok, **dashed | {"color": look["color"]})
-                ax.plot(of_solver.tau, of_solver.spurious_rate, **solid | look, markersize=5)
-            ax.set(
-                title=task,
-                xscale="log",
-                ylim=(-0.03, 1.03),
-                xticks=TAUS,
-                xlabel="threshold of the marginal defect",
-            )
-            ax.xaxis.set_minor_locator(NullLocator())
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
-        _legend(
-            figure, style, shares[shares.task_label.isin(panels)].solver_label.unique(), RATE_LINES
-        )
-        figure.supylabel("share of the runs", fontsize="medium")
-        left_out = (
-            f"\n{len(panels)} of {len(tasks)} tasks, those where most runs are not ok"
-            if len(panels) < len(tasks)
-            else ""
-        )
-        figure.suptitle(
-            f"Spurious runs, with 95 % Wilson intervals, and all runs that are not ok, on {setup}{left_out}"
-        )
-    return figure
-
-
-def floor(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
-    """One panel per task of more than `metrics.EXACT_DIM` dimensions: `metrics.d_target` of each
-    run and as published, with its floor.
-
-    Where all solvers stand on the line, which is what a perfect map scores, the metric says nothing
-    of them; below it are maps of too little spread. None if no task has such runs.
-    """
-    if "metric_d_target" not in runs:
-        return None
-    table = published.load()
-    table = table[table.metric == "d_target"]
-    panels = {}
-    for task, group in runs[runs.metric_d_target.notna()].groupby("task_label", sort=False):
-        params = group.task_params.iloc[0]
-        if json.loads(params).get("dim", 0) > EXACT_DIM:
-            panels[str(task)] = (
-                group,
-                published.matching(table, group.task.iloc[0], str(task), params).dropna(
-                    subset=["value"]
-                ),
-            )
-    if not panels:
-        return None
-    measured, quoted = (
-        {"marker": "o", "linestyle": ""},
-        {"marker": "D", "linestyle": "", "markerfacecolor": "white"},
-    )
-    with _panels(len(panels), size=4) as (figure, axes):
-        for (task, (group, known)), ax in zip(panels.items(), axes, strict=True):
-            names = [
-                *sorted(group.solver_label.unique(), key=list(style).index),
-                *known.solver.unique(),
-            ]
-            place = {name: i for i, name in enumerate(dict.fromkeys(names))}
-            of_target = float(group.metric_d_target_floor.mean())
-            ax.axhline(of_target, color="0.3", linestyle="--", linewidth=1.2, zorder=1)
-            box = {"facecolor": "w", "edgecolor": "none", "pad": 1}
-            ax.text(
-                len(place) + 0.1,
-                of_target,
-                f"floor\n{of_target:.3g}",
-                ha="center",
-                va="center",
-                fontsize="small",
-                bbox=box,
-            )
-            for solver, seeds in group.groupby("solver_label"):
-                colour = style[str(solver)]["color"]
-                ax.plot(
-                    [place[solver] - 0.12] * len(seeds),
-                    seeds.metric_d_target,
-                    **measured,
-                    color=colour,
-                    markersize=4,
-                    alpha=0.7,
-                )
-            ax.plot(
-                [place[name] + 0.12 for name in known.solver],
-                known.value,
-                **quoted,
-                color="0.2",
-                markersize=6,
-            )
-            ax.set(
-                title=task,
-                xlim=(-0.6, len(place) + 0.8),
-                xticks=range(len(place)),
-                ylabel=_name("d_target", group),
-            )
-            ax.set_xticklabels([_wrapped(name) for name in place], rotation=90)
-            ax.margins(y=0.15)
-            if group.metric_d_target.max() > 10 * of_target:
-                ax.set_yscale("log")
-        _legend(
-            figure,
-            style,
-            [],
-            {"a run": measured | {"color": "0.4"}, "published": quoted | {"color": "0.2"}},
-        )
-        figure.suptitle(f"Plug-in distance to the target beside its floor, on {setup}")
-    return figure
-
-
-def kept_maps(
-    runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Solver label and arrays ``x, pushed, target`` and, where known, ``optimal`` of one kept
-    successful 2-D run per solver.
-    """
-    import numpy as np
-
-    for run in (
-        _kept(runs, dirs)
-        .sort_values("seed")
-        .drop_duplicates("solver_label")
-        .sort_values("solver_label")
-        .itertuples()
-    ):
-        with np.load(run.output) as file:
-            arrays = dict(file)
-        if all(
-            name in arrays and arrays[name].ndim == 2 and arrays[name].shape[1] == 2
-            for name in ("x", "pushed")
-        ):
-            yield run.solver_label, arrays
-
-
-def kept_couplings(
-    runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Solver label and what `couplings.draw` takes of its kept successful run of the least seed,
-    the most accurate solver first.
-    """
-    for run, file in _kept_of_one_seed(runs, dirs):
-        if "path" in file or "0_x" in file:
-            yield run.solver_label, dict(file)
-
-
-def kept_images(
-    runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Solver label with its score and what `images.draw` takes, of the runs and in the order of
-    `kept_couplings`.
-    """
-    for run, file in _kept_of_one_seed(runs, dirs):
-        if "image" in file:
-            scores = (
-                form.format(number(value))
-                for name, form in IMAGE_SCORES.items()
-                if (value := _metric(run, name)) is not None
-            )
-            yield "\n".join([run.solver_label, *itertools.islice(scores, 1)]), dict(file)
-
-
-def shows_unpublished(runs: pd.DataFrame) -> bool:
-    """Whether images of these runs may not be published: a task names the data it takes in its name
-    or among its parameters.
-    """
-    named = " ".join({*runs.task, *runs.task_params}).lower()
-    return any(data in named for data in images.UNPUBLISHED)
-
-
-def _metric(run: Any, name: str) -> float | None:
-    """A metric of a row of the runs, None where it has none."""
-    value = getattr(run, f"metric_{name}", math.nan)
-    return None if math.isnan(value) else value
-
-
-def _kept_of_one_seed(
-    runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]
-) -> Iterator[tuple[Any, Mapping[str, np.ndarray]]]:
-    """One row for each solver, of its kept successful run of the least seed, with its open file;
-    the most accurate first.
-    """
-    import numpy as np
-
-    runs = _kept(runs, dirs)
-    if metric := accuracy_of(runs):
-        runs = runs.sort_values(
-            f"metric_{metric}", key=lambda values: values.map(METRICS[metric].loss), kind="stable"
-        )
-    for run in runs[runs.seed == runs.seed.min()].drop_duplicates("solver_label").itertuples():
-        with np.load(run.output) as file:
-            yield run, file
-
-
-def _kept(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
-    """The successful runs whose raw output is there, with its path as ``output``."""
-    files = {
-        (folder.name, path.stem): path
-        for folder in folders(*dirs)
-        for path in (folder / "outputs").glob("*.npz")
-    }
-    outputs = [files.get(run) for run in zip(runs.batch, runs.key, strict=True)]
-    return runs.assign(output=outputs)[runs.status == "ok"].dropna(subset=["output"])
 
 
 def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | None:
@@ -584,7 +283,7 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
     low, high = everything.min(0), everything.max(0)
     # Room for a map that overshoots, but not so much that one stray point shrinks the rest.
     middle, half = (low + high) / 2, 0.6 * float((high - low).max())
-    with _panels(len(solved) * len(columns), len(columns), size=2.2) as (figure, axes):
+    with drawing.panels(len(solved) * len(columns), len(columns), size=2.2) as (figure, axes):
         wheel = seaborn.color_palette("husl", as_cmap=True)
         for i, (solver, arrays) in enumerate(solved.items()):
             centred = arrays["x"][:DOTS] - arrays["x"].mean(0)
@@ -604,7 +303,7 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
                 )
                 ax.set(
                     title=title if i == 0 else "",
-                    ylabel=_wrapped(solver) if ax is axes[i * len(columns)] else "",
+                    ylabel=wrapped(solver) if ax is axes[i * len(columns)] else "",
                 )
         for ax in axes:
             ax.label_outer()
@@ -619,47 +318,3 @@ def pareto(times: np.ndarray, errors: np.ndarray) -> list[int]:
         if not front or errors[i] < errors[front[-1]]:
             front.append(i)
     return front
-
-
-def _legend(figure: Figure, style: Style, shown: Iterable[str], lines: Style | None = None) -> None:
-    from matplotlib.lines import Line2D
-
-    shown = sorted(shown, key=list(style).index)
-    handles = [
-        Line2D([], [], linestyle="", markersize=7, label=_wrapped(name), **style[name])
-        for name in shown
-    ]
-    handles += [Line2D([], [], label=name, **look) for name, look in (lines or {}).items()]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
-
-
-def _scale(ax: Axes, which: Literal["x", "y"], values: pd.Series) -> None:
-    """Logarithmic over at least a decade where all values are positive; else linear around zero, up
-    to a thousandth of the largest.
-    """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = float(values.min()), float(values.max())
-    if low <= 0:
-        if low < high:
-            set_scale = ax.set_xscale if which == "x" else ax.set_yscale
-            set_scale("symlog", linthresh=max(-low, high) / 1000)
-        return
-    widen = max(1.0, 10 * low / high) ** 0.5 * (high / low) ** 0.06
-    low, high = low / widen, high * widen
-    ax.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_minor_formatter(NullFormatter())
-    if high / low < 300:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _name(metric: str, runs: pd.DataFrame) -> str:
-    unit = quantity(metric, runs).unit
-    return f"{metric} ({unit})" if unit != "1" else metric
-
-
-def slug(label: str) -> str:
-    """A label as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")

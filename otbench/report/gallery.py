@@ -2,7 +2,7 @@
 what the trivial solvers score.
 
 Nothing here knows a task by name: the text is the docstring of its module, the facts are those of
-    its problem.
+its problem.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from otbench import docstrings
 from otbench.errors import MissingError, UserError, nearest
 from otbench.problem import DiscreteProblem, MapProblem, Problem
 from otbench.registry import Entry, Registry, Selection, absent, registry
-from otbench.report import number
-from otbench.report.figures import slug
 from otbench.report.images import UNPUBLISHED
 from otbench.report.pictures import draw, png
+from otbench.report.quantities import number
+from otbench.report.styles import slug
+from otbench.report.tables import pipe_table
 
 
 if TYPE_CHECKING:
@@ -32,11 +33,20 @@ if TYPE_CHECKING:
 
 CERTIFICATES: Mapping[str, str] = {
     "closed_form": "a formula for the map, for the cost or for both",
-    "brenier": "the map is the gradient of an explicit convex potential, hence optimal (Brenier 1991)",
-    "dual_certificate": "explicit potentials f(x) + g(y) <= c(x, y) with equality on the plan: no plan costs less",
+    "brenier": (
+        "the map is the gradient of an explicit convex potential, hence optimal (Brenier 1991)"
+    ),
+    "dual_certificate": (
+        "explicit potentials f(x) + g(y) <= c(x, y) with equality on the plan: no plan costs less"
+    ),
     "lp": "the exact linear program on the given points",
-    "entropic": "the entropic problem, solved to high precision: its plan is the blurred one, by definition",
-    "none": "the optimal map is not known; solvers are scored against the hidden partner of each test image, where there is one",
+    "entropic": (
+        "the entropic problem, solved to high precision: its plan is the blurred one, by definition"
+    ),
+    "none": (
+        "the optimal map is not known; solvers are scored against the hidden partner of each test "
+        "image, where there is one"
+    ),
 }
 CONTROLS = ("oracle",)  # shown on the page beside the trivial solvers
 SCORES = ("l2_uvp", "cost_ratio", "target_gap", "target_noise")
@@ -50,24 +60,29 @@ SETTINGS: Mapping[str, str] = {
 }
 INTRODUCTION = """# Tasks
 
-A task is a family of transport problems, most of which have a known answer. Problems of the setting *map* ask for a map T that pushes the
-source to the target at the least cost E c(x, T(x)), given samples of both; *discrete* ones for a plan between two weighted clouds;
-*amortized* ones for the plans of many pairs, fast, after training on others.
+A task is a family of transport problems, most of which have a known answer. Problems of the setting
+*map* ask for a map T that pushes the source to the target at the least cost E c(x, T(x)), given
+samples of both; *discrete* ones for a plan between two weighted clouds; *amortized* ones for the
+plans of many pairs, fast, after training on others.
 
-Every picture shows the problem of seed 0 at default parameters, except that tasks of more than three dimensions are drawn in the fewest
-that they allow; its title says so. `otbench show 'NAME[param=value]'` draws any other. Dots are sized by weight; they have the colour of
-the direction in which they start, or of the atom to which they go, and keep it on the way. Lines lead from where they start. Pairs of
-images are shown on their way, palettes as the pictures they are of. Of measures on images some images are shown: of the source, what those
-were made from where that is known, and of the target.
+Every picture shows the problem of seed 0 at default parameters, except that tasks of more than
+three dimensions are drawn in the fewest that they allow; its title says so. `otbench show
+'NAME[param=value]'` draws any other. Dots are sized by weight; they have the colour of the
+direction in which they start, or of the atom to which they go, and keep it on the way. Lines lead
+from where they start. Pairs of images are shown on their way, palettes as the pictures they are of.
+Of measures on images some images are shown: of the source, what those were made from where that is
+known, and of the target.
 
-The certificate of a task says why its answer is known to be optimal, which a test proves again on samples, or that none is known:
+The certificate of a task says why its answer is known to be optimal, which a test proves again on
+samples, or that none is known:
 
 {certificates}
 
-Where the optimal map is unique almost everywhere, solvers are scored against it (`l2_uvp`, `cos`). Where it is not unique, or none exists,
-they are scored by their cost and their push-forward alone. `target_gap` is W2^2 between the push-forward and the target (above dimension
-16 estimated by slices) less what two samples of one measure show; `target_noise` is that of the target. Costs are in the units of `c`,
-which has no 1/2.
+Where the optimal map is unique almost everywhere, solvers are scored against it (`l2_uvp`, `cos`).
+Where it is not unique, or none exists, they are scored by their cost and their push-forward alone.
+`target_gap` is W2^2 between the push-forward and the target (above dimension 16 estimated by
+slices) less what two samples of one measure show; `target_noise` is that of the target. Costs are
+in the units of `c`, which has no 1/2.
 
 This page is made by `otbench gallery`.
 """
@@ -175,7 +190,8 @@ def _drawn(found: Registry, entry: Entry, path: Path) -> tuple[Mapping[str, str]
     except MissingError:
         return (
             {},
-            f"absent when this page was made: {', '.join(entry.cls().files) or absent(entry.cls.needs)}",
+            "absent when this page was made: "
+            f"{', '.join(entry.cls().files) or absent(entry.cls.needs)}",
         )
     _write(path, png(figure))
     return facts, ""
@@ -230,7 +246,7 @@ def _section(
         f"## {entry.name}",
         f"**{_inline(summary)}** {_inline(meaning)}",
         picture,
-        _markdown(rest),
+        as_markdown(rest),
         listed,
         _parameters(entry),
     ]
@@ -247,7 +263,7 @@ def _parameters(entry: Entry) -> str:
         [f"`{name}`", f"`{value}`", _inline(" ".join(meanings.get(name, "").split()))]
         for name, value in entry.parameters.items()
     ]
-    return _table([["parameter", "default", ""], *rows])
+    return pipe_table([["parameter", "default", ""], *rows])
 
 
 def _scores(entry: Entry, runs: pd.DataFrame | None) -> str:
@@ -274,13 +290,7 @@ def _scores(entry: Entry, runs: pd.DataFrame | None) -> str:
         rows.append(
             [str(solver), *("" if math.isnan(mean) else number(mean) for mean in means), *verdicts]
         )
-    return _table(rows)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Markdown of a table, the first row its head."""
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+    return pipe_table(rows)
 
 
 def _docstring(entry: Entry) -> str:
@@ -288,7 +298,7 @@ def _docstring(entry: Entry) -> str:
     return inspect.getdoc(sys.modules[entry.cls.__module__]) or inspect.getdoc(entry.cls) or ""
 
 
-def _markdown(text: str) -> str:
+def as_markdown(text: str) -> str:
     """A docstring as Markdown: paragraphs flow, what is indented is code, lists stay lists."""
     blocks = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     Array = np.ndarray
     Arrays = Mapping[str, Array]
 
-UNPUBLISHED = (
-    "celeba",
-)  # folders of data whose terms forbid showing it: drawn for the user, never on a page
+# Folders of data whose terms forbid showing it: drawn for the user, never on a page.
+UNPUBLISHED = ("celeba",)
 KNOWN = {"partner": "truth", "optimal": "optimal map"}  # labels of the rows of arrays
 COLUMNS = 10
 LINES = 4  # of a label

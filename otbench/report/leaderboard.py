@@ -2,31 +2,23 @@
 their cells, trivial rows marked.
 """
 
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
+# pyright: reportReturnType=false
 # (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
-from otbench.report import (
-    ACCURACY,
-    FIT,
-    Quantity,
-    accuracy_of,
-    by_setup,
-    has_failed,
-    number,
-    quantity,
-    select,
-    stats,
-)
 from otbench.report import published as published_numbers
-from otbench.report.render import RENDERERS, Table
+from otbench.report import stats
+from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, number, quantity
+from otbench.report.selected import by_setup, has_failed, older_schema, select
+from otbench.report.tables import DASH, Format, Table, render
 from otbench.statuses import Status
 
 
@@ -35,21 +27,24 @@ if TYPE_CHECKING:
 
     from otbench.store import Results
 
-Format = Literal["md", "csv", "html", "latex"]
-
-DASH = "\N{EN DASH}"
-
 NOTES = {
     "seeds": "Cells: mean over the seeds ± half the width of its 95 % bootstrap interval.",
-    "rank": "rank: on each task among the solvers that ran there, averaged over those tasks [95 % bootstrap interval over tasks and "
-    "seeds]; skipped and missing runs are left out.",
-    "failed": "A failed run is named in its cell; the cell's mean is over the runs that succeeded, but in the rank a failed run stands "
-    "behind the worst run of its task.",
+    "rank": (
+        "rank: on each task among the solvers that ran there, averaged over those tasks [95 % "
+        "bootstrap interval over tasks and seeds]; skipped and missing runs are left out."
+    ),
+    "failed": (
+        "A failed run is named in its cell; the cell's mean is over the runs that succeeded, but "
+        "in the rank a failed run stands behind the worst run of its task."
+    ),
     "trivial": "° trivial baseline: a method that does not beat it has not worked.",
     "cold": "† first fit, compilation included (a fit of over five seconds is not repeated).",
     "n/a": "n/a: the run succeeded, but the number is not defined for it.",
 }
-TOGETHER = "together: seeds that were solved as one (`--together`) have no time of their own; the whole took"
+TOGETHER = (
+    "together: seeds that were solved as one (`--together`) have no time of their own; the whole "
+    "took"
+)
 
 
 def leaderboard(
@@ -74,8 +69,6 @@ def leaderboard(
     Raises:
         UserError: an unknown metric, task or format, or nothing measured.
     """
-    if format not in ("md", "csv", "html", "latex"):
-        raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
     runs = select(results.runs, tasks)
     views = [(quantity(name, runs), runs) for name in metrics] if metrics else _default_views(runs)
     tables: list[Table] = []
@@ -92,16 +85,15 @@ def leaderboard(
                 notes.update(dict.fromkeys(_notes(summary, extra, wanted)))
     if not tables:
         raise UserError(
-            "no successful run here has any of these numbers; leave out the metric to see how the runs ended"
+            "no successful run here has any of these numbers; leave out the metric to see how the "
+            "runs ended"
         )
-    if format == "csv":
-        import pandas as pd
+    import pandas as pd
 
-        return pd.concat(cells).to_csv(index=False)
     shown = {task for summary in summaries for task in summary.task_label}
-    return RENDERERS[format](
-        tables, [*notes, *_without_map(runs[runs.task_label.isin(shown)]), *_endings(summaries)]
-    )
+    of_shown = runs[runs.task_label.isin(shown)]
+    ends = [*_without_map(of_shown), *_endings(summaries), *older_schema(of_shown)]
+    return render(format, tables, [*notes, *ends], lambda: pd.concat(cells))
 
 
 def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
@@ -337,7 +329,8 @@ def _endings(summaries: Sequence[pd.DataFrame]) -> list[str]:
         .reset_index()
     )
     return [
-        f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {', '.join(group.solver_label)} on {tasks}: {message}"
+        f"{DASH + ' ' if how == Status.SKIPPED else ''}{how}: {', '.join(group.solver_label)} on "
+        f"{tasks}: {message}"
         for (how, message, tasks), group in reasons.groupby(["how", "message", "tasks"], sort=False)
     ]
 

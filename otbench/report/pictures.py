@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from otbench.metrics import rounded_images
+from otbench.metrics import barycentric_map
 from otbench.problem import DiscreteProblem, MapProblem, Problem, Truth
 from otbench.report import couplings
 from otbench.report.drawing import directions, longitude_latitude, theme, ways, wheel
@@ -170,7 +170,7 @@ def _recoloured(pair: DiscreteProblem) -> dict[str, Array]:
         if pair.target_pixels is not None:
             pictures["target"] = _array(pair.y[pair.target_pixels])
         if pair.truth.plan is not None:
-            images = rounded_images(
+            images = barycentric_map(
                 *(values.double() for values in (pair.truth.plan, pair.a, pair.b, pair.y))
             )
             pictures["recoloured by\nthe optimal plan"] = _array(images[pair.pixels])
@@ -198,8 +198,9 @@ def _image_rows(problem: MapProblem, image: Sequence[int], seed: int) -> dict[st
 
     truth, generator = problem.truth, torch.Generator().manual_seed(seed)
     made_from = end = None
-    if truth.partners:
-        x, made_from = truth.partners(IMAGES, generator)
+    if truth.test_points:
+        x, made_with = truth.test_points(IMAGES, generator)
+        made_from = made_with.get("partner")
     elif truth.pairs:
         x, end = truth.pairs(IMAGES, generator)
     else:

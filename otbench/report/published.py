@@ -44,7 +44,8 @@ def load(path: Path | None = None) -> pd.DataFrame:
     path = path or default_path()
     if not path.is_file():
         raise UserError(
-            f"no table of published numbers at {path}: it is part of the repository, in results/published"
+            f"no table of published numbers at {path}: it is part of the repository, in "
+            "results/published"
         )
     table = pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
     lacking = [name for name in COLUMNS if name not in table]

@@ -2,13 +2,12 @@
 imputation of failures, a paired test, Holm's correction.
 
 Everything is deterministic: resampling draws from a generator with a fixed seed, so a table made
-    twice is the same table.
+twice is the same table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 LEVEL = 0.95
-MARGIN = 1e-9  # relative; a failed run stands this far behind the row whose score it is given, so that ties go against it
+# Relative; a failed run stands this far behind the row whose score it is given, so that ties go
+# against it.
+MARGIN = 1e-9
 
 
 def bootstrap_interval(
@@ -59,11 +60,10 @@ def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float
     """
     if n == 0:
         return 0.0, 1.0
-    z2, failures = NormalDist().inv_cdf((1 + level) / 2) ** 2, n - successes
-    middle, half = successes + z2 / 2, (z2 * (successes * failures / n + z2 / 4)) ** 0.5
-    # Exact where rounding would leave 1e-17: nothing is below a rate of 0 or above one of 1.
-    low, high = (middle - half) / (n + z2), (middle + half) / (n + z2)
-    return low if successes else 0.0, high if failures else 1.0
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(level, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 def impute(losses: ArrayLike, failed: ArrayLike, worst: float) -> np.ndarray:

@@ -5,8 +5,9 @@ Verdicts are passed anew from the metrics of the rows, so that a table at anothe
 good as the recorded one.
 """
 
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
+# pyright: reportReturnType=false
 # (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
-from otbench.report import by_setup, has_failed, select
-from otbench.report.leaderboard import DASH, Format
-from otbench.report.render import RENDERERS, Table
+from otbench.report.selected import by_setup, has_failed, older_schema, select
 from otbench.report.stats import wilson_interval
+from otbench.report.tables import DASH, Format, Table, render
 from otbench.scoring.verdict import TAU, Verdict, converged, judge
 from otbench.statuses import Status
 
@@ -33,13 +33,22 @@ COUNTS = [*map(str, Verdict), "failed"]
 
 NOTES = {
     **{verdict.value: f"{verdict}: {verdict.meaning}." for verdict in Verdict},
-    "failed": "failed: ended by a limit or an error, without a verdict; counted in runs, not in the rates.",
-    "rate": "spurious rate: share of the runs with a verdict that are spurious [95 % Wilson interval]; not said of solvers without a "
-    "potential.",
-    "conditional": f"of converged: share that is spurious of the runs whose saddle residuals are at most {TAU:g}, whatever their verdict: "
-    "ill-posedness apart from failures of the optimiser.",
-    "alarms": "alarms: spurious runs whose marginal is right, only the cost is wrong. No exact saddle is like this, so doubt the estimates "
-    "(optimal cost, c-transform) before the solver.",
+    "failed": (
+        "failed: ended by a limit or an error, without a verdict; counted in runs, not in the "
+        "rates."
+    ),
+    "rate": (
+        "spurious rate: share of the runs with a verdict that are spurious [95 % Wilson interval]; "
+        "not said of solvers without a potential."
+    ),
+    "conditional": (
+        "of converged: share that is spurious of the runs whose saddle residuals are at most "
+        f"{TAU:g}, whatever their verdict: ill-posedness apart from failures of the optimiser."
+    ),
+    "alarms": (
+        "alarms: spurious runs whose marginal is right, only the cost is wrong. No exact saddle is "
+        "like this, so doubt the estimates (optimal cost, c-transform) before the solver."
+    ),
 }
 
 
@@ -61,24 +70,29 @@ def verdicts(
     """
     import pandas as pd
 
-    if format not in ("csv", *RENDERERS):
-        raise UserError(f"unknown format {format!r}: choose md, csv, html or latex")
     runs = judged(select(results.runs, tasks), tau)
     if runs.empty:
         raise UserError(
-            "no run here has a verdict: verdicts are about maps; `otbench leaderboard` shows plans, and how runs ended"
+            "no run here has a verdict: verdicts are about maps; `otbench leaderboard` shows "
+            "plans, and how runs ended"
         )
     summaries = {setup: summarize(group) for setup, group in by_setup(runs, time=False)}
-    if format == "csv":
-        return pd.concat(summaries.values()).assign(tau=tau).to_csv(index=False)
     alarms = any(summary.alarms.any() for summary in summaries.values())
     tables = [
         _table(summary, f"Verdicts at threshold {tau:g}, on {setup}", alarms)
         for setup, summary in summaries.items()
     ]
-    thresholds = f"A marginal defect counts above {tau:g}, a cost defect above {TAU:g}, either above what sampling alone may show."
+    thresholds = (
+        f"A marginal defect counts above {tau:g}, a cost defect above {TAU:g}, either above what "
+        "sampling alone may show."
+    )
     notes = [note for name, note in NOTES.items() if name != "alarms" or alarms]
-    return RENDERERS[format](tables, [thresholds, *notes])
+    return render(
+        format,
+        tables,
+        [thresholds, *notes, *older_schema(runs)],
+        lambda: pd.concat(summaries.values()).assign(tau=tau),
+    )
 
 
 def judged(runs: pd.DataFrame, tau: float = TAU) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """The clock and the memory meter, which the runner owns and adapters never touch.
 
 JAX and CUDA return before they compute: every reading of the clock waits for the device first.
-    ``jax.block_until_ready`` over
-``jax.live_arrays()`` waits without help from the adapter; ``effects_barrier()`` does not.
+``jax.block_until_ready`` over ``jax.live_arrays()`` waits without help from the adapter;
+``effects_barrier()`` does not.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from otbench.errors import DivergedError, InvalidOutputError
 from otbench.metrics import entries
 from otbench.problem import DiscreteProblem, MapProblem, Problem
-from otbench.scoring.maps import check_output
+from otbench.scoring.outputs import check_output
 from otbench.solver import FitContext, Solver, Transport
 
 

@@ -17,7 +17,8 @@ from otbench.runner import outputs
 from otbench.runner.clock import Clock, MemoryMeter, repeated, timed
 from otbench.runner.measure import Measured, Randomness, Send
 from otbench.runner.saving import Saver
-from otbench.scoring.maps import MapScoring, score_plans
+from otbench.scoring.maps import MapScoring
+from otbench.scoring.plans import score_plans
 from otbench.scoring.verdict import judge
 from otbench.solver import FitContext, Solver, Transport
 from otbench.statuses import Status

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.metrics import rounded_images
+from otbench.metrics import barycentric_map
 from otbench.problem import DiscreteProblem
 from otbench.scoring.maps import MapScoring
 from otbench.solver import Transport
@@ -78,10 +78,10 @@ def plan_arrays(pairs: Sequence[DiscreteProblem], plans: Sequence[torch.Tensor])
 
 def pair_arrays(pair: DiscreteProblem, plan: torch.Tensor) -> Arrays:
     """Of a plan: the problem ``x, a, y, b, cost, pixels, target_pixels``, the heaviest entries
-    ``i, j, mass``, and ``images``, the barycentric map of the points.
+    ``i, j, mass``, and ``mapped``, the barycentric map of the points.
 
     The map is that of the plan rounded to its marginals. Of the true plan they are
-    ``optimal_images``, and so on.
+    ``optimal_mapped``, and so on.
     """
     import numpy as np
 
@@ -91,9 +91,9 @@ def pair_arrays(pair: DiscreteProblem, plan: torch.Tensor) -> Arrays:
     for prefix, coupling in (("", plan.detach()), ("optimal_", pair.truth.plan)):
         if coupling is not None:
             i, j, mass = heaviest(coupling, KEPT_ENTRIES)
-            mapped = rounded_images(coupling.double(), a, b, y).view(-1, *pair.y.shape[1:])
+            mapped = barycentric_map(coupling.double(), a, b, y).view(-1, *pair.y.shape[1:])
             kept |= {f"{prefix}i": i, f"{prefix}j": j, f"{prefix}mass": mass}
-            kept[f"{prefix}images"] = mapped
+            kept[f"{prefix}mapped"] = mapped
     arrays = {
         name: (v.float() if v.is_floating_point() else v.int()).cpu().numpy()
         for name, v in kept.items()

@@ -117,7 +117,7 @@ def spec(
         device=device,
         dtype=dtype,
         task_hash=of_task,
-        solver_hash=solver.entry.source_hash,
+        solver_hash=solver.source_hash,
         scoring_hash=scoring_hash(),
     )
 

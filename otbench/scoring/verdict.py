@@ -24,31 +24,22 @@ their scattering features. Verdicts are about maps; plans of discrete problems h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+
+from otbench.statuses import Outcome
 
 
 TAU = 0.10  # default of every threshold: a tenth of the target's variance, or of the cost
-DIVERGED = (
-    10.0  # saddle objective further than this from the optimal cost, in units of the cost's scale
-)
+DIVERGED = 10.0  # saddle objective this far from the optimal cost, in units of the cost's scale
 
 
-class Verdict(StrEnum):
-    """What a run found; ``meaning`` is what a reader of a table is told."""
-
-    def __new__(cls, value: str, meaning: str) -> Verdict:
-        """A string that knows what it means."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
-
-    meaning: str
+class Verdict(Outcome):
+    """What a run found."""
 
     OK = "ok", "the push-forward is the target and the cost is optimal, up to the thresholds"
     SPURIOUS = (
         "spurious",
-        "a near-optimal saddle with a wrong push-forward or cost: the objective does not see the defect",
+        "a near-optimal saddle with a wrong push-forward or cost: the objective does not see the "
+        "defect",
     )
     UNCONVERGED = (
         "unconverged",
@@ -57,7 +48,8 @@ class Verdict(StrEnum):
     DIVERGED = "diverged", "values that are not finite, or an objective out of all proportion"
     INACCURATE = (
         "inaccurate",
-        "a wrong push-forward or cost, and no saddle to judge: no target potential, or no optimal cost to compare with",
+        "a wrong push-forward or cost, and no saddle to judge: no target potential, or no optimal "
+        "cost to compare with",
     )
 
 
@@ -70,16 +62,18 @@ def judge(
     """The verdict that the metrics of a run amount to; None where nothing of the map was measured,
     or the optimal cost is unknown.
 
+    A defect is every metric that is named so: ``<what>_defect``, with ``<what>_visible``.
+
     Args:
         scores: metrics by name; one that is not defined for the run is absent or None.
-        tau: threshold of the marginal defects.
+        tau: threshold of all defects but that of the cost.
         saddle_tau: threshold of the saddle residuals.
         cost_tau: threshold of the cost defect.
     """
     if scores.get("target_defect") is None or scores.get("cost_defect") is None:
         return None
-    limits = {"target": tau, "branch": tau, "circle": tau, "scattering": tau, "cost": cost_tau}
-    if not any(_defect(scores, what, limit) for what, limit in limits.items()):
+    defects = [name.removesuffix("_defect") for name in scores if name.endswith("_defect")]
+    if not any(_defect(scores, what, cost_tau if what == "cost" else tau) for what in defects):
         return Verdict.OK
     if (scores.get("saddle_excess") or 0) > DIVERGED:
         return Verdict.DIVERGED

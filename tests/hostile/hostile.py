@@ -68,7 +68,7 @@ class Hostile(Solver):
         raise DivergedError("the loss is not finite at step 3")
 
     def _wrong_shape(self, problem, context):
-        return Transport(push=lambda x: x[:, :1])
+        return Transport(push=lambda x: x.repeat(1, 2)[:, : 3 - x.shape[1]])
 
     def _wrong_device(self, problem, context):
         return Transport(push=lambda x: x.to("meta"))
@@ -220,7 +220,7 @@ class Hostile(Solver):
     def _gradients(self, problem, context):
         import torch
 
-        weight = torch.ones(2, requires_grad=True)
+        weight = torch.ones(1, requires_grad=True)
         return Transport(push=lambda x: x * weight)
 
     def _allocate_at_once(self, problem, context):

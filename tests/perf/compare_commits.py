@@ -1,7 +1,7 @@
 """Compare what two commits of a repository cost, by asv, in alternating rounds.
 
     python tests/perf/compare_commits.py BASE NEW [--factor 1.25] [--rounds 3] [--bench REGEX]
-    [--repo DIR] [--save DIR]
+        [--repo DIR] [--save DIR]
 
 The benchmarks are those of NEW, run against the code of both commits, each from a git worktree, in
 the environment of this interpreter. For every benchmark and round the ratio is the best sample of
@@ -11,8 +11,8 @@ benchmark (a time, a peak memory, or a tracked value, of which lower is better) 
 samples of all rounds.
 
 Exit status: 0 no regression; 1 a regression, named; 2 nothing can be said (no such commit, asv
-    failed, a benchmark fails on NEW, nothing
-measured). A benchmark that fails on BASE alone is new: it is shown, and not compared.
+failed, a benchmark fails on NEW, nothing measured). A benchmark that fails on BASE alone is new: it
+is shown, and not compared.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def report(comparisons: list[Comparison], fresh: list[str], factor: float) -> in
         rounds = " ".join(f"{ratio:.2f}" for ratio in c.ratios)
         note = "  REGRESSION" if c.regressed(factor) else ""
         print(
-            f"{c.name:{width}}  {base:10.4g}  {new:10.4g}  {statistics.median(c.ratios):5.2f}  {rounds}{note}"
+            f"{c.name:{width}}  {base:10.4g}  {new:10.4g}  {statistics.median(c.ratios):5.2f}  "
+            f"{rounds}{note}"
         )
     for name in fresh:
         print(f"{name:{width}}  {'fails':>10}  not compared")
@@ -142,9 +143,8 @@ def measure(
             for side, commit in commits.items()
         }
         config = json.loads((trees["new"] / "asv.conf.json").read_text())
-        benchmarks = (
-            work / "perf"
-        )  # outside both trees, so that neither is imported by standing beside them
+        # Outside both trees, so that neither is imported by standing beside them.
+        benchmarks = work / "perf"
         shutil.copytree(trees["new"] / config["benchmark_dir"], benchmarks)
         for tree in trees.values():
             check_import(config["project"], tree, work)
@@ -274,7 +274,8 @@ def run_asv(work: Path, tree: Path, commit: str, bench: str, results: Path) -> S
     files = [file for file in results.glob("here/*.json") if file.name != "machine.json"]
     if len(files) != 1:
         raise BrokenError(
-            f"asv measured nothing (exit status {done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}"
+            "asv measured nothing (exit status "
+            f"{done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}"
         )
     samples = read(files[0])
     for name in [name for name, found in samples.items() if found is None]:

@@ -149,16 +149,19 @@ def main() -> None:
             )
 
     print(
-        f"{2 * seeds} runs, {chosen.jobs} jobs, {chosen.rounds} rounds; wall seconds of the whole command\n"
+        f"{2 * seeds} runs, {chosen.jobs} jobs, {chosen.rounds} rounds; wall seconds of the whole "
+        "command\n"
     )
     for name, seconds in walls.items():
         median = statistics.median(seconds)
         print(
-            f"{name:10} {median:7.2f} s, {1e3 * median / (2 * seeds):7.1f} ms per run   ({', '.join(f'{s:.2f}' for s in seconds)})"
+            f"{name:10} {median:7.2f} s, {1e3 * median / (2 * seeds):7.1f} ms per run   "
+            f"({', '.join(f'{s:.2f}' for s in seconds)})"
         )
     if chosen.benchopt:
         print(
-            f"\notbench / benchopt: {statistics.median(walls['otbench']) / statistics.median(walls['benchopt']):.2f}"
+            "\notbench / benchopt: "
+            f"{statistics.median(walls['otbench']) / statistics.median(walls['benchopt']):.2f}"
         )
     print("\nwhere otbench's time goes (medians over the rounds)")
     for name in phases[0]:

@@ -2,7 +2,7 @@
 written by hand.
 
     python tests/perf/step.py [--training max-min | critic] [--rounds 100] [--repeats 3] [--stack
-    20]
+        20]
 
 The bare loop is what a paper's script looks like: `torch.nn` modules, one Adam each with its
 defaults, fresh samples, no averages, no checks. Both run in alternation on one thread; ratios are
@@ -119,7 +119,8 @@ def main() -> int:
     torch.set_num_threads(1)
     bare, solver, task, updates = TRAININGS[options.training]
     print(
-        f"{'dim':>4} {'width':>6} {'batch':>6} {'bare us':>8} {'ours us':>8} {'ratio':>6} {f'in a stack of {options.stack}':>18}"
+        f"{'dim':>4} {'width':>6} {'batch':>6} {'bare us':>8} {'ours us':>8} {'ratio':>6} "
+        f"{f'in a stack of {options.stack}':>18}"
     )
     for dim, width, batch in SETTINGS:
         (selection,) = registry("task").select(f"{task}{dim}]")
@@ -141,7 +142,8 @@ def main() -> int:
             1e6 * statistics.median(taken[name]) / options.rounds / updates for name in calls
         )
         print(
-            f"{dim:4} {width:6} {batch:6} {one:8.0f} {other:8.0f} {other / one:6.2f} {many / options.stack / other:18.2f}"
+            f"{dim:4} {width:6} {batch:6} {one:8.0f} {other:8.0f} {other / one:6.2f} "
+            f"{many / options.stack / other:18.2f}"
         )
     return 0
 

@@ -41,7 +41,7 @@ class SlicedSolver(AmortizedSolver):
     potentials: Literal["valid", "autograd"] = "valid"
 
     def __post_init__(self) -> None:
-        """Refuse parameters that define no model."""
+        """Check the parameters."""
         if self.slices < 1:
             raise ValueError(f"slices must be at least 1, got {self.slices}")
 

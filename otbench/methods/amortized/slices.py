@@ -54,7 +54,8 @@ class Slices:
             flat = coordinates(points.double(), cost)
             if flat.shape[1] != directions.shape[1]:
                 raise ValueError(
-                    f"lines in dimension {directions.shape[1]} cannot project points of dimension {flat.shape[1]}"
+                    f"lines in dimension {directions.shape[1]} cannot project points of dimension "
+                    f"{flat.shape[1]}"
                 )
             values, order = (directions @ flat.T).sort(1)
             return values, order
@@ -140,10 +141,9 @@ def line_potential(x: Tensor, a: Tensor, y: Tensor, b: Tensor) -> Tensor:
     at once.
 
     The staircase that fills the plan from one end goes down first: from the point x_i to the next
-        it stays at the target point which the
-    mass up to x_i reaches first, always one with mass. So the potential is valid with ties, and at
-    points without mass it is the c-transform from the target's points with mass; the derivative of
-    the quantile formula is neither.
+    it stays at the target point which the mass up to x_i reaches first, always one with mass. So
+    the potential is valid with ties, and at points without mass it is the c-transform from the
+    target's points with mass; the derivative of the quantile formula is neither.
 
     Args:
         x: ``(..., n)`` sorted along the last dimension.

@@ -2,7 +2,7 @@
 
 An adapter writes ``learn(problems, context)``: from training problems to a function that predicts
 the potential f of a problem on the source points with mass. Every prediction becomes a plan in the
-same way, `Entropic.recovered`, so that what is compared are the predictions.
+same way, `Entropic.plan_from`, so that what is compared are the predictions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Remembered(Generic[T]):
         return self.value
 
 
-def posing(cost: Cost) -> Callable[[DiscreteProblem], Entropic]:
+def entropic_problems(cost: Cost) -> Callable[[DiscreteProblem], Entropic]:
     """Takes pairs to their entropic problems, in float64; on points that pairs share costs are
     computed once.
     """
@@ -89,7 +89,10 @@ class AmortizedSolver(Solver):
     def supports(self, problem: Problem) -> str | None:
         """Entropic pairs, some of them to learn from."""
         if not isinstance(problem, AmortizedProblem):
-            return f"learns from pairs of clouds: takes the amortized setting only, not {problem.setting}"
+            return (
+                "learns from pairs of clouds: takes the amortized setting only, not "
+                f"{problem.setting}"
+            )
         if not all(pair.eps > 0 for pair in (*problem.train, *problem.test)):
             return "predicts entropic potentials: takes pairs with an eps only"
         return (
@@ -107,17 +110,17 @@ class AmortizedSolver(Solver):
     def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Learn, and make plans of predictions."""
         assert isinstance(problem, AmortizedProblem)
-        posed = posing(problem.cost)
+        as_entropic = entropic_problems(problem.cost)
         predict, info = self.learn(
-            [posed(pair) for pair in problem.train or problem.test[:1]], context
+            [as_entropic(pair) for pair in problem.train or problem.test[:1]], context
         )
 
         def plan(pair: DiscreteProblem) -> Tensor:
-            of_pair = posed(pair)
-            return of_pair.whole(of_pair.recovered(predict(of_pair)))
+            of_pair = as_entropic(pair)
+            return of_pair.on_all_points(of_pair.plan_from(predict(of_pair)))
 
         def potential(pair: DiscreteProblem) -> Tensor:
-            of_pair = posed(pair)
+            of_pair = as_entropic(pair)
             values = pair.a.new_zeros(len(pair.a))
             values[of_pair.rows] = predict(of_pair).to(values.dtype)
             return values

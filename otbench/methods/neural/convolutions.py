@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 COORDINATES = 2**20  # of the images that go through a network at a time, where nothing is trained
 SLOPE = 0.2  # of the leaky ReLUs on the left, as in the networks of Rout et al. 2022
 WIDEST = 256  # channels, that of all layers there
-SHRUNK = 0.1  # factor of the initial weights of a last layer, so that a residual map begins near the identity
+# Factor of the initial weights of a last layer, so that a residual map begins near the identity.
+SHRUNK = 0.1
 
 Image = tuple[int, int, int]
 
@@ -247,7 +248,7 @@ def _spread(x: Tensor, image: Image) -> Tensor:
 
 
 def _gather(images: Tensor, stack: int, dtype: torch.dtype) -> Tensor:
-    """The way back."""
+    """Images ``(n, stack * channels, h, w)`` as points ``(stack, n, d)``; undoes `_spread`."""
     return images.unflatten(1, (stack, -1)).transpose(0, 1).flatten(2).to(dtype)
 
 

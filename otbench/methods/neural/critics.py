@@ -1,12 +1,10 @@
 r"""Kantorovich potentials of the cost ||x - y||, and the maps that they define.
 
-    W1(mu, nu) = max { E_mu u - E_nu u : |u(x) - u(y)| <= ||x - y|| }
-    (1)
+    W1(mu, nu) = max { E_mu u - E_nu u : |u(x) - u(y)| <= ||x - y|| }    (1)
 
 Here u is high on the source mu and low on the target nu: mass moves along -grad u, and every
-    optimal plan joins pairs with
-u(x) - u(y) = ||x - y||. As a pair of the cost's duality, f = u on the source side and g = -u on the
-target side.
+optimal plan joins pairs with u(x) - u(y) = ||x - y||. As a pair of the cost's duality, f = u on the
+source side and g = -u on the target side.
 
 A *critic* is a network trained for (1) with a penalty on slopes of its own at random points between
 source and target (Gulrajani et al. 2017; Petzka et al. 2018), or one that is 1-Lipschitz by
@@ -51,9 +49,9 @@ Sides = Literal["one", "two"]
 
 CHUNK = 2**16  # points that are pushed at a time,
 SEARCHED = 2**11  # or as many where each is searched for the end of its ray
-BOUND_POINTS = (
-    2**12
-)  # of source and target: the slopes of the ones and the least potential of the others bound the length of a ray
+# Of source and target: the slopes of the ones and the least potential of the others bound the
+# length of a ray.
+BOUND_POINTS = 2**12
 RAY_POINTS, RAY_ROUNDS = (
     17,
     4,
@@ -161,7 +159,7 @@ class PotentialSolver(NeuralSolver):
     ema: float = 0.99
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no training."""
+        """Check the parameters."""
         self.require(
             positive=("steps", "batch", "accumulate", "lr", "depth"),
             not_negative=("width",),
@@ -276,7 +274,7 @@ class Training(ABC, Generic[Settings]):
         ]
 
     def potential(self, member: int) -> Potential:
-        """Of one member, as it is now; projected, where the network is: an average is not."""
+        """The potential of one member now; projected where the network is, an average is not."""
         weights = self.averaged.member(member)
         if self.settings.ema and (project := getattr(self.network, "project", None)):
             project(weights)
@@ -297,7 +295,7 @@ class CriticSolver(PotentialSolver):
     sides: Sides = "one"
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no training."""
+        """Check the parameters."""
         super().__post_init__()
         self.require(not_negative=("penalty",))
 
@@ -362,7 +360,7 @@ class RaySolver(CriticSolver):
     slack: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no training or no ray."""
+        """Check the parameters."""
         super().__post_init__()
         if not 0 < self.slack < 1:
             raise ValueError(f"slack must be between 0 and 1, got {self.slack}")

@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 MOMENT_POINTS = 2**16  # for the moments of a measure that does not know its own,
 MOMENT_COORDINATES = 2**24  # or as many as have these coordinates
 RIDGE = 1e-6  # of the mean variance: directions without mass have no linear map
-SCALING = (
-    -0.25
-)  # exponent of the variances in the scale of network inputs: half of the way to equal variances
+# Exponent of the variances in the scale of network inputs: half of the way to equal variances.
+SCALING = -0.25
 
 
 @dataclass(frozen=True)
-class Given:
+class OwnCoordinates:
     """The problems' own coordinates.
 
     Attributes:
@@ -65,9 +64,9 @@ class Given:
         """
         return psi
 
-    def member(self, index: int) -> Given:
+    def member(self, index: int) -> OwnCoordinates:
         """The frame of one problem of the stack."""
-        return Given(self.problems[index : index + 1])
+        return OwnCoordinates(self.problems[index : index + 1])
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ class Balanced:
     identity.
 
     They keep the correlation: ``<x, y> = s^2 <x', y'>`` up to terms of x or of y alone. With m, n
-        the means and M M^T the optimal linear
-    map between the Gaussians of the same moments, both measures have the mean 0 and one covariance,
-    by choice of M and s a diagonal one of mean 1: the identity is the optimal map as far as two
-    moments can tell, and a network has only the rest to learn.
+    the means and M M^T the optimal linear map between the Gaussians of the same moments, both
+    measures have the mean 0 and one covariance, by choice of M and s a diagonal one of mean 1: the
+    identity is the optimal map as far as two moments can tell, and a network has only the rest to
+    learn.
 
     Attributes:
         source_mean, target_mean: m and n, ``(stack, 1, d)``.
@@ -104,16 +103,16 @@ class Balanced:
         return cls(*(torch.stack(parts).to(dtype) for parts in zip(*members, strict=True)))
 
     def of_source(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `Given`; Q is the identity here, and the inputs are scaled."""
+        """As of `OwnCoordinates`; Q is the identity here, and the inputs are scaled."""
         x = (x - self.source_mean) @ self.matrix / self.unit
         return self.scale * x, x
 
     def of_target(self, y: Tensor) -> Tensor:
-        """As of `Given`."""
+        """As of `OwnCoordinates`."""
         return (y - self.target_mean) @ self.inverse.mT / self.unit
 
     def to_target(self, y: Tensor) -> Tensor:
-        """As of `Given`."""
+        """As of `OwnCoordinates`."""
         return self.unit * y @ self.matrix.mT + self.target_mean
 
     def potential(self, y: Tensor, psi: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ class Balanced:
         return self.unit[..., 0] ** 2 * psi + (y * self.source_mean).sum(-1)
 
     def member(self, index: int) -> Balanced:
-        """As of `Given`."""
+        """As of `OwnCoordinates`."""
         parts = (
             self.source_mean,
             self.target_mean,
@@ -133,7 +132,7 @@ class Balanced:
         return Balanced(*(part[index : index + 1] for part in parts))
 
 
-Frame = Given | Balanced
+Frame = OwnCoordinates | Balanced
 
 
 def _balance(of_source: Moments, of_target: Moments) -> tuple[Tensor, ...]:

@@ -2,8 +2,7 @@ r"""Max-min training of a map against a potential, the machine of OTM, OTP and M
 
 For the cost ||Q(x) - y||^2 (Q the identity where the spaces are equal) all of them seek a saddle of
 
-    inf_psi sup_G   E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)]
-    (1)
+    inf_psi sup_G    E[<Q(x), G(x)> - psi(G(x))] + E[psi(y)]    (1)
 
 (Makkuva et al. 2020; Korotin et al. 2021; Rout, Korotin & Burnaev 2022). At a saddle over an
 absolutely continuous source G is the optimal map and grad psi its inverse. In cost units the
@@ -12,11 +11,9 @@ potential on the target side is g(y) = ||y||^2 - 2 psi(y).
 The forms that G and psi may have, u and N being dense quadratic networks:
 
 | form | map G(x) | potential psi(y) |
-|---|---|---|
-| ``plain`` | network(x) | d network(y) |
-| ``residual`` | Q(x) + network(x) | \|y\|^2 / 2 + network(y), which bounds the inner supremum |
-| ``gradient`` | Q(x) + grad u(Q(x)) | \|y\|^2 / 2 + N(y) |
-| ``convex`` | grad u(Q(x)), u convex | N(y), N convex |
+|---|---|---| | ``plain`` | network(x) | d network(y) | | ``residual`` | Q(x) + network(x) | \|y\|^2
+/ 2 + network(y), which bounds the inner supremum | | ``gradient`` | Q(x) + grad u(Q(x)) | \|y\|^2 /
+2 + N(y) | | ``convex`` | grad u(Q(x)), u convex | N(y), N convex |
 
 The networks of the first two are MLPs, or for images a UNet of Q(x) and a residual critic
 (`otbench.methods.neural.convolutions`).
@@ -36,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import DivergedError
 from otbench.methods.neural.convolutions import ResidualCritic, UNet
-from otbench.methods.neural.frames import Balanced, Frame, Given, moments
+from otbench.methods.neural.frames import Balanced, Frame, OwnCoordinates, moments
 from otbench.methods.neural.networks import MLP, Activation, DenseQuadratic, Rates, Weights
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.solver import Architecture, NeuralSolver, as_maps
@@ -133,7 +130,7 @@ class MaxMinSolver(NeuralSolver):
     go: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no training."""
+        """Check the parameters."""
         self.require(
             positive=(
                 "steps",
@@ -156,7 +153,8 @@ class MaxMinSolver(NeuralSolver):
             )
         if self.network == "convolutions" and self.start == "linear":
             raise ValueError(
-                "network=convolutions has no start=linear, whose coordinates are no pixels: choose start=identity"
+                "network=convolutions has no start=linear, whose coordinates are no pixels: choose "
+                "start=identity"
             )
 
     def supports(self, problem: Problem) -> str | None:
@@ -209,7 +207,7 @@ class _MaxMin:
         )
         self.source_dim, dim = problems[0].source.dim, problems[0].target.dim
         self.random_inputs = settings.random_inputs(dim)
-        self.frame: Frame = Given(problems)
+        self.frame: Frame = OwnCoordinates(problems)
         noise = settings.noise(1.0)
         if noise is not None or settings.start == "linear":
             known = [

@@ -1,9 +1,8 @@
 """Stacked networks: plain descriptions of shapes, with their weights kept apart.
 
 A network is called with its weights and points: ``network(weights, x)`` for weights of shapes
-    ``(stack, ...)`` and points
-``(stack, n, inputs)``. Weights of all layers lie in one flat tensor, so that an optimiser, a norm
-or an average is one operation.
+``(stack, ...)`` and points ``(stack, n, inputs)``. Weights of all layers lie in one flat tensor, so
+that an optimiser, a norm or an average is one operation.
 """
 
 from __future__ import annotations
@@ -252,9 +251,8 @@ class SortingNetwork:
 
         for i in range(0, len(weights) - 2, 2):
             x = torch.baddbmm(weights[i + 1], x, weights[i]).unflatten(-1, (-1, self.group))
-            x = (
-                torch.stack([x.amin(-1), x.amax(-1)], -1) if self.group == 2 else x.sort(-1).values
-            )  # far faster for pairs
+            # Far faster for pairs.
+            x = torch.stack([x.amin(-1), x.amax(-1)], -1) if self.group == 2 else x.sort(-1).values
             x = x.flatten(-2)
         return torch.baddbmm(weights[-1], x, weights[-2])
 
@@ -273,8 +271,8 @@ class DenseQuadratic:
     """A scalar network of quadratic layers (the architecture of the Wasserstein-2 benchmark,
     Korotin et al. 2021), with its gradient.
 
-        u(x) = <w, h_K>,    h_0 = Q_0(x),   h_k = 1 + celu(h_{k-1} U_k + Q_k(x)),    Q_k(x) = (x A_k
-        + a_k)^2 + x W_k + b_k.
+        u(x) = <w, h_K>,    h_0 = Q_0(x),    h_k = 1 + celu(h_{k-1} U_k + Q_k(x)),
+        Q_k(x) = (x A_k + a_k)^2 + x W_k + b_k.
 
     Where it is to be convex, w and all U_k stay non-negative (see `project`), and there is a term
     ``|x L|^2 / 2`` beside, which lets its gradient start near the identity; the benchmark's

@@ -1,9 +1,8 @@
 """The training loop that all neural solvers share: players with weights and losses take turns.
 
 One way to train for every method: Adam on flat weights, a learning rate that may decay, gradient
-    clipping, averaged weights, a stop where
-weights are no longer finite, checkpoints that the runner scores while its clock stands still, a
-state that an interrupted training goes on from.
+clipping, averaged weights, a stop where weights are no longer finite, checkpoints that the runner
+scores while its clock stands still, a state that an interrupted training goes on from.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ CHECKPOINTS = (
     9 / 10,
     1,
 )  # parts of the training
-LOOK = 100  # steps between looks for weights that are not finite
+CHECK_EVERY = 100  # steps between checks that the weights are finite
 
 
 @dataclass
@@ -132,7 +131,7 @@ class Player:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Be as the player of this state was."""
+        """Restore a state, as `state` gives it."""
         self.weights.flat.copy_(state["weights"])
         self.averaged.flat.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -182,7 +181,7 @@ def train(
             for _ in range(player.updates):
                 player.step(ratio)
             player.average(done + 1)
-        if done + 1 in checkpoints or (done + 1) % LOOK == 0:
+        if done + 1 in checkpoints or (done + 1) % CHECK_EVERY == 0:
             finite = (
                 torch.stack([player.weights.flat.isfinite().all(1) for player in players])
                 .all(0)

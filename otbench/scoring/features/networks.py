@@ -82,7 +82,8 @@ def _rgb(images: Tensor) -> Tensor:
 
 def _weights(relative: str) -> Path:
     """The file, whose name ends in the beginning of its checksum."""
-    remedy = "`otbench data list weights` says where it comes from"  # no folders: what is said here is published with the rows
+    # No folders: what is said here is published with the rows.
+    remedy = "`otbench data list weights` says where it comes from"
     try:
         path = find(relative)
     except MissingError:
@@ -90,7 +91,8 @@ def _weights(relative: str) -> Path:
     expected = path.stem.rpartition("-")[2]
     if not checksum(path).startswith(expected):
         raise MissingError(
-            f"{relative} is not the file expected (its SHA-256 does not begin with {expected}): {remedy}"
+            f"{relative} is not the file expected (its SHA-256 does not begin with {expected}): "
+            f"{remedy}"
         )
     return path
 
@@ -106,7 +108,8 @@ def _packages() -> Iterator[None]:
         reason = str(error).strip().splitlines()[0]
         remedy = "pip install 'otmapbench[images]', with the torchvision that goes with this torch"
         raise MissingError(
-            f"torchmetrics cannot load the network ({type(error).__name__}: {reason}); remedy: {remedy}"
+            f"torchmetrics cannot load the network ({type(error).__name__}: {reason}); remedy: "
+            f"{remedy}"
         ) from error
 
 

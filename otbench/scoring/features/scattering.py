@@ -29,14 +29,9 @@ if TYPE_CHECKING:
 
 AXES = 32
 ORIENTATIONS = 4
-WIDTH, FREQUENCY = (
-    0.8,
-    3 * math.pi / 4,
-)  # of the finest wavelet: standard deviation in pixels, and radians per pixel
+WIDTH, FREQUENCY = 0.8, 3 * math.pi / 4  # of the finest wavelet: sd in pixels, radians per pixel
 LUMA = 0.299, 0.587, 0.114
-LEAST = (
-    1e-4  # of the largest standard deviation: what counts as one where a coefficient does not vary
-)
+LEAST = 1e-4  # of the largest standard deviation: counts as one where a coefficient is constant
 PIXELS = 2**18  # of the images that are transformed at a time
 
 

@@ -1,15 +1,21 @@
-"""A table of texts as Markdown that reads in a terminal, as self-contained HTML, and as LaTeX
-(booktabs).
-"""
+"""One writer of tables: Markdown that reads in a terminal, self-contained HTML, LaTeX, csv."""
 
 from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from otbench.errors import UserError
 
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+DASH = "\N{EN DASH}"
 WIDTH = 110  # characters of a terminal; a wider matrix is split into blocks of columns
 
 
@@ -26,7 +32,7 @@ class Table:
 
 
 def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
-    """Padded and split into blocks of columns, so that it reads in a terminal; best values in bold."""
+    """Padded and split into blocks of columns that fit a terminal; best values in bold."""
     parts = []
     for table in tables:
         parts.append(f"### {table.title}")
@@ -65,9 +71,11 @@ def _blocks(widths: Sequence[int]) -> list[list[int]]:
 
 
 STYLE = """<style>
-.otbench table { border-collapse: collapse; margin: 1.5em 0; font: 14px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
+.otbench table { border-collapse: collapse; margin: 1.5em 0;
+  font: 14px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
 .otbench caption { text-align: left; font-weight: 600; padding-bottom: .4em; }
-.otbench th, .otbench td { padding: .2em .8em; text-align: left; white-space: nowrap; border-bottom: 1px solid #ddd; }
+.otbench th, .otbench td { padding: .2em .8em; text-align: left; white-space: nowrap;
+  border-bottom: 1px solid #ddd; }
 .otbench tr:hover td { background: #f4f6f8; }
 .otbench div { overflow-x: auto; }
 .otbench p { font: 13px/1.4 system-ui, sans-serif; color: #555; margin: .3em 0; max-width: 60em; }
@@ -93,7 +101,8 @@ def to_html(tables: Sequence[Table], notes: Sequence[str]) -> str:
 
 
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "[": "{[}", "]": "{]}",
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": "$<$", ">": "$>$", "[": "{[}", "]": "{]}",
     "°": r"$^\circ$", "±": r"$\pm$", "†": r"$\dagger$", "\N{EN DASH}": "--", "µ": r"$\mu$",
 }  # fmt: skip
 
@@ -129,8 +138,46 @@ def latex(tables: Sequence[Table], notes: Sequence[str]) -> str:
     )
 
 
-RENDERERS: Mapping[str, Callable[[Sequence[Table], Sequence[str]], str]] = {
+WRITERS: Mapping[str, Callable[[Sequence[Table], Sequence[str]], str]] = {
     "md": markdown,
     "html": to_html,
     "latex": latex,
 }
+Format = Literal["md", "csv", "html", "latex"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def render(
+    format: Format, tables: Sequence[Table], notes: Sequence[str], tidy: Callable[[], pd.DataFrame]
+) -> str:
+    """Tables and notes in a format; ``csv`` is the long frame instead, one line per cell.
+
+    Args:
+        format: of `FORMATS`.
+        tables: to be written one after another.
+        notes: paragraphs below them.
+        tidy: makes the frame of ``csv``.
+
+    Raises:
+        UserError: an unknown format.
+    """
+    if format not in FORMATS:
+        raise UserError(f"unknown format {format!r}: choose {', '.join(FORMATS)}")
+    return tidy().to_csv(index=False) if format == "csv" else WRITERS[format](tables, notes)
+
+
+def pipe_table(rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table for a page, not padded; the first row is its head."""
+    escaped = [[text.replace("|", "\\|") for text in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
+    return "\n".join([lines[0], "|" + " --- |" * len(escaped[0]), *lines[1:]])
+
+
+def plain_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal, in columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(map(str.rstrip, lines))

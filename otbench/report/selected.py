@@ -1,0 +1,89 @@
+"""The runs that a report is made of: selected by task, split where they must not be averaged."""
+
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
+# pyright: reportReturnType=false
+# (pandas' own annotations join all that an operation may return, so that they fit almost nothing)
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from otbench.errors import UserError, nearest
+from otbench.job import SCHEMA
+from otbench.report.quantities import FIT
+from otbench.statuses import Status
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
+    """The runs on these tasks (names or labels; None: all), sorted by task and seed, with the
+    column `FIT` added.
+
+    Raises:
+        UserError: there are no runs, or none on a task of that name (with the nearest match).
+    """
+    if runs.empty:
+        raise UserError("no runs recorded there: name a folder that `otbench run --results` wrote")
+    known = list(dict.fromkeys([*runs.task_label, *runs.task]))
+    for name in tasks or ():
+        if name not in known:
+            raise UserError(
+                f"no runs on task {name!r}{nearest(name, known)}; recorded: "
+                f"{', '.join(dict.fromkeys(runs.task_label))}"
+            )
+    if tasks:
+        runs = runs[runs.task.isin(tasks) | runs.task_label.isin(tasks)]
+    runs = runs.sort_values(
+        ["task_label", "solver_label", "seed"],
+        key=lambda column: column.map(_natural),
+        kind="stable",
+    )
+    warm, cold = (runs[column].astype(float) for column in ("fit_warm_s", "fit_cold_s"))
+    return runs.assign(**{FIT: warm.fillna(cold)})
+
+
+def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Split runs that must not be averaged: by device and dtype and, for times, by machine and
+    number of threads; each with its name.
+    """
+    columns = ["device", "dtype", *(["threads", "machine"] if time else [])]
+    # A run that ended before it had its threads goes with the others of its device.
+    usual = runs.groupby("device").threads.transform("median")
+    runs = runs.assign(
+        threads=runs.threads.fillna(usual).fillna(0).astype(int),
+        machine=runs.machine.astype(object).fillna(""),
+    )
+    for (device, dtype, *more), group in runs.groupby(columns, sort=True):
+        threads = f", {more[0]} thread{'s' * (more[0] != 1)}" if more and more[0] else ""
+        machine = f" ({more[1]})" if more and more[1] else ""
+        yield f"{device}{machine}{threads}, {dtype}", group
+
+
+def has_failed(status: pd.Series) -> np.ndarray:
+    """``(n,)`` booleans: the run counts against its solver."""
+    return status.map(lambda value: Status(value).failed).to_numpy(bool)
+
+
+def _natural(value: str | int) -> tuple:
+    """Sorts ``dim=4`` before ``dim=16``."""
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(value))
+    )
+
+
+def older_schema(runs: pd.DataFrame) -> list[str]:
+    """A note on rows that an older otbench recorded; nothing where there are none."""
+    old = int((runs.schema < SCHEMA).sum())
+    if not old:
+        return []
+    return [
+        f"{old} of {len(runs)} rows are of an older schema than {SCHEMA}, this version's: how they "
+        "were scored cannot be told from their hashes"
+    ]

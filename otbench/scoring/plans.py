@@ -1,0 +1,90 @@
+"""Scores of plans of discrete problems: their arrays, pair by pair, and the means of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from otbench import metrics
+from otbench.errors import InvalidOutputError
+from otbench.methods.entropic import Entropic
+from otbench.problem import DiscreteProblem
+from otbench.scoring.outputs import check_output
+from otbench.solver import Transport
+
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
+WARM_TOLERANCE = 1e-6  # marginal error, in the l1 norm, that Sinkhorn's algorithm is counted to
+WARM_ITERATIONS = 5000  # most of them
+
+
+def score_plans(
+    pairs: Sequence[DiscreteProblem], plans: Sequence[Tensor], transport: Transport | None = None
+) -> dict[str, float]:
+    """Metrics of the plans of discrete pairs, averaged over the pairs (those where it is defined).
+
+    ``transport`` is asked for the potentials that Sinkhorn's algorithm is started from, where it
+    has them.
+    """
+    values: dict[str, list[float]] = {}
+    for pair, plan in zip(pairs, plans, strict=True):
+        arrays = {**_plan_arrays(pair, plan), **_warm_start(pair, transport)}
+        for name, value in metrics.score(arrays).items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(of_pairs) / len(of_pairs) for name, of_pairs in values.items()}
+
+
+def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
+    check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
+    x, y, a, b = (values.double() for values in (pair.x, pair.y, pair.a, pair.b))
+    plan = plan.detach().double()
+    held = metrics.entries(plan)
+    if held.numel() and held.min() < -NEGATIVE * held.max():
+        raise InvalidOutputError(
+            f"plan has negative entries, down to {float(held.min()):.3g}: a coupling has none"
+        )
+    plan = metrics.without_negative(plan)
+    arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
+    if pair.truth.plan is None or pair.truth.cost is None:
+        return arrays
+
+    def costs(i: Tensor, j: Tensor) -> Tensor:
+        return pair.cost.pairwise(x[i], y[j])
+
+    def blocks(rows: slice) -> Tensor:
+        return pair.cost.matrix(x[rows], y)
+
+    optimal = pair.truth.plan.double()
+    points = y.flatten(1)
+    arrays |= {
+        "optimal_plan": optimal,
+        "ot_cost": pair.truth.cost,
+        "rounded_cost": metrics.rounded_cost(plan, a, b, costs, blocks),
+        "rounded_map": metrics.barycentric_map(plan, a, b, points),
+        "optimal_map": metrics.barycentric_map(optimal, a, b, points),
+        "target_variance": float(b @ (points - b @ points).square().sum(1)),
+    }
+    if pair.eps > 0:
+        of_plan, best = (metrics.rounded_entropy(coupling, a, b) for coupling in (plan, optimal))
+        arrays["rounded_objective"] = arrays["rounded_cost"] + pair.eps * of_plan
+        arrays["optimal_objective"] = pair.truth.cost + pair.eps * best
+    return arrays
+
+
+def _warm_start(pair: DiscreteProblem, transport: Transport | None) -> dict[str, Any]:
+    """Iterations of Sinkhorn's algorithm from a predicted potential, and from zero."""
+    if transport is None or transport.pair_potential is None or not pair.eps > 0:
+        return {}
+    predicted = transport.pair_potential(pair)
+    check_output("pair_potential", predicted, (len(pair.x),), like=pair.x)
+    problem = Entropic(pair)
+    stop = {"tolerance": WARM_TOLERANCE, "max_iters": WARM_ITERATIONS}
+    return {
+        "warm_iterations": problem.solve(predicted.double()[problem.rows], **stop).iterations,
+        "cold_iterations": problem.solve(**stop).iterations,
+    }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# All checks of a change: style, types, documentation, tests. The test runner's closing line is last.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+ruff check .
+ruff format --check .
+pyright
+NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+pytest -n 2 --dist worksteal
