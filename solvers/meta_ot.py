@@ -39,7 +39,7 @@ from otbench.methods.amortized.solver import (
     entropic_problems,
 )
 from otbench.methods.entropic import Entropic
-from otbench.methods.neural.networks import MLP, Weights
+from otbench.methods.neural.networks import MLP, Weights, weights_of_each
 from otbench.methods.neural.training import Decay, Player
 from otbench.problem import AmortizedProblem, DiscreteProblem
 
@@ -234,7 +234,7 @@ class _OfSets:
         """``(n,)`` for each pair."""
         import torch
 
-        of_features = len(self.features.rates)
+        of_features, of_head = weights_of_each([self.features, self.head], weights)
         clouds = {
             id(cloud): cloud for pair in pairs for cloud in (pair.x, pair.y)
         }  # those that pairs share enter once
@@ -242,7 +242,7 @@ class _OfSets:
             torch.cat([cloud.flatten(1) for cloud in clouds.values()]).to(self.mean.dtype)
             - self.mean
         ) / self.scale
-        parts = self.features(weights[:of_features], points[None])[0].split(
+        parts = self.features(of_features, points[None])[0].split(
             [len(cloud) for cloud in clouds.values()]
         )
         found = dict(zip(clouds, parts, strict=True))
@@ -252,7 +252,7 @@ class _OfSets:
             for mass, cloud in ((pair.a, pair.x), (pair.b, pair.y))
         ]
         averages = torch.stack([mass @ part for mass, part in sides]).view(1, len(pairs), -1)
-        coefficients = self.head(weights[of_features:], averages)[0]
+        coefficients = self.head(of_head, averages)[0]
         return [part @ row for (_, part), row in zip(sides[::2], coefficients, strict=True)]
 
 

@@ -41,7 +41,7 @@ from otbench.errors import DivergedError
 from otbench.methods.amortized.slices import coordinates, line_potential
 from otbench.methods.amortized.solver import draw_pairs, entropic_problems
 from otbench.methods.entropic import Entropic
-from otbench.methods.neural.networks import MLP, Weights
+from otbench.methods.neural.networks import MLP, Weights, weights_of_each
 from otbench.methods.neural.training import Decay, Player, train
 
 
@@ -283,15 +283,16 @@ class _Scores:
         """``(n,)`` and ``(m,)``, in float64."""
         import torch
 
-        split, points = len(self.context.rates), self.placed(problem)
-        context = self.context(weights[:split], self.described(problem, points)[None, None])[0]
+        points = self.placed(problem)
+        of_context, *others = weights_of_each(self.networks, weights)
+        context = self.context(of_context, self.described(problem, points)[None, None])[0]
         if self.score is None:
             pair = problem.pair
             held = torch.cat([pair.x[problem.rows], pair.y[problem.columns]]).double()
             scores = coordinates(held, pair.cost) @ context[0].double()
         else:
             inputs = torch.cat([SPREAD * points, context.expand(len(points), -1)], 1)
-            scores = self.score(weights[split:], inputs[None])[0, :, 0].double()
+            scores = self.score(others[0], inputs[None])[0, :, 0].double()
         masses = torch.cat([problem.a, problem.b]) / 2
         scores = scores - masses @ scores
         scores = scores / (masses @ scores.square()).sqrt().clamp(min=TINY)

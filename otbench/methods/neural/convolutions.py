@@ -17,6 +17,8 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from otbench.methods.neural.networks import Layer, layers_of
+
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +71,7 @@ class UNet:
             (self.width, self.channels),
         ]
         layers = [_convolution(i, o, generator, dtype) for i, o in sizes]
-        layers[-1][0].mul_(SHRUNK)
+        layers[-1].matrix.mul_(SHRUNK)
         of_random = (
             [_normal((self.random, self.width), self.random, generator, dtype)]
             if self.random
@@ -84,26 +86,26 @@ class UNet:
     def _images(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         from torch.nn.functional import interpolate, leaky_relu, relu
 
+        layers = layers_of(weights[:-1] if self.random else weights)
+        first, down, up, last = (
+            layers[0],
+            layers[1 : self.levels + 1],
+            layers[self.levels + 1 : -1],
+            layers[-1],
+        )
         with _precision(x, self.mixed):
-            h = _spread(x[..., : math.prod(self.image)], self.image)
-            h = _convolve(h, weights[0], weights[1])
+            h = _convolve(_spread(x[..., : math.prod(self.image)], self.image), first)
             if self.random:
                 of_random = x[..., math.prod(self.image) :] @ weights[-1]
                 h = h + of_random.transpose(0, 1).flatten(1)[:, :, None, None].to(h.dtype)
             h = leaky_relu(h, SLOPE)
             skips = []
-            for k in range(1, self.levels + 1):
+            for layer in down:
                 skips.append(h)
-                h = _halve(leaky_relu(_convolve(h, weights[2 * k], weights[2 * k + 1]), SLOPE))
-            for k in range(self.levels + 1, 2 * self.levels + 1):
-                skip = skips.pop()
-                h = interpolate(h, skip.shape[-2:])
-                h = relu(_convolve(h, weights[2 * k], weights[2 * k + 1])) + skip
-            return _gather(
-                _convolve(h, weights[4 * self.levels + 2], weights[4 * self.levels + 3]),
-                len(x),
-                x.dtype,
-            )
+                h = _halve(leaky_relu(_convolve(h, layer), SLOPE))
+            for layer, skip in zip(up, reversed(skips), strict=True):
+                h = relu(_convolve(interpolate(h, skip.shape[-2:]), layer)) + skip
+            return _gather(_convolve(h, last), len(x), x.dtype)
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,10 @@ class ResidualCritic:
         widths = _widths(self.width, self.levels)
         layers = [_convolution(self.image[0], self.width, generator, dtype)]
         for i, o in pairwise(widths):
-            layers += [
-                _convolution(i, i, generator, dtype),
-                _convolution(i, o, generator, dtype),
-                _convolution(i, o, generator, dtype, 1),
-            ]
-            layers[-2][0].mul_(1 / self.levels**0.5)
+            inner = _convolution(i, i, generator, dtype)
+            outer = _convolution(i, o, generator, dtype)
+            outer.matrix.mul_(1 / self.levels**0.5)
+            layers += [inner, outer, _convolution(i, o, generator, dtype, 1)]
         features = widths[-1] * math.prod(_smallest(self.image, self.levels))
         last = _normal((features, 1), features, generator, dtype)
         return [*(tensor for layer in layers for tensor in layer), last, last.new_zeros(1, 1)]
@@ -148,20 +148,16 @@ class ResidualCritic:
         return _in_chunks(partial(self._values, weights), x)
 
     def _values(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        import torch
         from torch.nn.functional import leaky_relu
 
+        first, *blocks, last = layers_of(weights)
         with _precision(x, self.mixed):
-            h = _convolve(_spread(x, self.image), weights[0], weights[1])
-            for k in range(2, len(weights) - 2, 6):
-                inner = leaky_relu(
-                    _convolve(leaky_relu(h, SLOPE), weights[k], weights[k + 1]), SLOPE
-                )
-                h = _convolve(_halve(h), weights[k + 4], weights[k + 5]) + _halve(
-                    _convolve(inner, weights[k + 2], weights[k + 3])
-                )
+            h = _convolve(_spread(x, self.image), first)
+            for inner, outer, shortcut in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
+                hidden = leaky_relu(_convolve(leaky_relu(h, SLOPE), inner), SLOPE)
+                h = _convolve(_halve(h), shortcut) + _halve(_convolve(hidden, outer))
             features = _gather(leaky_relu(h, SLOPE), len(x), x.dtype)
-        return torch.baddbmm(weights[-1], features, weights[-2])
+        return last(features)
 
     def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """Gradients ``(stack, n, d) -> (stack, n, d)``."""
@@ -202,10 +198,10 @@ def _widths(width: int, levels: int) -> list[int]:
 
 def _convolution(
     inputs: int, outputs: int, generator: torch.Generator, dtype: torch.dtype, size: int = 3
-) -> list[Tensor]:
-    """Weights ``(outputs, inputs, size, size)`` and biases ``(outputs,)``."""
-    weights = _normal((outputs, inputs, size, size), inputs * size**2 / 2, generator, dtype)
-    return [weights, weights.new_zeros(outputs)]
+) -> Layer:
+    """Weights ``(outputs, inputs, size, size)`` and biases ``(outputs,)`` of one member."""
+    matrix = _normal((outputs, inputs, size, size), inputs * size**2 / 2, generator, dtype)
+    return Layer(matrix, matrix.new_zeros(outputs))
 
 
 def _normal(
@@ -219,16 +215,16 @@ def _normal(
     )
 
 
-def _convolve(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+def _convolve(x: Tensor, layer: Layer) -> Tensor:
     """Images ``(n, stack * inputs, h, w) -> (n, stack * outputs, h, w)``."""
     from torch.nn.functional import conv2d
 
     return conv2d(
         x,
-        weights.flatten(0, 1),
-        biases.flatten(),
-        padding=weights.shape[-1] // 2,
-        groups=len(weights),
+        layer.matrix.flatten(0, 1),
+        layer.bias.flatten(),
+        padding=layer.matrix.shape[-1] // 2,
+        groups=len(layer.matrix),
     )
 
 

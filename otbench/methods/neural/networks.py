@@ -8,11 +8,11 @@ that an optimiser, a norm or an average is one operation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, Protocol
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 
 if TYPE_CHECKING:
@@ -98,6 +98,39 @@ class Weights:
         return [tensor.detach() for tensor in self.tensors]
 
 
+class Layer(NamedTuple):
+    """An affine layer of each member of a stack.
+
+    Attributes:
+        matrix: ``(stack, inputs, outputs)``; of a convolution ``(stack, outputs, inputs, size,
+            size)``.
+        bias: ``(stack, 1, outputs)``; of a convolution ``(stack, outputs)``.
+    """
+
+    matrix: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``(stack, n, inputs) -> (stack, n, outputs)``."""
+        import torch
+
+        return torch.baddbmm(self.bias, x, self.matrix)
+
+
+def layers_of(weights: Sequence[Tensor]) -> list[Layer]:
+    """The layers of weights in which matrices and biases alternate."""
+    return [Layer(*pair) for pair in zip(weights[::2], weights[1::2], strict=True)]
+
+
+def weights_of_each(
+    networks: Sequence[Network], weights: Sequence[Tensor]
+) -> Iterator[Sequence[Tensor]]:
+    """The weights of each of several networks, which lie one after another."""
+    remaining = iter(weights)
+    for network in networks:
+        yield list(islice(remaining, len(network.rates)))
+
+
 @dataclass(frozen=True)
 class MLP:
     """Fully connected layers with an activation between them.
@@ -140,16 +173,15 @@ class MLP:
 
     def __call__(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """``(stack, n, inputs) -> (stack, n, outputs)``."""
-        import torch
         from torch.nn.functional import leaky_relu, selu, silu
 
         activation = {"silu": silu, "selu": selu, "leaky-relu": lambda x: leaky_relu(x, self.leak)}[
             self.activation
         ]
-        for i in range(0, len(weights), 2):
-            if i:
-                x = activation(x)
-            x = torch.baddbmm(weights[i + 1], x, weights[i])
+        first, *others = layers_of(weights)
+        x = first(x)
+        for layer in others:
+            x = layer(activation(x))
         return x
 
     def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -159,9 +191,10 @@ class MLP:
         import torch
         from torch.nn.functional import selu
 
+        *hidden, last = layers_of(weights)
         slopes = []
-        for i in range(0, len(weights) - 2, 2):
-            x = torch.baddbmm(weights[i + 1], x, weights[i])
+        for layer in hidden:
+            x = layer(x)
             if self.activation == "silu":
                 gate = x.sigmoid()
                 x = x * gate
@@ -172,9 +205,9 @@ class MLP:
             else:
                 slopes.append((x > 0).to(x.dtype).mul_(1 - self.leak).add_(self.leak))
                 x = x * slopes[-1]
-        outer = weights[-2].mT
-        for matrix, slope in zip(weights[-4::-2], reversed(slopes), strict=True):
-            outer = (outer * slope) @ matrix.mT
+        outer = last.matrix.mT
+        for layer, slope in zip(reversed(hidden), reversed(slopes), strict=True):
+            outer = (outer * slope) @ layer.matrix.mT
         return outer
 
 
@@ -188,8 +221,8 @@ class SpectralMLP(MLP):
         """Divide the matrices by their norms."""
         import torch
 
-        for matrix in weights[::2]:
-            data = matrix.detach()
+        for layer in layers_of(weights):
+            data = layer.matrix.detach()
             data /= torch.linalg.matrix_norm(data.nan_to_num(), 2)[:, None, None]
 
 
@@ -239,8 +272,8 @@ class SortingNetwork:
         """Make the matrices orthonormal again after a step: the polar factor, by the iteration of
         Newton and Schulz.
         """
-        for matrix in weights[::2]:
-            q = matrix.detach()
+        for layer in layers_of(weights):
+            q = layer.matrix.detach()
             for _ in range(POLAR_ITERATIONS):
                 cubed = q @ (q.mT @ q) if q.shape[1] >= q.shape[2] else (q @ q.mT) @ q
                 q.mul_(1.5).sub_(cubed, alpha=0.5)
@@ -249,12 +282,13 @@ class SortingNetwork:
         """Values ``(stack, n, d) -> (stack, n, 1)``."""
         import torch
 
-        for i in range(0, len(weights) - 2, 2):
-            x = torch.baddbmm(weights[i + 1], x, weights[i]).unflatten(-1, (-1, self.group))
+        *hidden, last = layers_of(weights)
+        for layer in hidden:
+            x = layer(x).unflatten(-1, (-1, self.group))
             # Far faster for pairs.
             x = torch.stack([x.amin(-1), x.amax(-1)], -1) if self.group == 2 else x.sort(-1).values
             x = x.flatten(-2)
-        return torch.baddbmm(weights[-1], x, weights[-2])
+        return last(x)
 
     def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """Gradients ``(stack, n, d) -> (stack, n, d)``."""
@@ -264,6 +298,15 @@ class SortingNetwork:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             return torch.autograd.grad(self(weights, x).sum(), x, create_graph=training)[0]
+
+
+class _Quadratic(NamedTuple):
+    """Weights of a `DenseQuadratic` by the letters of its formula."""
+
+    forms: Layer  # A_0 ... A_K, W_0 ... W_K side by side, and a_0 ... a_K, b_0 ... b_K
+    inner: list[Tensor]  # U_1 ... U_K
+    final: Tensor  # w
+    root: Tensor | None  # L, where the network is convex
 
 
 @dataclass(frozen=True)
@@ -331,15 +374,17 @@ class DenseQuadratic:
     def project(self, weights: Sequence[Tensor]) -> None:
         """Make the network convex again after a step, if it is to be."""
         if self.convex:
-            for tensor in weights[2:-1]:
+            _, inner, final, _ = self._named(weights)
+            for tensor in (*inner, final):
                 tensor.detach().clamp_(min=0)
 
     def __call__(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """Values ``(stack, n, d) -> (stack, n, 1)``."""
-        value = self._forward(weights, x)[0] @ weights[len(self.widths) + 1]
-        return (
-            value + (x @ weights[-1]).square().sum(-1, keepdim=True) / 2 if self.convex else value
-        )
+        named = self._named(weights)
+        value = self._forward(named, x)[0] @ named.final
+        if named.root is None:
+            return value
+        return value + (x @ named.root).square().sum(-1, keepdim=True) / 2
 
     def gradient(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """Gradients ``(stack, n, d) -> (stack, n, d)``: back-propagation written out, so that a map
@@ -347,30 +392,34 @@ class DenseQuadratic:
         """
         import torch
 
-        first, _, *inner, final = weights[: len(self.widths) + 2]
-        _, roots, slopes = self._forward(weights, x)
-        outer = final.mT.expand(-1, x.shape[1], -1)
+        named = self._named(weights)
+        _, roots, slopes = self._forward(named, x)
+        outer = named.final.mT.expand(-1, x.shape[1], -1)
         outers = []
-        for matrix, slope in zip(reversed(inner), reversed(slopes), strict=True):
+        for matrix, slope in zip(reversed(named.inner), reversed(slopes), strict=True):
             outer = outer * slope
             outers.append(outer)
             outer = outer @ matrix.mT
         of_forms = torch.cat([outer, *reversed(outers)], -1)
-        gradient = torch.cat([2 * of_forms * roots, of_forms], -1) @ first.mT
-        return gradient + x @ weights[-1] @ weights[-1].mT if self.convex else gradient
+        gradient = torch.cat([2 * of_forms * roots, of_forms], -1) @ named.forms.matrix.mT
+        return gradient if named.root is None else gradient + x @ named.root @ named.root.mT
 
-    def _forward(self, weights: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def _named(self, weights: Sequence[Tensor]) -> _Quadratic:
+        matrix, bias, *rest = weights
+        *inner, final = rest[: len(self.widths)]
+        return _Quadratic(Layer(matrix, bias), inner, final, rest[-1] if self.convex else None)
+
+    def _forward(self, named: _Quadratic, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The last hidden layer, the roots ``x A + a`` of all layers, the slopes of the
         activations.
         """
         import torch
         from torch.nn.functional import elu
 
-        first, bias, *inner = weights[: len(self.widths) + 1]
-        roots, linear = torch.baddbmm(bias, x, first).chunk(2, -1)
+        roots, linear = named.forms(x).chunk(2, -1)
         hidden, *forms = torch.addcmul(linear, roots, roots).split(self.widths, -1)
         slopes = []
-        for matrix, form in zip(inner, forms, strict=True):
+        for matrix, form in zip(named.inner, forms, strict=True):
             hidden = 1 + elu(torch.baddbmm(form, hidden, matrix))
             slopes.append(
                 hidden.clamp(max=1)
