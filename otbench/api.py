@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,7 +47,7 @@ def get_solver(text: str, plugins: Sequence[str] = ()) -> Solver:
 def run(
     tasks: str | Task | Iterable[str | Task] | None = None,
     solvers: str | Solver | Iterable[str | Solver] | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | Iterable[int] | None = None,
     *,
     suite: str = "quick",
     results: str | Path = "results/runs",
@@ -102,7 +103,7 @@ def run(
         suite=suite,
         tasks=_texts("task", tasks, plugins),
         solvers=_texts("solver", solvers, plugins),
-        seeds=range(seeds) if isinstance(seeds, int) else seeds,
+        seeds=_seeds(seeds),
         device=device,
         dtype=dtype,
         jobs=jobs,
@@ -113,7 +114,7 @@ def run(
         rerun=rerun,
         keep=keep,
         save_fits_s=save_fits_s,
-        plugins=tuple(plugins),
+        plugins=_several(plugins),
     )
     planned = execute(options, console or Console(highlight=False))
     if planned.interrupted:
@@ -163,7 +164,7 @@ def solve(
         task: ``name[param=value]``, or a task.
         solver: likewise.
         seed: of all random streams.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``auto``.
         dtype: ``float32`` or ``float64``.
         plugins: files or folders with more tasks and solvers.
 
@@ -175,17 +176,20 @@ def solve(
     """
     import torch
 
+    from otbench.runner import plan
     from otbench.runner.fit import Run
-    from otbench.runner.plan import spec, task_hash
     from otbench.runner.provenance import machine
+    from otbench.runner.run import find_device
     from otbench.statuses import Status
 
+    plan.check_setting(device, dtype, [seed])
     tasks, solvers = _selection("task", task, plugins), _selection("solver", solver, plugins)
     needed = (*tasks.entry.cls.needs, *solvers.entry.cls.needs)
     if lacking := absent(needed):
         raise UserError(lacking)
-    identity = spec(tasks, solvers, seed, device, dtype, task_hash(tasks))
-    job = Job((identity,), tuple(plugins), threads=torch.get_num_threads())
+    device = find_device(device)
+    identity = plan.spec(tasks, solvers, seed, device, dtype, plan.Code())
+    job = Job((identity,), _several(plugins), threads=torch.get_num_threads())
     known = {"threads": job.threads, "machine": machine()}
     fit = Run(job, 0, tasks.build(), solvers.build(), lambda event: None, known)
     problem = fit.build()
@@ -201,22 +205,40 @@ def _selection(kind: Any, given: str | Task | Solver, plugins: Sequence[str]) ->
 
 
 def _one(kind: Any, text: str, plugins: Sequence[str]) -> Selection:
-    found = registry(kind, tuple(plugins)).select(text)
+    found = registry(kind, _several(plugins)).select(text)
     if len(found) > 1:
         raise UserError(f"{text!r} selects {len(found)} {kind}s: give one value of each parameter")
     return found[0]
+
+
+def _seeds(given: int | Iterable[int] | None) -> Sequence[int] | None:
+    """Plain numbers, also of NumPy's."""
+    if given is None or isinstance(given, range):
+        return given
+    if isinstance(given, int) and not isinstance(given, bool):
+        return range(given)
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise UserError(f"seeds are a number of them or several numbers, got {given!r}")
+    # What is no whole number is refused with the other options.
+    return [one if isinstance(one, (bool, str, float)) else index(one) for one in given]
+
+
+def _several(given: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
+    """Texts, of which one need not be in a list."""
+    return tuple(map(str, [given] if isinstance(given, (str, Path)) else given))
 
 
 def _texts(kind: str, given: Any, plugins: Sequence[str]) -> list[str] | None:
     """Selections in the words of the command line, whatever they were given as."""
     if given is None:
         return None
-    several = [given] if isinstance(given, (str, Task, Solver)) else list(given)
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     return [one if isinstance(one, str) else _text(kind, one, plugins) for one in several]
 
 
 def _text(kind: Any, given: Task | Solver, plugins: Sequence[str]) -> str:
-    found = registry(kind, tuple(plugins)).entries.get(given.name)
+    Selection.of(given)  # refuses what is none
+    found = registry(kind, _several(plugins)).entries.get(given.name)
     if found is None or found.cls is not type(given):
         raise UserError(
             f"{type(given).__name__} is no registered {kind}, and a run is in another process: "

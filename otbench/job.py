@@ -275,7 +275,7 @@ class Row:
             message=result.message,
             metrics=result.metrics,
             info=result.info,
-            curve=result.curve,
+            curve=tuple(result.curve),
             batch=batch,
             when=when,
             schema=SCHEMA,
@@ -305,7 +305,7 @@ class Row:
             schema=values.get("schema", 1),
             metrics=by_prefix["metric_"],
             info=by_prefix["info_"],
-            curve=values.get("curve") or (),
+            curve=tuple(values.get("curve") or ()),
         )
 
 

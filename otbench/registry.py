@@ -65,9 +65,9 @@ class Entry:
     cls: type
     origin: Path
 
-    @functools.cached_property
+    @property
     def source_hash(self) -> str:
-        """Hash of the code: the file of the class, and all of otbench that it uses; tells stale
+        """Hash of the code as it is now: the file of the class and all that it uses; tells stale
         rows from current ones. Empty for a class that stands in no file.
         """
         return source_hash(self.origin) if self.origin.is_file() else ""
@@ -108,15 +108,38 @@ class Selection:
 
     @classmethod
     def of(cls, given: Task | Solver) -> Selection:
-        """The selection that builds this task or solver."""
+        """The selection that builds this task or solver.
+
+        Raises:
+            UserError: it is none, or no dataclass of plain parameters.
+        """
         kind = type(given)
-        fields = dataclasses.fields(given)  # type: ignore[arg-type]
+        if not isinstance(given, (Task, Solver)) or not isinstance(vars(kind).get("name"), str):
+            raise UserError(
+                f"{given!r} is no task or solver: an instance of a subclass of otbench.Task or "
+                "otbench.Solver with a `name` is"
+            )
+        if not dataclasses.is_dataclass(given):
+            raise UserError(f"{kind.__name__} is not a dataclass: decorate it with @dataclass")
+        fields = dataclasses.fields(given)
+        for f in fields:
+            value = getattr(given, f.name)
+            if value is not None and not isinstance(value, (bool, int, float, str)):
+                raise UserError(
+                    f"parameter {f.name} of {given.name} must be a number, string, boolean or "
+                    f"None, got {value!r}"
+                )
         try:
             origin = Path(inspect.getfile(kind))
         except (TypeError, OSError):  # typed at a prompt or into a notebook
             origin = Path()
         entry = Entry(given.name, kind, origin)
         return cls(entry, tuple((f.name, getattr(given, f.name)) for f in fields))
+
+    @classmethod
+    def built(cls, kind: Kind, name: str, params: str, plugins: tuple[str, ...]) -> Selection:
+        """The selection of this name and these parameters, as JSON."""
+        return cls(registry(kind, plugins).entries[name], tuple(json.loads(params).items()))
 
     def build(self) -> Any:
         """The task or solver itself."""
@@ -266,9 +289,16 @@ class Registry:
         return selections
 
 
-@functools.cache
 def registry(kind: Kind, plugins: tuple[str, ...] = ()) -> Registry:
-    """The registry of tasks or of solvers, read once per process (a forked worker inherits it)."""
+    """The registry of tasks or of solvers, read once per process (a forked worker inherits it), and
+    again where a plugin was edited.
+    """
+    files = [file for path in plugins for file in _plugin_files(Path(path))]
+    return _registry(kind, plugins, tuple(map(_content, files)))
+
+
+@functools.cache
+def _registry(kind: Kind, plugins: tuple[str, ...], _contents: tuple[str, ...]) -> Registry:
     return Registry(kind, plugins)
 
 
@@ -302,6 +332,20 @@ def _preset(entry: Entry, name: str) -> dict[str, Any]:
     return entry.presets[name]
 
 
+def newest_edit(plugins: Sequence[str] = ()) -> float:
+    """When a file of otbench, of its tasks and solvers, or of the plugins was written last, in
+    seconds of the clock.
+    """
+    package = importlib.import_module("otbench")
+    folders = [Path(str(package.__file__)).parent]
+    for kind in BASES:
+        folders += map(Path, importlib.import_module(f"otbench.{kind}s").__path__)
+    for plugin in map(Path, plugins):
+        folders.append(plugin if plugin.is_dir() else plugin.parent)
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    return max(file.stat().st_mtime for file in files if file.is_file())
+
+
 def _modules(kind: Kind, plugins: Sequence[str]) -> Iterator[types.ModuleType]:
     """Every module that may hold entries: built-in files, entry points, plugins."""
     package = importlib.import_module(f"otbench.{kind}s")
@@ -328,10 +372,13 @@ def _plugin_files(path: Path) -> list[Path]:
     raise UserError(f"--plugins {path}: no such Python file or folder")
 
 
+def _content(path: Path) -> str:
+    """What tells a file, as it is now, from others."""
+    return hashlib.sha256(f"{path.resolve()}\n".encode() + path.read_bytes()).hexdigest()[:12]
+
+
 def _import_file(path: Path) -> types.ModuleType:
-    name = (
-        f"otbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    )
+    name = f"otbench_plugin_{path.stem}_{_content(path)}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -1,9 +1,12 @@
-"""Hashes of the code that a row depends on: what a file uses from otbench, followed transitively.
+"""Hashes of the code that a row depends on: what a file uses of otbench and of its author's own
+modules, followed transitively.
 
 A definition (function, class or assignment at the top of a module) is hashed by its syntax tree,
-without docstrings and without the modules that it imports from, and so are the definitions that it
-names, in its own module or imported. Comments, formatting and the place of a file do not count.
-Annotations are not followed: a type that stands nowhere else changes no number.
+without docstrings, with the origins of the names that it uses from other packages; so are the
+definitions that it names, in its own module or imported. Comments, formatting and the place of a
+module do not count. Annotations are not followed: a type that stands nowhere else changes no
+number. Nor is what is found by a text at run time (``importlib``, ``getattr`` of a module by a
+variable counts as all of the module); a solver names the solvers that it calls in ``solvers``.
 """
 
 from __future__ import annotations
@@ -11,22 +14,26 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib
-from collections.abc import Iterable, Iterator
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 
+PACKAGE = Path(__file__).parent
 # The abstract bases say what a task and a solver are; what they inherit from there does nothing.
-BORDER = {("otbench.problem", "Task"), ("otbench.solver", "Solver")}
-SCORING = ("otbench.scoring", "otbench.metrics")
+BORDER = {(PACKAGE / "problem.py", "Task"), (PACKAGE / "solver.py", "Solver")}
+# Scores hang on these, and on the random streams that all runs draw from.
+SCORING = ("scoring", "metrics", "randomness.py")
 
-Reference = tuple[str, str | None]  # a module and a name in it; None: all of the module
+Reference = tuple[Path, str | None]  # a module and a name in it; None: all of the module
+Origin = Reference | str  # the dotted name of what another package gives
 
 
 @dataclass(frozen=True)
 class Definition:
-    """One definition: its digest, and what it names of otbench."""
+    """One definition: its digest, and what it uses of modules that are followed."""
 
     digest: bytes
     uses: frozenset[Reference]
@@ -37,128 +44,123 @@ class Module:
     """The definitions of a module by name; under None what its other statements do.
 
     Attributes:
-        definitions: by name. A name that is bound twice has the last definition.
-        imports: where each imported name of otbench comes from.
+        digest: of all of them, in order.
+        definitions: by name.
+        imports: where each imported name comes from.
     """
 
-    definitions: dict[str | None, Definition]
-    imports: dict[str, Reference]
+    digest: bytes
+    definitions: Mapping[str | None, Definition]
+    imports: Mapping[str, Origin]
 
 
 def source_hash(path: Path) -> str:
-    """Hash of everything in a file and of all that it uses from otbench, 12 hexadecimal digits."""
-    module = _parse(path, str(path))
-    return _digest(_reached(module, module.definitions))
+    """Hash of everything in a file and of all that it uses, 12 hexadecimal digits."""
+    return _digest(_whole(path.resolve()))
 
 
-@functools.cache
 def scoring_hash() -> str:
-    """Hash of scoring, metrics and verdict, and of all that they use from otbench."""
-    package = Path(__file__).parent
-    digests: set[bytes] = set()
-    for name in SCORING:
-        folder = package / name.removeprefix("otbench.")
-        for path in folder.rglob("*.py"):
-            module = _parse(path, _name(path, package))
-            digests |= _reached(module, module.definitions)
-    return _digest(digests)
+    """Hash of scoring, metrics and verdict, of the random streams, and of all that they use."""
+    places = [PACKAGE / name for name in SCORING]
+    files = {file for place in places for file in (place, *place.rglob("*.py")) if file.is_file()}
+    return _digest(set().union(*map(_whole, files)))
 
 
-def _reached(module: Module, names: Iterable[str | None]) -> set[bytes]:
-    """Digests of definitions and of all that they use."""
-    waiting = [(module, name) for name in names]
-    seen: set[tuple[int, str | None]] = set()
-    digests = set()
+def _whole(path: Path) -> set[bytes]:
+    """Digests of a file and of all that it uses."""
+    module = _module(path)
+    waiting: list[tuple[Path, str | None]] = [(path, name) for name in module.definitions]
+    seen = set(waiting)
+    digests = {module.digest}
     while waiting:
-        module, name = waiting.pop()
-        if (id(module), name) in seen:
-            continue
-        seen.add((id(module), name))
-        definition = module.definitions[name]
+        at, name = waiting.pop()
+        definition = _module(at).definitions[name]
         digests.add(definition.digest)
         for reference in definition.uses:
-            waiting += _resolve(reference)
+            found = set(_resolve(reference)) - seen
+            seen |= found
+            waiting += found
     return digests
 
 
-def _resolve(reference: Reference) -> Iterator[tuple[Module, str | None]]:
+def _resolve(reference: Reference) -> Iterator[tuple[Path, str | None]]:
     """The definitions that a reference stands for, through names that packages pass on."""
-    name, wanted = reference
+    path, wanted = reference
     if reference in BORDER:
         return
-    path = _file(name)
-    if path is None:
-        return
-    module = _parse(path, name)
-    if wanted is None:
-        yield from ((module, defined) for defined in module.definitions)
-    elif wanted in module.definitions:
-        yield module, wanted
-        yield from ((module, other) for other in [None] if None in module.definitions)
-    elif wanted in module.imports:
-        yield from _resolve(module.imports[wanted])
-    else:  # a submodule of a package, or nothing that can be seen: all of it
-        submodule = f"{name}.{wanted}"
-        yield from _resolve((submodule if _file(submodule) else name, None))
+    module = _module(path)
+    if wanted in module.definitions and wanted is not None:
+        yield reference
+        yield from ((path, other) for other in [None] if None in module.definitions)
+    elif wanted is not None and (submodule := _inside(path, wanted)):
+        yield from _resolve((submodule, None))
+    elif wanted is not None and wanted in module.imports:
+        origin = module.imports[wanted]
+        if not isinstance(origin, str):
+            yield from _resolve(origin)
+    else:  # a star, or what cannot be seen: all of it
+        yield from ((path, defined) for defined in module.definitions)
 
 
-def _parse(path: Path, name: str) -> Module:
-    """The definitions of a file; ``name`` is that of the module."""
-    return _parse_text(path.read_text(), name)
+def _module(path: Path) -> Module:
+    """What a file defines, read anew where it was edited."""
+    return _parse(path, path.read_text())
 
 
 @functools.cache
-def _parse_text(text: str, name: str) -> Module:
-    tree = ast.parse(text)
-    imports = dict(_imports(tree.body, name))
-    own: dict[str, list[ast.stmt]] = {}
-    rest: list[ast.stmt] = []
-    for statement in tree.body:
-        if isinstance(statement, (ast.Import, ast.ImportFrom)) or _for_types_only(statement):
-            continue
-        bound = list(_bound(statement))
-        for each in bound:
-            own.setdefault(each, []).append(statement)
-        if not bound:
-            rest.append(statement)
-    definitions: dict[str | None, Definition] = {
-        each: _definition(statements, name, imports, own) for each, statements in own.items()
+def _parse(path: Path, text: str) -> Module:
+    statements = list(_run(ast.parse(text).body))
+    imports = dict(_imports(statements, path))
+    own: dict[str | None, list[ast.stmt]] = {}
+    for statement in (s for s in statements if not _imports_only(s)):
+        for name in set(_bound(statement)) or {None}:
+            own.setdefault(name, []).append(statement)
+    others = [s for s in statements if not _imports_only(s)]
+    definitions = {
+        # What is bound more than once hangs on the order of all.
+        name: _definition(others if name and len(of_name) > 1 else of_name, path, imports, own)
+        for name, of_name in own.items()
     }
-    if remaining := [statement for statement in rest if not _is_docstring(statement)]:
-        definitions[None] = _definition(remaining, name, imports, own)
-    return Module(definitions, imports)
+    external = sorted(f"{name}={o}" for name, o in imports.items() if isinstance(o, str))
+    return Module(_sha(*map(_written, others), *external), definitions, imports)
 
 
 def _definition(
-    statements: list[ast.stmt],
-    module: str,
-    imports: dict[str, Reference],
-    own: Iterable[str],
+    statements: Sequence[ast.stmt],
+    path: Path,
+    imports: Mapping[str, Origin],
+    own: Iterable[str | None],
 ) -> Definition:
-    uses: set[Reference] = set()
-    trees = []
+    uses: set[Reference] = {o for n, o in imports.items() if n[0] == "*" and not isinstance(o, str)}
+    external = {name for name in imports if name[0] == "*"}
     for statement in statements:
-        nodes = list(_evaluated(statement))
-        imported = {**imports, **dict(_imports(nodes, module))}
-        for node in nodes:
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                origin = imported.get(node.value.id)
-                if origin is not None and origin[1] is None:
-                    uses.add((origin[0], node.attr))
-            elif isinstance(node, ast.Name) and node.id in imported:
-                uses.add(imported[node.id])
-            elif isinstance(node, ast.Name) and node.id in own:
-                uses.add((module, node.id))
-        trees.append(_written(statement))
-    # `import otbench.x as x; x.f` has named x.f: the module itself is not used as a whole.
-    attributes = {name for name, attribute in uses if attribute is not None}
-    uses = {use for use in uses if use[1] is not None or use[0] not in attributes}
-    return Definition(hashlib.sha256("\n".join(trees).encode()).digest(), frozenset(uses))
+        known = {**imports, **dict(_imports([statement], path, nested=True))}
+        for name, attributes in _used(statement):
+            origin = known.get(name)
+            if origin is None:
+                uses |= {(path, name)} if name in own else set()
+            elif isinstance(origin, str):
+                external.add(name)
+            else:
+                uses.add(_attribute(origin, attributes))
+    origins = sorted(f"{name}={imports.get(name)}" for name in external)
+    return Definition(_sha(*map(_written, statements), *origins), frozenset(uses))
+
+
+def _attribute(origin: Reference, attributes: Sequence[str]) -> Reference:
+    """What ``a.b.c`` stands for, ``a`` being a package, a module or a name."""
+    path, name = origin
+    for attribute in attributes if name is None else ():
+        submodule = _inside(path, attribute)
+        if submodule is None:
+            return path, attribute
+        path = submodule
+    return path, name
 
 
 def _written(node: object) -> str:
     """A syntax tree as text, the same in every version of Python: without docstrings, and without
-    the modules of otbench that names are imported from.
+    the modules that are followed.
     """
     if isinstance(node, list):
         return f"[{','.join(map(_written, node))}]"
@@ -180,48 +182,96 @@ def _written(node: object) -> str:
 
 def _of_otbench(node: ast.ImportFrom | ast.alias) -> bool:
     name = node.module if isinstance(node, ast.ImportFrom) else node.name
-    return (name or "").split(".")[0] == "otbench"
+    return (name or "").split(".")[0] == PACKAGE.name
 
 
-def _evaluated(statement: ast.stmt) -> Iterator[ast.AST]:
-    """The nodes of a statement that are evaluated: all but annotations."""
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        for field, value in ast.iter_fields(node):
-            if field in ("annotation", "returns"):
-                continue
-            children = value if isinstance(value, list) else [value]
-            waiting += [child for child in children if isinstance(child, ast.AST)]
+def _used(node: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """The names that are evaluated, each with the attributes taken of it; annotations are not."""
+    attributes: list[str] = []
+    inner = node
+    while isinstance(inner, ast.Attribute):
+        attributes.insert(0, inner.attr)
+        inner = inner.value
+    if isinstance(inner, ast.Name):
+        yield inner.id, attributes
+        return
+    for field, value in ast.iter_fields(inner):
+        if field not in ("annotation", "returns"):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from _used(child)
 
 
-def _imports(nodes: Iterable[ast.AST], module: str) -> Iterator[tuple[str, Reference]]:
-    """What imports among the nodes bind to names: modules and definitions of otbench."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            for alias in filter(_of_otbench, node.names):
-                yield alias.asname or "otbench", (alias.name if alias.asname else "otbench", None)
-        elif isinstance(node, ast.ImportFrom) and _of_otbench(node):
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                origin = (submodule, None) if _file(submodule) else (node.module, alias.name)
-                yield alias.asname or alias.name, origin  # type: ignore[misc]
+def _run(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that are run, without docstrings: not those for type checkers."""
+    for statement in body:
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+            negated = isinstance(statement.test, ast.UnaryOp)
+            yield from _run(statement.body if negated else statement.orelse)
+        elif not _is_docstring(statement):
+            yield statement
+
+
+def _nested(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """The statement and those inside it that are run with it: not bodies of functions."""
+    yield statement
+    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        for node in ast.iter_child_nodes(statement):
+            inside = [node] if isinstance(node, ast.stmt) else []
+            if isinstance(node, (ast.ExceptHandler, ast.match_case)):
+                inside = node.body
+            for each in inside:
+                yield from _nested(each)
+
+
+def _imports(
+    statements: Iterable[ast.stmt], path: Path, nested: bool = False
+) -> Iterator[tuple[str, Origin]]:
+    """The names that are imported, and where from.
+
+    Args:
+        statements: of the module.
+        path: of its file.
+        nested: also in bodies of functions and classes.
+    """
+    for statement in statements:
+        for node in ast.walk(statement) if nested else _nested(statement):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    top = alias.name.split(".")[0]
+                    name = alias.name if alias.asname else top
+                    found = _file(name, 0, path)
+                    yield alias.asname or top, (found, None) if found else name
+            elif isinstance(node, ast.ImportFrom):
+                module = _file(node.module or "", node.level, path)
+                for alias in node.names:
+                    bound = alias.asname or alias.name
+                    if module is None:
+                        yield _star(bound, node), f"{node.module}.{alias.name}"
+                    elif bound == "*":
+                        yield _star(bound, node), (module, None)
+                    else:
+                        inside = _inside(module, alias.name)
+                        yield bound, (inside, None) if inside else (module, alias.name)
+
+
+def _star(name: str, node: ast.ImportFrom) -> str:
+    return f"*{node.module}" if name == "*" else name
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement defines."""
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        yield statement.name
-    elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        for node in (node for target in targets for node in ast.walk(target)):
-            if isinstance(node, ast.Name):
-                yield node.id
+    """The names that a statement defines, but for those that it imports."""
+    for each in _nested(statement):
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield each.name
+        items = [item.optional_vars for item in getattr(each, "items", ())]
+        targets = [*getattr(each, "targets", ()), getattr(each, "target", None), *items]
+        for target in filter(None, targets):
+            yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
-def _for_types_only(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test)
+def _imports_only(statement: ast.stmt) -> bool:
+    return isinstance(statement, (ast.Import, ast.ImportFrom))
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
@@ -230,22 +280,58 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 
 @functools.cache
-def _file(name: str) -> Path | None:
-    """The source file of a module of otbench, without importing it."""
-    package, *parts = name.split(".")
-    if package != "otbench":
+def _file(name: str, level: int, importer: Path) -> Path | None:
+    """The file of a module, without importing it; None for one of an installed package, whose
+    version is in the provenance.
+
+    Args:
+        name: dotted.
+        level: how many dots stand before it.
+        importer: the file that imports it.
+    """
+    first, *rest = name.split(".")
+    if level:
+        folder = importer.parents[level - 1]
+        return _below(folder, name.split(".") if name else [])
+    if first == PACKAGE.name:
+        return _below(PACKAGE, rest)
+    if first in sys.stdlib_module_names:
         return None
-    for root in importlib.import_module("otbench").__path__:
+    beside = _below(importer.parent, [first])
+    if beside is None and not importer.is_relative_to(PACKAGE):
+        try:
+            spec = importlib.util.find_spec(first)
+        except (ImportError, ValueError):
+            spec = None
+        beside = Path(spec.origin).resolve() if spec and spec.has_location else None  # type: ignore[arg-type]
+    if beside is None or beside.suffix != ".py" or _installed(beside):
+        return None
+    return _below(beside.parent, rest) if rest else beside
+
+
+def _installed(path: Path) -> bool:
+    return bool({"site-packages", "dist-packages"} & set(path.parts))
+
+
+def _below(folder: Path, parts: Sequence[str]) -> Path | None:
+    """The file of ``parts`` in the folder of a package."""
+    # Tasks and solvers of a checkout lie beside otbench.
+    roots = sys.modules[PACKAGE.name].__path__ if folder == PACKAGE and parts else [folder]
+    for root in roots:
         path = Path(root, *parts)
-        for file in (path.with_suffix(".py"), path / "__init__.py"):
-            if parts and file.is_file():
+        for file in ([path.with_suffix(".py")] if parts else []) + [path / "__init__.py"]:
+            if file.is_file():
                 return file
-    return Path(__file__).parent / "__init__.py" if not parts else None
+    return None
 
 
-def _name(path: Path, package: Path) -> str:
-    parts = path.relative_to(package.parent).with_suffix("").parts
-    return ".".join(parts).removesuffix(".__init__")
+def _inside(package: Path, name: str) -> Path | None:
+    """The file of a submodule of a package."""
+    return _below(package.parent, [name]) if package.name == "__init__.py" else None
+
+
+def _sha(*texts: str) -> bytes:
+    return hashlib.sha256("\n".join(texts).encode()).digest()
 
 
 def _digest(digests: Iterable[bytes]) -> str:

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -95,3 +96,75 @@ def test_what_cannot_be_solved_says_why():
     assert found.transport.plan is not None and found.row.metrics["cost_gap"] < 1e-6
     with pytest.raises(otbench.UserError, match="found no map"):
         found.push(torch.zeros(1, 2))
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from otbench import Solver, Transport
+
+@dataclass(frozen=True)
+class Times(Solver):
+    name: ClassVar[str] = "times"
+    def fit(self, problem, context):
+        {before}
+        return Transport(push=lambda x: x * {factor})
+"""
+
+
+def test_a_plugin_edited_in_one_session_is_run_anew(tmp_path):
+    path, found = tmp_path / "times.py", []
+    for factor in (1, 3, 1):
+        path.write_text(PLUGIN.format(before="pass", factor=factor))
+        asked = {"results": tmp_path / "out", "plugins": path, "console": quiet()}
+        runs = otbench.run("gaussian[dim=1]", "times", [0], **asked).runs
+        found.append((runs.solver_hash[0], round(runs.metric_l2_uvp[0], 6)))
+    assert found[0] == found[2] != found[1]
+
+
+def test_a_row_of_code_that_was_edited_while_it_ran_is_stale(tmp_path):
+    path = tmp_path / "times.py"
+    for name, edit in (("whole", "x = 1\\n"), ("half", "x =")):
+        before = f'import sys; open(sys.modules[__name__].__file__, "a").write("{edit}")'
+        path.write_text(PLUGIN.format(before=before, factor=1))
+        asked = {"results": tmp_path / name, "plugins": [path], "console": quiet()}
+        runs = otbench.run("gaussian[dim=1]", "times", [0], **asked).runs
+        assert list(runs.solver_hash) == ["edited"] and list(runs.status) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"seeds": 0}, "seeds are different whole numbers from 0 on, got 'none'"),
+        ({"seeds": [0, 0]}, "got 'one twice'"),
+        ({"seeds": [-1]}, "got -1"),
+        ({"seeds": [True]}, "got True"),
+        ({"seeds": [1.5]}, "got 1.5"),
+        ({"seeds": "12"}, "seeds are a number of them or several numbers, got '12'"),
+        ({"device": "gpu"}, "unknown device 'gpu': choose auto, cpu, cuda"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'"),
+        ({"rerun": "al"}, "unknown rerun 'al'"),
+        ({"executor": "slurm"}, "unknown executor 'slurm'"),
+        ({"jobs": 0}, "jobs is 0: at least 1"),
+        ({"together": 0}, "together is 0: at least 1"),
+        ({"solvers": []}, "no solvers: name some"),
+        ({"tasks": 3}, "3 is no task"),
+    ],
+)
+def test_odd_arguments_are_refused_before_anything_runs(tmp_path, asked, words):
+    usual = {"tasks": "gaussian", "solvers": "identity", "results": tmp_path / "out"}
+    with pytest.raises(otbench.UserError) as found:
+        otbench.run(**{**usual, **asked})
+    assert words in str(found.value) and not (tmp_path / "out").exists()
+
+
+def test_numbers_of_numpy_and_single_texts_are_taken(tmp_path):
+    seeds = np.arange(2)
+    found = otbench.run("gaussian[dim=1]", "identity", seeds, results=tmp_path, console=quiet())
+    assert sorted(found.runs.seed) == [0, 1]
+    assert "identity" in otbench.leaderboard(found, metrics="l2_uvp", tasks="gaussian")
+
+
+def test_a_row_is_read_as_it_was_written():
+    row = otbench.solve("gaussian[dim=1]", "identity").row
+    assert type(row).from_json(json.loads(json.dumps(row.to_json()))) == row

@@ -25,7 +25,7 @@ FLOORS = (
     ("methods", "families"),
     ("metrics",),
     ("data",),
-    ("registry",),
+    ("randomness", "registry"),
     ("sources", "selection", "solver"),
     ("problem",),
     ("docstrings", "errors", "statuses"),

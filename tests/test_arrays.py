@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from otbench import AmortizedProblem, MapProblem, Problem, Transport, metrics
 from otbench.metrics import ARRAYS, METRICS, Metric, metric
 from otbench.metrics.arrays import Array
+from otbench.metrics.table import table
 from otbench.registry import registry
 from otbench.scoring.maps import MapScoring
 from otbench.scoring.plans import score_plans
@@ -124,3 +126,12 @@ def test_a_metric_of_an_unknown_array_is_refused_with_the_nearest_name() -> None
 def test_scores_of_an_unknown_array_are_refused_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match=r"names 'circle_place'.*did you mean 'circle_places'\?"):
         metrics.score({"circle_place": torch.zeros(3, 2)})
+
+
+def test_metrics_of_one_name_or_without_a_direction_are_refused() -> None:
+    with pytest.raises(ValueError, match="two metrics are named l2_uvp"):
+        table((metrics.maps, types.SimpleNamespace(**vars(metrics.maps))))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="better is lower, higher, one or None"):
+        metric(unit="1", better="highr")(lambda pushed: 0.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="takes no array"):
+        metric(unit="1", better="lower")(lambda: 0.0)

@@ -278,6 +278,18 @@ def test_changed_sources_and_unpaired_runs_are_said(tmp_path):
     )
 
 
+def test_another_scoring_is_said(tmp_path):
+    def written(name: str, **columns: object):
+        values = {"metric_l2_uvp": 1.0, **columns}
+        return write(tmp_path / name, [row("gaussian", "otm", s, **values) for s in range(2)])
+
+    new = written("b", scoring_hash="cc")
+    assert "source of the scoring differs" in "".join(
+        compare(written("a", scoring_hash="bb"), new).notes
+    )
+    assert not compare(new, new).notes
+
+
 def test_nothing_in_common_and_a_senseless_factor(tmp_path):
     base, new = (
         write(tmp_path / "a", [row("gaussian", "otm", 0)]),

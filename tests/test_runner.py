@@ -42,6 +42,8 @@ ACTS = {
     "no_push": ("error", "without push"),
     "no_transport": ("error", "expected an otbench.Transport"),
     "odd_info": ("error", "info['history'] is list"),
+    "nan_info": ("ok", "info['loss'] is nan, left out"),
+    "nan_step": ("error", "checkpoint of step nan, expected a whole number"),
     "nan": ("diverged", "16384 of 16384 values"),
     "nan_training": ("diverged", "not finite at step 3"),
     "print_gigabyte": ("ok", ""),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from otbench.sources import source_hash
+
 
 ROOT = Path(__file__).parent.parent
 
@@ -154,3 +156,70 @@ def test_what_runs_and_reports_is_no_part_of_a_row(checkout, before):
     finally:
         for path, text in kept.items():
             path.write_text(text)
+
+
+TYPES = "from typing import TYPE_CHECKING\n"
+BASE = "class Base:\n    SCALE = 1\n"
+
+
+USES = [  # a file, what stands beside it, and what is edited there
+    ("from torch import mean as f\nx = f", {}, "s.py: mean -> max"),
+    ("import numpy as np\nx = np.pi", {}, "s.py: numpy -> jax.numpy"),
+    ("import json\nx = 1", {}, "s.py: json -> json, torch"),
+    ("from base import Base\nclass S(Base): ...", {"base.py": BASE}, "base.py: 1 -> 3"),
+    ("import base\nx = base.Base()", {"base.py": BASE}, "base.py: 1 -> 3"),
+    ("from base import *\nx = Base()", {"base.py": BASE}, "base.py: 1 -> 3"),
+    ("from .base import Base\nx = Base", {"__init__.py": "", "base.py": BASE}, "base.py: 1 -> 3"),
+    ("import q.b\nx = q.b.Base", {"q/__init__.py": "", "q/b.py": BASE}, "q/b.py: 1 -> 3"),
+    ("if 1:\n    from base import Base\nx = Base", {"base.py": BASE}, "base.py: 1 -> 3"),
+    ("def f():\n    import base as b\n    return b.Base", {"base.py": BASE}, "base.py: 1 -> 3"),
+    ("import base\nx = base.O, getattr(base, n)", {"base.py": BASE + "O = 2"}, "base.py: 1 -> 3"),
+    (TYPES + "if not TYPE_CHECKING:\n    x = 1", {}, "s.py: 1 -> 3"),
+    (TYPES + "if TYPE_CHECKING:\n    y = 2\nelse:\n    x = 1", {}, "s.py: 1 -> 3"),
+    ("a = 1\nb = a\na = 2", {}, "s.py: b = a\na = 2 -> a = 2\nb = a"),
+    (
+        "from base import b\nx = b",
+        {"base.py": "a = 1\nb = a\na = 2"},
+        "base.py: b = a\na = 2 -> a = 2\nb = a",
+    ),
+    ("from base import B\nx = B", {"base.py": "try:\n    B = 1\nfinally: ..."}, "base.py: 1 -> 3"),
+    ("from base import B\nx = B", {"base.py": "with f(1) as B: ..."}, "base.py: 1 -> 3"),
+]
+
+
+@pytest.mark.parametrize(("text", "beside", "edit"), USES, ids=[text for text, _, _ in USES])
+def test_whatever_a_file_of_the_users_own_uses_counts(tmp_path, text, beside, edit):
+    for name, content in {"s.py": text, **beside}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    before = source_hash(tmp_path / "s.py")
+    name, _, change = edit.partition(": ")
+    content, (old, new) = (tmp_path / name).read_text(), change.split(" -> ")
+    assert old in content
+    (tmp_path / name).write_text(content.replace(old, new))
+    assert source_hash(tmp_path / "s.py") != before
+    (tmp_path / name).write_text(content + "\n# A comment.\n")
+    assert source_hash(tmp_path / "s.py") == before
+
+
+def test_a_submodule_by_its_whole_name_counts(checkout, before):
+    """``import otbench.methods.entropic``, then the name with all its dots."""
+    solver = checkout / "solvers" / "dotted.py"
+    text = (checkout / "solvers" / "identity.py").read_text()
+    solver.write_text(
+        text.replace('"identity"', '"dotted"')
+        + "\n\nimport otbench.methods.entropic\nE = otbench.methods.entropic.Entropic\n"
+    )
+    try:
+        edit = ("otbench/methods/entropic.py", "max_iters", "max_iterations_")
+        assert "solver dotted" in changed_by(checkout, hashes(checkout), *edit)
+    finally:
+        solver.unlink()
+
+
+def test_random_streams_and_the_late_saddle_value_are_of_the_scoring(checkout, before):
+    for path, old, new in (
+        ("otbench/randomness.py", "spawn(3)", "spawn(4)[:3]"),
+        ("otbench/scoring/verdict.py", "0.8 * last", "0.7 * last"),
+    ):
+        assert changed_by(checkout, before, path, old, new) == {"scoring"}

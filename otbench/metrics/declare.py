@@ -40,7 +40,8 @@ class Metric(Generic[P]):
         curve: scored at checkpoints too.
 
     Raises:
-        ValueError: a parameter of the function is not a registered array.
+        ValueError: a parameter of the function is not a registered array, or there is none; an
+            unknown direction.
     """
 
     function: Callable[P, float]
@@ -50,8 +51,12 @@ class Metric(Generic[P]):
     curve: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a metric that could never apply."""
+        """Refuse a metric that could never apply, always would, or could not be read."""
         check_names(self.needs, f"metric {self.name}")
+        if not self.needs:
+            raise ValueError(f"metric {self.name} takes no array")
+        if self.better not in READINGS:
+            raise ValueError(f"metric {self.name}: better is lower, higher, one or None")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> float:
         """The number."""

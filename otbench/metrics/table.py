@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from otbench.metrics import defects, flows, images, maps, one_to_many, plans
@@ -11,12 +12,23 @@ from otbench.metrics.arrays import check_names
 from otbench.metrics.declare import Metric
 
 
-METRICS: Mapping[str, Metric[...]] = {
-    entry.name: entry
-    for module in (maps, one_to_many, defects, flows, plans, images)
-    for entry in vars(module).values()
-    if isinstance(entry, Metric) and entry.function.__module__ == module.__name__
-}
+def table(modules: Iterable[ModuleType]) -> dict[str, Metric[...]]:
+    """The metrics that the modules define, by name.
+
+    Raises:
+        ValueError: two have one name.
+    """
+    found: dict[str, Metric[...]] = {}
+    for module in modules:
+        for entry in vars(module).values():
+            if isinstance(entry, Metric) and entry.function.__module__ == module.__name__:
+                if entry.name in found:
+                    raise ValueError(f"two metrics are named {entry.name}")
+                found[entry.name] = entry
+    return found
+
+
+METRICS: Mapping[str, Metric[...]] = table((maps, one_to_many, defects, flows, plans, images))
 
 
 def score(arrays: Mapping[str, Any], curve_only: bool = False) -> dict[str, float]:

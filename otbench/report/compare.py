@@ -147,15 +147,16 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
         for name, side in zip(("base", "new"), sides, strict=True)
     ]
     notes = [note for note in notes if not note.startswith("0 ")]
+    if (old.schema != now.schema).any():
+        notes.append("some rows are of different schemas: what code they are of cannot be compared")
+    alike = old.schema == now.schema
     for name in ("task", "solver"):
-        if changed := sorted(
-            set(
-                old[name][
-                    (old[f"{name}_hash"] != now[f"{name}_hash"]) & old[f"{name}_hash"].notna()
-                ]
-            )
-        ):
+        was, column = old[f"{name}_hash"], now[f"{name}_hash"]
+        other = alike & was.notna() & (was != column)
+        if changed := sorted(set(old[name][other])):
             notes.append(f"the source of {name} {', '.join(changed)} differs between the two sides")
+    if (alike & old.scoring_hash.notna() & (old.scoring_hash != now.scoring_hash)).any():
+        notes.append("the source of the scoring differs between the two sides")
     hardware = [machines(folder) for folder in (base, new)]
     timed = len(hardware[0] | hardware[1] | {UNKNOWN}) == 2
     if not timed:

@@ -17,7 +17,7 @@ from otbench.errors import UserError
 from otbench.report import published as published_numbers
 from otbench.report import stats
 from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, number, quantity
-from otbench.report.selected import by_setup, has_failed, older_schema, select
+from otbench.report.selected import by_setup, has_failed, other_scoring, select
 from otbench.report.tables import DASH, Format, Table, render
 from otbench.statuses import Status
 
@@ -69,6 +69,8 @@ def leaderboard(
     Raises:
         UserError: an unknown metric, task or format, or nothing measured.
     """
+    if isinstance(metrics, str):
+        metrics = [metrics]
     runs = select(results.runs, tasks)
     views = [(quantity(name, runs), runs) for name in metrics] if metrics else _default_views(runs)
     tables: list[Table] = []
@@ -92,7 +94,7 @@ def leaderboard(
 
     shown = {task for summary in summaries for task in summary.task_label}
     of_shown = runs[runs.task_label.isin(shown)]
-    ends = [*_without_map(of_shown), *_endings(summaries), *older_schema(of_shown)]
+    ends = [*_without_map(of_shown), *_endings(summaries), *other_scoring(of_shown)]
     return render(format, tables, [*notes, *ends], lambda: pd.concat(cells))
 
 

@@ -31,6 +31,8 @@ def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
     """
     if runs.empty:
         raise UserError("no runs recorded there: name a folder that `otbench run --results` wrote")
+    if isinstance(tasks, str):
+        tasks = [tasks]
     known = list(dict.fromkeys([*runs.task_label, *runs.task]))
     for name in tasks or ():
         if name not in known:
@@ -54,11 +56,11 @@ def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame
     number of threads; each with its name.
     """
     columns = ["device", "dtype", *(["threads", "machine"] if time else [])]
-    # A run that ended before it had its threads goes with the others of its device.
-    usual = runs.groupby("device").threads.transform("median")
+    # A run whose worker never said where it is goes with the others of its batch.
+    of_batch = runs.groupby("batch")[["threads", "machine"]].transform("first")
     runs = runs.assign(
-        threads=runs.threads.fillna(usual).fillna(0).astype(int),
-        machine=runs.machine.astype(object).fillna(""),
+        threads=runs.threads.fillna(of_batch.threads).fillna(0).astype(int),
+        machine=runs.machine.astype(object).fillna(of_batch.machine).fillna(""),
     )
     for (device, dtype, *more), group in runs.groupby(columns, sort=True):
         threads = f", {more[0]} thread{'s' * (more[0] != 1)}" if more and more[0] else ""
@@ -78,12 +80,18 @@ def _natural(value: str | int) -> tuple:
     )
 
 
-def older_schema(runs: pd.DataFrame) -> list[str]:
-    """A note on rows that an older otbench recorded; nothing where there are none."""
-    old = int((runs.schema < SCHEMA).sum())
-    if not old:
-        return []
-    return [
-        f"{old} of {len(runs)} rows are of an older schema than {SCHEMA}, this version's: how they "
-        "were scored cannot be told from their hashes"
-    ]
+def other_scoring(runs: pd.DataFrame) -> list[str]:
+    """Notes on rows that were not scored alike: by an older otbench, or by other code; nothing
+    where there are none.
+    """
+    notes = []
+    if old := int((runs.schema < SCHEMA).sum()):
+        notes.append(
+            f"{old} of {len(runs)} rows are of an older schema than {SCHEMA}, this version's: how "
+            "they were scored cannot be told from their hashes"
+        )
+    scored = runs.scoring_hash.dropna().value_counts()
+    if len(scored) > 1:
+        counts = ", ".join(f"{count} by {name}" for name, count in scored.items())
+        notes.append(f"these rows were scored by different code ({counts}): do them again")
+    return notes

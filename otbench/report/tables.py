@@ -35,12 +35,12 @@ def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
     """Padded and split into blocks of columns that fit a terminal; best values in bold."""
     parts = []
     for table in tables:
-        parts.append(f"### {table.title}")
+        parts.append(f"### {_cell(table.title)}")
         bold = [
             [f"**{text}**" if (i, j) in table.best else text for j, text in enumerate(row)]
             for i, row in enumerate(table.rows)
         ]
-        lines = [[text.replace("|", "\\|") for text in row] for row in [table.head, *bold]]
+        lines = [list(map(_cell, row)) for row in [table.head, *bold]]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for block in _blocks(widths):
             shown = [lines[0], *(row for row in lines[1:] if any(row[j] for j in block[2:]))]
@@ -55,6 +55,11 @@ def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
         )
         + "\n"
     )
+
+
+def _cell(text: str) -> str:
+    """On one line, without an end of the cell in it."""
+    return " ".join(text.splitlines()).replace("|", "\\|")
 
 
 def _blocks(widths: Sequence[int]) -> list[list[int]]:
@@ -168,7 +173,7 @@ def render(
 
 def pipe_table(rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table for a page, not padded; the first row is its head."""
-    escaped = [[text.replace("|", "\\|") for text in row] for row in rows]
+    escaped = [list(map(_cell, row)) for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in escaped]
     return "\n".join([lines[0], "|" + " --- |" * len(escaped[0]), *lines[1:]])
 

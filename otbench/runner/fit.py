@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from otbench.errors import DivergedError, InvalidOutputError
 from otbench.job import Job, Result, RunSpec
 from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Task, Truth
+from otbench.randomness import Randomness
 from otbench.runner import outputs
 from otbench.runner.clock import Clock, MemoryMeter, repeated, timed
-from otbench.runner.measure import Measured, Randomness, Send
+from otbench.runner.measure import Measured, Send
 from otbench.runner.saving import Saver
 from otbench.scoring.maps import MapScoring
 from otbench.scoring.plans import score_plans
-from otbench.scoring.verdict import judge
+from otbench.scoring.verdict import judge, late_value
 from otbench.solver import FitContext, Solver, Transport
 from otbench.statuses import Status
 
@@ -172,6 +173,8 @@ class MapRun:
         self.context.on_checkpoint = self._checkpoint
 
     def _checkpoint(self, step: int, transport: Transport) -> None:
+        if not isinstance(step, int) or step < 0:
+            raise InvalidOutputError(f"checkpoint of step {step!r}, expected a whole number")
         with self.clock.paused() as seconds:
             self.memory.pause()
             try:
@@ -241,10 +244,3 @@ def refusal(solver: Solver, problem: Problem) -> str | None:
             f"supports returned {reason!r}, expected None or the reason why not, as a string"
         )
     return reason
-
-
-def late_value(values: Mapping[int, float]) -> float | None:
-    """The value at the step nearest to nine tenths of the last one, where there is one near."""
-    last = max(values, default=0)
-    near = [step for step in values if 0.8 * last <= step <= 0.95 * last]
-    return values[min(near, key=lambda step: abs(step - 0.9 * last))] if near else None

@@ -294,6 +294,8 @@ class Server:
         try:
             event = json.loads(line)
             kind, member = event.pop("event"), event.pop("member", 0)
+            if member not in range(worker.members):
+                return
             if kind == "result":
                 worker.results[member] = Result.from_json(event)
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -24,6 +24,10 @@ from otbench.statuses import Status
 
 Rerun = Literal["missing", "failed", "changed", "all"]
 
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "float64")
+EDITED = "edited"  # the hash of code that was not the same from the plan to the row
+
 CUT_SHORT = (Status.TIMEOUT, Status.OOM, Status.CRASHED)  # ends with which a saved fit may go on
 
 
@@ -65,6 +69,26 @@ def suite(name: str) -> Suite:
     return suites()[name]
 
 
+def check_setting(device: str, dtype: str, seeds: Sequence[int] | None) -> None:
+    """Refuse a device, a type or seeds that no run can have.
+
+    Raises:
+        UserError: naming it and what it may be.
+    """
+    for name, given, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+        if given not in known:
+            raise UserError(f"unknown {name} {given!r}: choose {', '.join(known)}")
+    if seeds is None or isinstance(seeds, range):
+        wrong = [] if seeds is None or len(seeds) else ["none"]
+    else:
+        wrong = [seed for seed in seeds if type(seed) is not int or seed < 0] or ["none"] * (
+            not seeds
+        )
+        wrong += ["one twice"] * (len(set(seeds)) < len(seeds))
+    if wrong:
+        raise UserError(f"seeds are different whole numbers from 0 on, got {wrong[0]!r}")
+
+
 def select(
     kind: Literal["task", "solver"], texts: Iterable[str], plugins: tuple[str, ...]
 ) -> list[Selection]:
@@ -88,22 +112,38 @@ def expand(
     """The grid, shuffled (always the same way) so that a drifting machine touches all solvers
     alike.
     """
-    seeds = tuple(seeds)
-    hashes = [task_hash(task) for task in tasks]
+    seeds, code = tuple(seeds), Code()
     runs = [
-        replace(of_pair, seed=seed)
-        for task, of_task in zip(tasks, hashes, strict=True)
-        for of_pair in [spec(task, solver, 0, device, dtype, of_task) for solver in solvers]
+        spec(task, solver, seed, device, dtype, code)
+        for task in tasks
+        for solver in solvers
         for seed in seeds
     ]
     random.Random(0).shuffle(runs)
     return runs
 
 
+class Code:
+    """The hashes of tasks, solvers and scoring as they are now, each computed once."""
+
+    def __init__(self) -> None:
+        self.task = cache(task_hash)
+        self.solver = cache(lambda solver: solver.source_hash)
+        self.scoring = scoring_hash()
+
+    def of(self, task: Selection, solver: Selection) -> dict[str, str]:
+        """By the names of their columns."""
+        return {
+            "task_hash": self.task(task),
+            "solver_hash": self.solver(solver),
+            "scoring_hash": self.scoring,
+        }
+
+
 def spec(
-    task: Selection, solver: Selection, seed: int, device: str, dtype: str, of_task: str
+    task: Selection, solver: Selection, seed: int, device: str, dtype: str, code: Code
 ) -> RunSpec:
-    """One run; ``of_task`` is the `task_hash`."""
+    """One run."""
     return RunSpec(
         task=task.entry.name,
         task_label=task.label,
@@ -116,10 +156,21 @@ def spec(
         seed=seed,
         device=device,
         dtype=dtype,
-        task_hash=of_task,
-        solver_hash=solver.source_hash,
-        scoring_hash=scoring_hash(),
+        **code.of(task, solver),
     )
+
+
+def as_it_ran(spec: RunSpec, plugins: tuple[str, ...]) -> RunSpec:
+    """The run with the hashes of its code; `EDITED` where one is not what was planned, so that the
+    row is stale from the beginning.
+    """
+    try:
+        task = Selection.built("task", spec.task, spec.task_params, plugins)
+        solver = Selection.built("solver", spec.solver, spec.solver_params, plugins)
+        now = Code().of(task, solver)
+    except (UserError, SyntaxError, OSError, KeyError):  # half an edit, or the file is gone
+        now = dict.fromkeys(spec.code)
+    return replace(spec, **{name: EDITED for name, was in spec.code.items() if now[name] != was})
 
 
 def task_hash(task: Selection) -> str:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
@@ -20,9 +22,9 @@ from otbench import store
 from otbench.data.files import present
 from otbench.errors import UserError
 from otbench.job import Job, Result, Row, RunSpec, Saving
-from otbench.registry import Selection, absent, requirements
+from otbench.registry import Selection, absent, newest_edit, requirements
 from otbench.runner import plan, provenance
-from otbench.runner.executor import Limits, Started, executor
+from otbench.runner.executor import EXECUTORS, Limits, Started, executor
 from otbench.runner.progress import Progress
 from otbench.runner.saving import SavedFits
 from otbench.statuses import Status
@@ -48,6 +50,27 @@ class Options:
     save_fits_s: float | None = None
     plugins: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse what no run can be made with.
+
+        Raises:
+            UserError: naming the option and what it may be.
+        """
+        plan.check_setting(self.device, self.dtype, self.seeds)
+        for name, given, known in (
+            ("executor", self.executor, EXECUTORS),
+            ("rerun", self.rerun, get_args(plan.Rerun)),
+        ):
+            if given not in known:
+                raise UserError(f"unknown {name} {given!r}: choose {', '.join(known)}")
+        for name, least in (("jobs", 1), ("together", 1), ("save_fits_s", 0)):
+            given = getattr(self, name)
+            if given is not None and not given >= least:
+                raise UserError(f"{name} is {given}: at least {least} is needed")
+        for name in ("tasks", "solvers"):
+            if getattr(self, name) is not None and not getattr(self, name):
+                raise UserError(f"no {name}: name some, or leave them out for those of the suite")
+
     @property
     def fits(self) -> Path:
         """The folder of saved fits."""
@@ -69,8 +92,10 @@ def run(options: Options, console: Console) -> Planned:
         UserError: anything wrong with the selection or the results folder.
     """
     suite = plan.suite(options.suite)
-    tasks = plan.select("task", options.tasks or suite.tasks, options.plugins)
-    solvers = plan.select("solver", options.solvers or suite.solvers, options.plugins)
+    texts = suite.tasks if options.tasks is None else options.tasks
+    tasks = plan.select("task", texts, options.plugins)
+    texts = suite.solvers if options.solvers is None else options.solvers
+    solvers = plan.select("solver", texts, options.plugins)
     seeds = options.seeds if options.seeds is not None else range(suite.seeds)
     device = find_device(options.device)
     runs = plan.expand(tasks, solvers, seeds, device, options.dtype)
@@ -117,6 +142,7 @@ class _Execution:
         self.together = options.together or together
         self.executor = executor(options.executor, options.jobs, options.limits)
         self.fits = SavedFits(options.fits)
+        self.began = time.time()
 
     def __enter__(self) -> _Execution:
         self.shared = tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True)
@@ -183,6 +209,8 @@ class _Execution:
 
     def _record(self, job: int | None, spec: RunSpec, result: Result) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        if newest_edit(self.options.plugins) > self.began:
+            spec = plan.as_it_ran(spec, self.options.plugins)
         row = Row.of(spec, result, self.folder.path.name, now)
         self.folder.append(row.to_json())
         # After any other end the same fit may be gone on with.

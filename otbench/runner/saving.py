@@ -68,6 +68,7 @@ class Saver:
         self.made_by = {
             "task_hash": spec.task_hash,
             "solver_hash": spec.solver_hash,
+            "scoring_hash": spec.scoring_hash,  # of the curve
             "device": spec.device,
             "dtype": spec.dtype,
         }

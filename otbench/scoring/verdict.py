@@ -105,3 +105,10 @@ def converged(scores: Mapping[str, float | None], tau: float = TAU) -> bool | No
     return (
         max(dual, inner, scores.get("saddle_excess") or 0, scores.get("saddle_drift") or 0) <= tau
     )
+
+
+def late_value(values: Mapping[int, float]) -> float | None:
+    """The value at the step nearest to nine tenths of the last one, where there is one near."""
+    last = max(values, default=0)
+    near = [step for step in values if 0.8 * last <= step <= 0.95 * last]
+    return values[min(near, key=lambda step: abs(step - 0.9 * last))] if near else None

@@ -88,6 +88,16 @@ class Hostile(Solver):
     def _odd_info(self, problem, context):
         return Transport(push=lambda x: x.clone(), info={"history": [1, 2]})  # pyright: ignore[reportArgumentType]
 
+    def _nan_info(self, problem, context):
+        """Report what is no number, and a text that is none."""
+        info = {"loss": float("nan"), "name": "\ud800", "steps": 3}
+        return Transport(push=lambda x: x.clone(), info=info)
+
+    def _nan_step(self, problem, context):
+        """Offer a state of no step."""
+        context.checkpoint(float("nan"), Transport(push=lambda x: x.clone()))
+        return Transport(push=lambda x: x.clone())
+
     def _print_gigabyte(self, problem, context):
         line = b"x" * (1 << 20) + b"\n"
         for _ in range(1024):
@@ -103,7 +113,8 @@ class Hostile(Solver):
     def _write_everywhere(self, problem, context):
         for fd in range(3, 64):
             try:
-                os.write(fd, b"noise\n")
+                os.write(fd, b'\n{"event": "checkpoint", "member": [1]}\nnoise\n')
+                os.write(fd, b'{"event": "result", "member": 7, "status": "ok"}\n')
             except OSError:
                 continue
         return self._none(problem, context)
