@@ -202,7 +202,7 @@ def test_each_second_is_booked_where_it_was_spent(otbench, tmp_path):
 def test_an_asynchronous_jax_solver_gets_its_true_time(otbench, tmp_path):
     otbench(
         "run", "-t", "gaussian[dim=1]", "-s", "async-jax[size=1500,wait=[false,true]]",
-        "--seeds", 3, "--plugins", HOSTILE,
+        "--seeds", 2, "--plugins", HOSTILE,
         "--results", "out",
         env={"JAX_PLATFORMS": "cpu"},
     )  # fmt: skip

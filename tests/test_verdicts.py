@@ -377,7 +377,9 @@ def test_the_leaderboard_says_where_no_map_can_be_scored(tmp_path):
 def test_the_controls_come_out_right(otbench, tmp_path):
     here = ["--seeds", 2, "--jobs", 2, "--device", "cpu"]
     assert (
-        otbench("run", "-t", "gaussian", "-s", "oracle", "linear", "identity", *here).returncode
+        otbench(
+            "run", "-t", "gaussian[dim=1]", "-s", "oracle", "linear", "identity", *here
+        ).returncode
         == 0
     )
     assert otbench("run", "-t", "perpendicular[dim=2]", "-s", "planted", *here).returncode == 0
@@ -387,16 +389,16 @@ def test_the_controls_come_out_right(otbench, tmp_path):
     shown = otbench("verdicts")
     assert shown.returncode == 0, shown.stderr
     cells = table(shown.stdout)
-    assert cells["gaussian", "oracle"]["ok"] == "2" and cells["gaussian", "oracle"][
+    assert cells["gaussian[dim=1]", "oracle"]["ok"] == "2" and cells["gaussian[dim=1]", "oracle"][
         "of converged"
     ].startswith("0 %")
     assert (
-        cells["gaussian", "linear"]["ok"] == "2"
-        and cells["gaussian", "identity"]["inaccurate"] == "2"
+        cells["gaussian[dim=1]", "linear"]["ok"] == "2"
+        and cells["gaussian[dim=1]", "identity"]["inaccurate"] == "2"
     )
     assert cells["perpendicular", "planted"]["spurious rate"] == "100 % [34–100] of 2"  # noqa: RUF001
     loose = otbench(
-        "verdicts", "results/runs", "--task", "gaussian", "--tau", 100, "--format", "csv"
+        "verdicts", "results/runs", "--task", "gaussian[dim=1]", "--tau", 100, "--format", "csv"
     )
     assert loose.returncode == 0 and len(loose.stdout.splitlines()) == 4 + 1
     assert "not a number above 0" in otbench("verdicts", "--tau", "-1").stderr

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from otbench import docstrings
 from otbench.errors import MissingError, UserError, nearest
 from otbench.problem import DiscreteProblem, MapProblem, Problem
+from otbench.randomness import Randomness
 from otbench.registry import Entry, Registry, Selection, absent, registry
 from otbench.report.images import UNPUBLISHED
 from otbench.report.pictures import draw, png
@@ -164,27 +165,25 @@ def _build(selection: Selection, seed: int) -> Problem:
     Raises:
         MissingError: a data file or a package is absent.
     """
-    import numpy as np
-
     lacking = absent(("torch", *selection.entry.cls.needs))
     if lacking:
         raise MissingError(lacking)
     import torch
 
-    stream = np.random.SeedSequence(seed).spawn(1)[0]
-    return selection.build().problem(
-        np.random.default_rng(stream), device="cpu", dtype=torch.float64
-    )
+    stream = Randomness(seed, "cpu", torch.float64).problem()
+    return selection.build().problem(stream, device="cpu", dtype=torch.float64)
 
 
 def _drawn(found: Registry, entry: Entry, path: Path) -> tuple[Mapping[str, str], str]:
     """Draw a task for the page; the facts of its default problem, and why there is no picture."""
     try:
-        facts = _facts(_build(found.select(entry.name)[0], 0))
+        default = found.select(entry.name)[0]
+        problem = _build(default, 0)
+        facts = _facts(problem)
         if any(file.partition("/")[0] in UNPUBLISHED for file in entry.cls().files):
             return facts, "the terms of its data forbid showing it"
         selection = _clearest(found, entry)
-        figure = draw(_build(selection, 0), selection.label)
+        figure = draw(problem if selection == default else _build(selection, 0), selection.label)
     except UserError as error:
         return {}, str(error).removeprefix(f"task {entry.name}: ")
     except MissingError:
