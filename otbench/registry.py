@@ -332,18 +332,16 @@ def _preset(entry: Entry, name: str) -> dict[str, Any]:
     return entry.presets[name]
 
 
-def newest_edit(plugins: Sequence[str] = ()) -> float:
-    """When a file of otbench, of its tasks and solvers, or of the plugins was written last, in
-    seconds of the clock.
-    """
+def code_files(plugins: Sequence[str] = ()) -> list[Path]:
+    """The files of otbench, of its tasks and solvers, and beside the plugins."""
     package = importlib.import_module("otbench")
     folders = [Path(str(package.__file__)).parent]
     for kind in BASES:
         folders += map(Path, importlib.import_module(f"otbench.{kind}s").__path__)
-    for plugin in map(Path, plugins):
-        folders.append(plugin if plugin.is_dir() else plugin.parent)
     files = [file for folder in folders for file in folder.rglob("*.py")]
-    return max(file.stat().st_mtime for file in files if file.is_file())
+    for plugin in map(Path, plugins):
+        files += (plugin if plugin.is_dir() else plugin.parent).glob("*.py")
+    return files
 
 
 def _modules(kind: Kind, plugins: Sequence[str]) -> Iterator[types.ModuleType]:

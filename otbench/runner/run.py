@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -22,12 +23,15 @@ from otbench import store
 from otbench.data.files import present
 from otbench.errors import UserError
 from otbench.job import Job, Result, Row, RunSpec, Saving
-from otbench.registry import Selection, absent, newest_edit, requirements
+from otbench.registry import Selection, absent, code_files, requirements
 from otbench.runner import plan, provenance
 from otbench.runner.executor import EXECUTORS, Limits, Started, executor
 from otbench.runner.progress import Progress
 from otbench.runner.saving import SavedFits
 from otbench.statuses import Status
+
+
+LOOK_S = 0.1  # between two looks at the times of the code's files
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,8 @@ class _Execution:
         self.together = options.together or together
         self.executor = executor(options.executor, options.jobs, options.limits)
         self.fits = SavedFits(options.fits)
-        self.began = time.time()
+        self.code, self.began = code_files(options.plugins), time.time()
+        self.edited, self.looked = False, 0.0
 
     def __enter__(self) -> _Execution:
         self.shared = tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True)
@@ -209,7 +214,7 @@ class _Execution:
 
     def _record(self, job: int | None, spec: RunSpec, result: Result) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        if newest_edit(self.options.plugins) > self.began:
+        if self._edited():
             spec = plan.as_it_ran(spec, self.options.plugins)
         row = Row.of(spec, result, self.folder.path.name, now)
         self.folder.append(row.to_json())
@@ -217,6 +222,16 @@ class _Execution:
         if row.status in (Status.OK, Status.DIVERGED, Status.SKIPPED):
             self.fits.forget(spec.key)
         self.progress.finished(job, spec.label, row)
+
+    def _edited(self) -> bool:
+        """Whether code was written since the plan was made, up to a moment ago."""
+        if not self.edited and time.time() > self.looked + LOOK_S:
+            self.looked = time.time()
+            try:
+                self.edited = any(os.stat(file).st_mtime > self.began for file in self.code)
+            except OSError:
+                self.edited = True  # one is gone
+        return self.edited
 
     def _say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)

@@ -215,7 +215,7 @@ def otbench_seconds(seeds: int, jobs: int) -> tuple[float, dict[str, float]]:
         "  of which building the problem": inside["problem_s"],
         "  of which first fit": inside["fit_cold_s"],
         "  of which scoring": inside["score_s"],
-        "  of which the rest: fork, repeats, result, burial, fsync": slot - sum(inside.values()),
+        "  of which the rest: fork, repeats, result, clean-up, fsync": slot - sum(inside.values()),
     }
 
 
