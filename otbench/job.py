@@ -44,7 +44,7 @@ class RunSpec(_Json):
         task, solver: registered names.
         task_label, solver_label: as they are selected on the command line.
         task_params, solver_params: all parameters, as canonical JSON.
-        trivial, learns: of the solver, see `otbench.solver.Solver`.
+        trivial, learns, control: of the solver, see `otbench.solver.Solver`.
         seed: all random streams of the run are spawned from it.
         device, dtype: of the problem.
         task_hash, solver_hash, scoring_hash: of the code, see `otbench.sources`.
@@ -58,6 +58,7 @@ class RunSpec(_Json):
     solver_params: str
     trivial: bool
     learns: bool
+    control: bool
     seed: int
     device: str
     dtype: str
@@ -187,6 +188,7 @@ class Row:
     solver_params: str = _column("all parameters of the solver, as JSON")
     trivial: bool = _column("true for the rows that a real method must beat")
     learns: bool = _column("true for solvers that learn from training pairs before they answer")
+    control: bool | None = _column("true for the rows of a known map, which are never ranked")
     seed: int = _column("the seed all random streams of the run are spawned from")
     device: str = _column("cpu or cuda")
     dtype: str = _column("floating point type of the problem's tensors")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 
@@ -306,6 +306,23 @@ class AmortizedProblem:
 
 
 Problem = MapProblem | DiscreteProblem | AmortizedProblem
+
+
+def without_answers(problem: Problem) -> Problem:
+    """The problem as a solver is given it: without its truth and its held-out points, and in the
+    amortized setting without the pairs it is to answer later (with the first alone where there are
+    none to learn from).
+    """
+    if isinstance(problem, MapProblem):
+        source, target = (replace(m, held_out=None) for m in (problem.source, problem.target))
+        return replace(problem, source=source, target=target, truth=Truth("none"))
+    if isinstance(problem, DiscreteProblem):
+        return replace(problem, truth=Truth("none"))
+    train, test = (
+        [replace(pair, truth=Truth("none")) for pair in pairs]
+        for pairs in (problem.train, problem.test[: not problem.train])
+    )
+    return replace(problem, train=train, test=test, truth=Truth("none"))
 
 
 class Task(ABC):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+OTHER = 2**40  # beyond the seeds that are asked for
+
 
 class Randomness:
     """Three independent random streams of one seed: of problem, algorithm and test points.
@@ -22,8 +24,12 @@ class Randomness:
     def __init__(self, seed: int, device: str, dtype: torch.dtype) -> None:
         import numpy as np
 
-        self.device, self.dtype = device, dtype
+        self.seed, self.device, self.dtype = seed, device, dtype
         self._problem, self._algorithm, self._test = np.random.SeedSequence(seed).spawn(3)
+
+    def other(self) -> Randomness:
+        """Streams of no seed that is asked for: of another draw of everything."""
+        return Randomness(self.seed + OTHER, self.device, self.dtype)
 
     def problem(self) -> np.random.Generator:
         """The stream that a task builds its problem from."""

@@ -118,6 +118,8 @@ class Solver(ABC):
             it answers.
         batched: True for a solver that has ``fit_together``: then the seeds of a task may be solved
             as one (``otbench run --together``).
+        control: True for a solver that is given the answer, to show what the scores and verdicts of
+            a known map are; it is never ranked.
     """
 
     name: ClassVar[str]
@@ -126,6 +128,7 @@ class Solver(ABC):
     learns: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
     batched: ClassVar[bool] = False
+    control: ClassVar[bool] = False
 
     @property
     def solvers(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ class Oracle(Solver):
     """T* with the true potentials, where they are known."""
 
     name: ClassVar[str] = "oracle"
+    control: ClassVar[bool] = True
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems whose map is known and unique."""

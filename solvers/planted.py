@@ -19,6 +19,7 @@ class Planted(Solver):
     """The spurious map of the task."""
 
     name: ClassVar[str] = "planted"
+    control: ClassVar[bool] = True
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems that know a spurious map."""

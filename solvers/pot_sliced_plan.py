@@ -98,5 +98,6 @@ def _shape(problem: Problem) -> tuple[int, ...]:
     """Shape of one point of the source."""
     if isinstance(problem, MapProblem):
         return problem.source.shape
-    pair = problem.test[0] if isinstance(problem, AmortizedProblem) else problem
+    pairs = [*problem.train, *problem.test] if isinstance(problem, AmortizedProblem) else [problem]
+    pair = pairs[0]
     return tuple(pair.x.shape[1:])

@@ -262,7 +262,7 @@ def test_places_all_around_the_circle_at_one_hue_at_two_and_at_the_centre() -> N
     assert scores["opposite"] == pytest.approx(
         (math.log(2) / math.log(12), 10 / 12, 0, 2 - 4 / math.pi), abs=1e-5
     )
-    assert scores["centre"] == pytest.approx((0, 11 / 12, 1, 1))
+    assert scores["centre"] == pytest.approx((0, 1, 1, 1))
 
 
 def test_uniform_draws_stay_below_what_is_visible() -> None:

@@ -73,8 +73,8 @@ def test_golden_leaderboard(small):
     # otm is second and first; otp first and, timed out, behind linear: third; linear third and
     # second.
     assert [table[name][0].split()[0] for name in ("otm", "otp", "linear °")] == ["1.5", "2", "2.5"]
-    assert [cell.strip(" |") for cell in table["otm"][1:]] == ["1.10 ± 0.10", "**2.00 ± 0.00**"]
-    assert [cell.strip(" |") for cell in table["otp"][1:]] == ["**0.500 ± 0.000**", "timeout 2/2"]
+    assert [cell.strip(" |") for cell in table["otm"][1:]] == ["1.10", "**2.00**"]
+    assert [cell.strip(" |") for cell in table["otp"][1:]] == ["**0.500**", "timeout 2/2"]
     assert "° trivial baseline" in text and "timeout: otp on petals: why timeout" in text
 
 
@@ -88,14 +88,14 @@ def test_a_solver_that_always_crashes_ranks_behind_the_worst_trivial_row(tmp_pat
     rows += [row(t, "fragile", seed, status="crashed") for t in ("a", "b") for seed in range(3)]
     table = lines(leaderboard(write(tmp_path, rows), metrics=["l2_uvp"]))
     assert list(table) == ["solver", "identity °", "constant °", "fragile"]
-    assert table["fragile"][0] == "3 [3–3]"  # noqa: RUF001
+    assert table["fragile"][0] == "3 [3–3] c"  # noqa: RUF001
 
 
 def test_some_failures_stand_beside_the_mean_of_the_rest_and_count_in_the_rank(tmp_path):
     rows = uvp("a", "linear", [10.0] * 3, trivial=True) + uvp("a", "steady", [2.0] * 3)
     rows += [*uvp("a", "shaky", [1.0, 1.0]), row("a", "shaky", 2, status="oom")]
     table = lines(leaderboard(write(tmp_path, rows), metrics=["l2_uvp"]))
-    assert table["shaky"][1].strip(" |") == "1.00 ± 0.00 (1 oom)"
+    assert table["shaky"][1].strip(" |") == "1.00 (1 oom)"
     assert list(table)[1:] == ["steady", "shaky", "linear °"] and table["steady"][1].startswith(
         "**"
     )  # (1 + 1 + 10) / 3 = 4
@@ -109,7 +109,7 @@ def test_skipped_and_missing_are_said_and_not_ranked(tmp_path):
     ]
     text = leaderboard(write(tmp_path, rows), metrics=["l2_uvp"])
     table = lines(text)
-    assert table["otm"][0] == "1"
+    assert table["otm"][0] == "–"  # of one seed there is no rank  # noqa: RUF001
     assert "picky" not in table  # it takes none of these tasks
     assert [cell.strip(" |") for cell in table["absent"]] == ["–", "missing"]  # noqa: RUF001
     assert (
@@ -211,8 +211,8 @@ def test_csv_parses_back(small):
     otm = tidy.loc[("otm", "gaussian")]
     assert (
         otm["mean"] == pytest.approx(1.1)
-        and otm.low == 1.0
-        and otm.high == 1.2
+        and math.isnan(otm.low)  # two values have no interval
+        and math.isnan(otm.high)
         and otm.n_ok == otm.n_runs == 2
     )
     otp = tidy.loc[("otp", "petals")]
@@ -221,12 +221,12 @@ def test_csv_parses_back(small):
 
 
 def test_latex_is_escaped_and_sets_the_best_in_bold(tmp_path):
-    rows = uvp("mix_3[dim=2]", "a&b_c#1%", [1.0, 1.5]) + uvp(
+    rows = uvp("mix_3[dim=2]", "a&b_c#1%", [1.0, 1.25, 1.5]) + uvp(
         "mix_3[dim=2]", "linear", [14.0, 14.0], trivial=True
     )
     text = leaderboard(write(tmp_path, rows), metrics=["l2_uvp"], format="latex")
     assert r"a\&b\_c\#1\%" in text and r"mix\_3{[}dim=2{]}" in text and r"linear $^\circ$" in text
-    assert r"\textbf{1.25 $\pm$ 0.25}" in text and r"\textbf{14" not in text
+    assert r"\textbf{1.25 $\pm$ 0." in text and r"\textbf{14" not in text
     assert (
         text.count(r"\begin{tabular}")
         == text.count(r"\end{tabular}")
@@ -238,9 +238,9 @@ def test_latex_is_escaped_and_sets_the_best_in_bold(tmp_path):
 
 def test_html_is_escaped_and_self_contained(tmp_path):
     text = leaderboard(
-        write(tmp_path, uvp("a", "<b>x", [1.0, 1.5])), metrics=["l2_uvp"], format="html"
+        write(tmp_path, uvp("a", "<b>x", [1.0, 1.25, 1.5])), metrics=["l2_uvp"], format="html"
     )
-    assert "&lt;b&gt;x" in text and "<b>x" not in text and "<b>1.25 ± 0.25</b>" in text
+    assert "&lt;b&gt;x" in text and "<b>x" not in text and "<b>1.25 ± 0." in text
     assert (
         "<caption>l2_uvp (%, lower is better)" in text
         and "http" not in text
@@ -300,9 +300,8 @@ def test_seeds_that_were_solved_together_have_no_time_and_their_cell_says_so(tmp
     assert times["otm"] == ["–", "– together", "– together"]  # noqa: RUF001
     assert times["otp"][1:] == ["2.00 † (2 together)", "timeout 1/1"]
     assert times["linear °"][1] == "**0.500 ± 0.000**"
-    assert times["linear °"][0].startswith("1 ") and times["otp"][0].startswith(
-        "2 "
-    )  # on b nothing has a time to rank
+    # On b nothing has a time to rank, on a the two have one seed in common.
+    assert times["linear °"][0] == times["otp"][0] == "–"  # noqa: RUF001
     assert "no time of their own; the whole took 4.00 to 20.0 s per seed." in " ".join(text.split())
     assert "together:" not in leaderboard(write(tmp_path / "more", rows), metrics=["l2_uvp"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,32 +14,51 @@ from hypothesis import strategies as st
 from otbench.report import stats
 
 
-def test_bootstrap_interval_matches_the_normal_theory_for_a_large_sample():
-    values = np.random.default_rng(3).standard_normal(400)
-    low, high = stats.bootstrap_interval(values) or (math.nan, math.nan)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.015)
-    assert high == pytest.approx(values.mean() + half, abs=0.015)
+COVERED = 4000  # draws
+ERROR = 0.005  # of the simulation
 
 
-def test_bootstrap_interval_is_deterministic_and_widens_with_the_level():
-    values = [1.0, 2.0, 4.0, 8.0]
-    narrow, wide = (
-        stats.bootstrap_interval(values, level=0.5),
-        stats.bootstrap_interval(values, level=0.99),
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+@pytest.mark.parametrize(
+    ("draw", "mean", "positive", "of_three"),
+    [
+        (lambda rng, n: rng.normal(0, 1, n), 0.0, False, 0.93),
+        (lambda rng, n: rng.normal(3, 1, n), 3.0, True, 0.93),
+        (lambda rng, n: rng.lognormal(0, 0.5, n), math.exp(0.125), True, 0.91),
+        (lambda rng, n: rng.lognormal(0, 1.0, n), math.exp(0.5), True, 0.84),
+    ],
+    ids=["normal", "normal far from 0", "log-normal 0.5", "log-normal 1"],
+)
+def test_intervals_called_95_percent_cover_the_mean_in_93_to_97_of_100(
+    n, draw, mean, positive, of_three
+):
+    """But for log-normal values of three seeds, whose coverage is stated."""
+    rng, covered = np.random.default_rng(n), 0
+    for _ in range(COVERED):
+        low, high = stats.mean_interval(draw(rng, n), positive) or (math.nan, math.nan)
+        covered += low <= mean <= high
+    least = of_three if n == 3 else 0.93
+    assert least - ERROR < covered / COVERED < 0.97 + ERROR
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=9))
+def test_the_interval_of_a_mean_is_that_of_scipy(values):
+    assume(np.std(values) > 1e-3)
+    found = stats.mean_interval(values)
+    error = scipy.stats.sem(values)
+    assert found == pytest.approx(
+        scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), error), rel=1e-9, abs=1e-9
     )
-    assert narrow == stats.bootstrap_interval(values, level=0.5)
-    assert narrow and wide and wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
-def test_bootstrap_interval_of_another_statistic():
-    interval = stats.bootstrap_interval([0.0] * 9 + [1000.0], statistic=np.median)
-    assert interval is not None and interval[1] < 1000 * 0.6
+def test_a_value_of_zero_has_no_logarithm_and_equal_values_no_width():
+    assert stats.mean_interval([0.0, 1.0, 2.0], positive=True) == stats.mean_interval([0, 1, 2])
+    assert stats.mean_interval([2.0, 2.0, 2.0], positive=True) == pytest.approx((2, 2))
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.inf], [1.0, math.nan]])
-def test_no_interval_without_two_finite_values(values):
-    assert stats.bootstrap_interval(values) is None
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [1, 2, math.inf], [1, 2, math.nan]])
+def test_no_interval_without_three_finite_values(values):
+    assert stats.mean_interval(values) is None
 
 
 def test_a_failed_run_stands_just_behind_the_worst_one():
@@ -69,26 +89,49 @@ def test_ranks_sum_to_the_triangular_number_and_ignore_monotone_scales(losses):
     np.testing.assert_array_equal(stats.ranks(np.array(losses) * 2), ranks)
 
 
-def test_rank_intervals_of_a_clear_order_are_points():
-    losses = [np.array([[1.0, 1.1], [2.0, 2.1], [3.0, 3.1]]), np.array([[0.1], [0.2], [0.3]])]
-    for ends in stats.rank_intervals(losses):
+def ranked(*losses: Any) -> stats.Ranking:
+    return stats.ranking([np.array(task, dtype=float) for task in losses])
+
+
+def test_a_clear_order_has_ranks_that_are_points_and_no_ties():
+    noise = np.random.default_rng(0).normal(0, 0.01, (2, 3, 5))
+    found = stats.ranking([np.array([[1.0], [2.0], [3.0]]) + of_task for of_task in noise])
+    for ends in (found.mean, found.low, found.high):
         np.testing.assert_array_equal(ends, [1, 2, 3])
+    assert found.tied.tolist() == [0, 1, 2] and found.order.tolist() == [0, 1, 2]
 
 
-def test_rank_intervals_span_tasks_that_disagree():
-    mean, low, high = stats.rank_intervals([np.array([[1.0], [2.0]]), np.array([[2.0], [1.0]])])
-    assert mean.tolist() == [1.5, 1.5] and low.tolist() == [1, 1] and high.tolist() == [2, 2]
+def test_solvers_that_win_by_turns_are_tied():
+    one, other = [1, 2, 1, 2], [2, 1, 2, 1]
+    found = ranked([one, other, [9] * 4], [other, one, [9] * 4])
+    assert found.tied.tolist() == [0, 0, 1] and found.mean.tolist() == [1.5, 1.5, 3]
 
 
-def test_a_solver_that_ran_nowhere_has_no_rank_and_does_not_move_others():
-    mean, low, high = stats.rank_intervals([np.array([[1.0, 2.0], [math.nan] * 2, [3.0, 4.0]])])
-    assert np.isnan([mean[1], low[1], high[1]]).all()
-    assert mean[[0, 2]].tolist() == [1, 2]
+def test_who_refuses_the_hard_tasks_is_not_ranked_with_the_others():
+    """The same map, with and without the tasks that it is bad at."""
+    easy = [[1, 1.1], [2, 2.1], [3, 3.1], [1, 1.1]]
+    hard = [[3, 3.1], [1, 1.1], [2, 2.1], [math.nan] * 2]
+    found = ranked(easy, hard, hard)
+    assert math.isnan(found.mean[3]) and found.order[-1] == 3 and found.tasks.all()
+    assert found.mean[0] == pytest.approx(7 / 3)
 
 
-def test_one_task_with_one_seed_gives_ranks_without_intervals():
-    mean, low, high = stats.rank_intervals([np.array([[1.0], [2.0]])])
-    assert mean.tolist() == [1, 2] and np.isnan(low).all() and np.isnan(high).all()
+def test_solvers_are_ranked_on_the_tasks_that_most_of_them_ran():
+    """Five solvers on one task are fewer cells than four on two, and more than two on two."""
+    rest = [[math.nan] * 2]
+    four = ranked([[i, i] for i in range(5)], [[i, i] for i in range(4)] + rest)
+    assert four.tasks.all() and np.isnan(four.mean).tolist() == [False] * 4 + [True]
+    two = ranked([[i, i] for i in range(5)], [[i, i] for i in range(2)] + 3 * rest)
+    assert two.tasks.tolist() == [True, False] and not np.isnan(two.mean).any()
+
+
+def test_seeds_that_are_missing_somewhere_do_not_count_and_one_seed_gives_no_rank():
+    nan = math.nan
+    found = ranked([[1, 1, 9], [2, 2, nan]])
+    assert found.mean.tolist() == [1, 2]
+    for lost in ([[1, 1], [2, nan]], [[1], [2]]):
+        assert np.isnan(ranked(lost).mean).all() and (ranked(lost).tied == -1).all()
+        assert ranked(lost).order.tolist() == [0, 1]
 
 
 def test_paired_test_matches_the_table_of_student():

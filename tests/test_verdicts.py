@@ -185,6 +185,7 @@ def test_golden_table(mixed):
     ]
     assert cells["perpendicular", "otm"] == {
         "runs": "10",
+        "failure rate": "80 % [49–94] of 10",  # noqa: RUF001
         "ok": "2",
         "spurious": "3",
         "unconverged": "1",
@@ -278,7 +279,7 @@ def test_setups_are_counted_apart(tmp_path):
     assert (
         "on cpu, float32" in text
         and "on cuda, float32" in text
-        and text.count("100 % [34–100] of 2") == 4  # noqa: RUF001
+        and text.count("100 % [34–100] of 2") == 6  # noqa: RUF001
     )
 
 

@@ -7,7 +7,7 @@ arrays are known: where the optimal map is unknown or not unique there is no ``o
 
 from otbench.metrics.arrays import ARRAYS
 from otbench.metrics.declare import Metric, metric
-from otbench.metrics.defects import cost_visible
+from otbench.metrics.defects import cost_visible, map_defect
 from otbench.metrics.distances import EXACT_DIM, discrepancies, exact_w2_squared, sliced_w2_squared
 from otbench.metrics.flows import npe, w2, w2_floor
 from otbench.metrics.maps import (
@@ -41,11 +41,13 @@ from otbench.metrics.plans import (
     rounding,
     without_negative,
 )
-from otbench.metrics.table import METRICS, score
+from otbench.metrics.table import CURVES, DEFECTS, METRICS, score
 
 
 __all__ = [
     "ARRAYS",
+    "CURVES",
+    "DEFECTS",
     "EXACT_DIM",
     "METRICS",
     "Metric",
@@ -68,6 +70,7 @@ __all__ = [
     "grad_cos",
     "grad_l2",
     "l2_uvp",
+    "map_defect",
     "marginal",
     "marginal_l1",
     "metric",

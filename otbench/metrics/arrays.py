@@ -45,9 +45,11 @@ _ALL = (
     Array("start", "tests *target", "distance", "test points x, or Q(x) in the target's space"),
     Array("ray_start", "tests *target", "distance", "test points where the cost is ||x - y||"),
     Array("pushed", "tests *target", "distance", "T(x); where the solver has a plan, its push"),
+    Array("mapped", "tests *target", "distance", "T(x), or one draw from the solver's plan"),
     Array("optimal", "tests *target", "distance", "T*(x)"),
     Array("partner", "tests *target", "distance", "what each test point was made from"),
     Array("atoms", "atoms *target", "distance", "the points that a discrete target consists of"),
+    Array("trivial_defects", "maps", "1", "the largest defect of each trivial map"),
     Array("target_variance", "", "distance^2", "total variance of the target"),
     Array("target_scale", "", "distance^2", "the target gap that counts as a whole one"),
     # Costs

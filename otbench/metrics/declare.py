@@ -38,6 +38,7 @@ class Metric(Generic[P]):
             no better, as of a noise level.
         worst: the score a failed run gets where no trivial row was measured.
         curve: scored at checkpoints too.
+        signed: an estimate that is as soon below zero as above it where all is right.
 
     Raises:
         ValueError: a parameter of the function is not a registered array, or there is none; an
@@ -49,6 +50,7 @@ class Metric(Generic[P]):
     better: Direction
     worst: float = math.inf
     curve: bool = False
+    signed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a metric that could never apply, always would, or could not be read."""
@@ -90,10 +92,14 @@ class Metric(Generic[P]):
 
 
 def metric(
-    unit: str, better: Direction, worst: float = math.inf, curve: bool = False
+    unit: str,
+    better: Direction,
+    worst: float = math.inf,
+    curve: bool = False,
+    signed: bool = False,
 ) -> Callable[[Callable[P, float]], Metric[P]]:
     """Make a metric of a function; see `Metric`."""
-    return lambda function: Metric(function, unit, better, worst, curve)
+    return lambda function: Metric(function, unit, better, worst, curve, signed)
 
 
 def ratio(numerator: float, denominator: float) -> float:

@@ -16,15 +16,33 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
+TAILS = (0.005, 0.995)
+
+
+@metric(unit="1", better="lower")
+def map_defect(mapped: Tensor, optimal: Tensor, target_scale: float) -> float:
+    """Verdict: the error E||T(x) - T*(x)||^2 of the map, of draws where the solver has a plan, as a
+    share of the target's variance, or of the gap of the task's known spurious map where that is
+    less.
+
+    Defined where the optimal map is known and unique. Nothing of it is sampling: both maps are
+    compared at the same points.
+    """
+    error = (mapped.double() - optimal.double()).flatten(1).square().sum(1).mean()
+    return ratio(float(error), target_scale)
+
 
 @metric(unit="1", better="lower")
 def target_defect(
     target_discrepancies: Tensor, mapped_floors: Tensor, target_floors: Tensor, target_scale: float
 ) -> float:
-    """Verdict: the target gap as a share of the target's variance, or of the gap of the task's
-    known spurious map where that is less.
+    """Verdict: the size of the target gap as a share of the target's variance, or of the gap of the
+    task's known spurious map where that is less.
+
+    A gap as far below zero is a defect, too: nothing that is drawn from the target has it.
     """
-    return ratio(target_gap(target_discrepancies, mapped_floors, target_floors), target_scale)
+    gap = target_gap(target_discrepancies, mapped_floors, target_floors)
+    return ratio(abs(gap), target_scale)
 
 
 @metric(unit="1", better=None)
@@ -38,23 +56,36 @@ def target_visible(target_floors: Tensor, target_scale: float) -> float:
 
 @metric(unit="1", better="lower")
 def cost_defect(cost_mapped: Tensor, cost_optimal: Tensor, cost_scale: float) -> float:
-    """Verdict: |E c(x, T(x)) - OT| / max(OT, cost of moving by the target's standard deviation)."""
-    return abs(float((cost_mapped.double() - cost_optimal.double()).mean())) / _size(
-        cost_optimal, cost_scale
-    )
+    """Verdict: |E c(x, T(x)) - OT| / OT."""
+    excess = abs(float((cost_mapped.double() - cost_optimal.double()).mean()))
+    return excess / _unit(cost_optimal, cost_scale)
 
 
 @metric(unit="1", better=None)
 def cost_visible(
     cost_mapped: Tensor, cost_optimal: Tensor, cost_error: float, cost_scale: float
 ) -> float:
-    """Verdict: the cost defect that sampling alone may show, three standard errors."""
-    excess = cost_mapped.double() - cost_optimal.double()
-    return (
-        3
-        * math.hypot(float(excess.std()) / len(excess) ** 0.5, cost_error)
-        / _size(cost_optimal, cost_scale)
-    )
+    """Verdict: the cost defect that sampling alone may show, three standard errors of the costs
+    without the half percent of them at either end, which a few points sent far away would be.
+
+    Where c(x, T*(x)) is known point by point an optimal map has no excess at all, and only the
+    error of OT counts.
+    """
+    import torch
+
+    spread = 0.0
+    if cost_optimal.ndim == 0:
+        low, high = torch.quantile(cost_mapped.double(), cost_mapped.new_tensor(TAILS).double())
+        spread = float(cost_mapped.double().clamp(low, high).std()) / len(cost_mapped) ** 0.5
+    return 3 * math.hypot(spread, cost_error) / _unit(cost_optimal, cost_scale)
+
+
+@metric(unit="1", better=None)
+def best_trivial(trivial_defects: Tensor) -> float:
+    """Verdict: what a solver has to beat, the largest defect of the best of the trivial maps: the
+    identity, a constant, the linear map. Where the optimal map is known it is the error of the map.
+    """
+    return float(trivial_defects.min())
 
 
 @metric(unit="cost", better=None, curve=True)
@@ -117,5 +148,7 @@ def saddle_drift(
     )
 
 
-def _size(cost_optimal: Tensor, cost_scale: float) -> float:
-    return max(float(cost_optimal.double().mean()), cost_scale)
+def _unit(cost_optimal: Tensor, cost_scale: float) -> float:
+    """OT; the cost scale where nothing is to be moved."""
+    optimal = float(cost_optimal.double().mean())
+    return optimal if optimal > 0 else cost_scale

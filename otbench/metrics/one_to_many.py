@@ -79,18 +79,19 @@ def branch_visible(branch_position: Tensor) -> float:
 
 @metric(unit="1", better="higher", worst=0.0)
 def circle_entropy(circle_places: Tensor) -> float:
-    """One-to-many on a circle: entropy of the angles of all mapped points in 12 equal sectors, over
-    log 12; 1 is right, one direction has 0.
+    """One-to-many on a circle: entropy of the angles of the mapped points on it, in 12 equal
+    sectors, over log 12, times their share; 1 is right, one direction has 0.
     """
     return float(_entropy(_sectors(circle_places)))
 
 
 @metric(unit="1", better="lower", worst=1.0)
 def circle_tv(circle_places: Tensor) -> float:
-    """One-to-many on a circle: total variation of the angles of all mapped points, in 12 equal
-    sectors, to the uniform law.
+    """One-to-many on a circle: total variation of the mapped points, in 12 equal sectors of it or
+    off it, to the uniform law on it.
     """
-    return float((_sectors(circle_places) - 1 / SECTORS).abs().sum()) / 2
+    shares = _sectors(circle_places)
+    return float((shares - 1 / SECTORS).abs().sum() + (1 - shares.sum())) / 2
 
 
 @metric(unit="1", better="lower", worst=1.0)
@@ -98,13 +99,13 @@ def circle_off(circle_places: Tensor) -> float:
     """One-to-many on a circle: share of the mapped points further than a quarter of the radius from
     it; the mean of all lies at the centre.
     """
-    return float(((circle_places.double().norm(dim=1) - 1).abs() > ON_CIRCLE).double().mean())
+    return float((~_on_circle(circle_places)).double().mean())
 
 
 @metric(unit="1", better="higher", worst=0.0)
 def circle_diversity(circle_draws: Tensor) -> float:
-    """One-to-many on a circle: entropy of the sector given x over log 12, mean over x; 1 is right
-    (0.96 with 64 draws), a map has 0.
+    """One-to-many on a circle: entropy of the sector given x over log 12 times the share of draws
+    that lie on the circle, mean over x; 1 is right (0.96 with 64 draws), a map has 0.
     """
     return float(_entropy(_sectors(circle_draws)).mean())
 
@@ -136,17 +137,29 @@ def circle_visible(circle_places: Tensor) -> float:
     return 2 * math.log(200) / len(circle_places[:CIRCLE_POINTS])
 
 
+def _on_circle(places: Tensor) -> Tensor:
+    return (places.double().norm(dim=-1) - 1).abs() <= ON_CIRCLE
+
+
 def _sectors(places: Tensor) -> Tensor:
-    """Shares ``(..., 12)`` of places ``(..., n, 2)`` in equal sectors around the centre."""
+    """Shares ``(..., 12)`` of places ``(..., n, 2)`` that lie in equal sectors of the circle; those
+    off it are in none.
+    """
     import torch
 
     angles = torch.atan2(places[..., 1], places[..., 0]).double().remainder(2 * math.pi)
     sectors = (angles * (SECTORS / (2 * math.pi))).long().clamp(max=SECTORS - 1)
-    return torch.nn.functional.one_hot(sectors, SECTORS).double().mean(-2)
+    counted = torch.nn.functional.one_hot(sectors, SECTORS) * _on_circle(places)[..., None]
+    return counted.double().mean(-2)
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    """Entropy over the last dimension, as a share of the largest."""
+    """Entropy over the last dimension of what is in any sector, as a share of the largest, times
+    how much that is.
+    """
     import torch
 
-    return torch.xlogy(shares, 1 / shares).sum(-1) / math.log(shares.shape[-1])
+    total = shares.sum(-1, keepdim=True)
+    given = shares / total.clamp(min=1e-300)
+    entropy = torch.special.entr(given).sum(-1) / math.log(shares.shape[-1])
+    return entropy * total.squeeze(-1)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+from otbench.errors import DivergedError
 from otbench.metrics import defects, flows, images, maps, one_to_many, plans
 from otbench.metrics.arrays import check_names
 from otbench.metrics.declare import Metric
@@ -31,18 +32,31 @@ def table(modules: Iterable[ModuleType]) -> dict[str, Metric[...]]:
 METRICS: Mapping[str, Metric[...]] = table((maps, one_to_many, defects, flows, plans, images))
 
 
-def score(arrays: Mapping[str, Any], curve_only: bool = False) -> dict[str, float]:
-    """Every metric that applies to ``arrays``, by name. A value that is not finite is left out: the
-    metric is undefined there.
+CURVES = tuple(entry for entry in METRICS.values() if entry.curve)
+DEFECTS = tuple(entry for name, entry in METRICS.items() if name.endswith("_defect"))
+
+
+def score(
+    arrays: Mapping[str, Any], among: Iterable[Metric[...]] = METRICS.values()
+) -> dict[str, float]:
+    """Every metric that applies to ``arrays``, by name. One that is not a number is left out: it is
+    undefined there.
+
+    Args:
+        arrays: by their names in `otbench.metrics.arrays`.
+        among: metrics.
 
     Raises:
-        ValueError: an array that is not registered in `otbench.metrics.arrays`.
+        DivergedError: a metric is infinitely bad.
+        ValueError: an array that is not registered.
     """
     check_names(arrays, "scoring")
     scores = {}
-    for entry in METRICS.values():
-        if (entry.curve or not curve_only) and all(name in arrays for name in entry.needs):
+    for entry in among:
+        if all(name in arrays for name in entry.needs):
             value = float(entry(**{name: arrays[name] for name in entry.needs}))
+            if math.isinf(value) and entry.better and entry.loss(value) > 0:
+                raise DivergedError(f"{entry.name} is infinite")
             if math.isfinite(value):
                 scores[entry.name] = value
     return scores

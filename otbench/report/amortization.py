@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from otbench.errors import UserError, nearest
 from otbench.report.quantities import FIT, INFER, accuracy_of, number, quantity
 from otbench.report.selected import by_setup, other_scoring, select
-from otbench.report.stats import bootstrap_interval
+from otbench.report.stats import mean_interval
 from otbench.report.tables import DASH, Format, Table, render
 
 
@@ -44,7 +44,7 @@ ERRORS = (
 )  # shown beside the accuracy of the task, where measured
 
 NOTES = (
-    "Errors: mean over the seeds ± half the width of its 95 % bootstrap interval. Times: medians "
+    "Errors: mean over the seeds ± half the width of its 95 % interval. Times: medians "
     "over the seeds; training is the first "
     "fit, or the median of repeats where it is short, and what the first pair takes longer than "
     "the others.",
@@ -135,7 +135,7 @@ def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.Da
         }
         for name in errors:
             values = group[f"metric_{name}"].dropna().to_numpy(float)
-            low, high = bootstrap_interval(values) or (np.nan, np.nan)
+            low, high = mean_interval(values, positive=True) or (np.nan, np.nan)
             record |= {
                 name: values.mean() if values.size else np.nan,
                 f"{name}_low": low,

@@ -301,7 +301,7 @@ def _positive(runs: pd.DataFrame, wanted: Quantity) -> Any:
 
 
 def _row(task: str, solver: str, name: str, logs: np.ndarray) -> tuple:
-    low, high = stats.bootstrap_interval(logs) or (math.nan, math.nan)
+    low, high = stats.mean_interval(logs) or (math.nan, math.nan)
     return (
         task,
         solver,

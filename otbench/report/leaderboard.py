@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
@@ -28,10 +29,15 @@ if TYPE_CHECKING:
     from otbench.store import Results
 
 NOTES = {
-    "seeds": "Cells: mean over the seeds ± half the width of its 95 % bootstrap interval.",
+    "seeds": (
+        "Cells: mean over the seeds ± half the width of its 95 % interval, or [its ends] where it "
+        "lies askew: Student's, from four positive numbers on that of a log-normal mean."
+    ),
     "rank": (
-        "rank: on each task among the solvers that ran there, averaged over those tasks [95 % "
-        "bootstrap interval over tasks and seeds]; skipped and missing runs are left out."
+        "rank: mean over the tasks and seeds that all ranked solvers ran [95 % bootstrap interval "
+        "over both]; neighbours with one letter are statistically tied (paired test on all tasks "
+        "and seeds, Holm's correction). Without a rank: too few of the tasks, a single seed, or a "
+        "control."
     ),
     "failed": (
         "A failed run is named in its cell; the cell's mean is over the runs that succeeded, but "
@@ -41,6 +47,7 @@ NOTES = {
     "cold": "† first fit, compilation included (a fit of over five seconds is not repeated).",
     "n/a": "n/a: the run succeeded, but the number is not defined for it.",
 }
+ASKEW = 1.5  # of an interval whose ends are shown: the upper part over the lower
 TOGETHER = (
     "together: seeds that were solved as one (`--together`) have no time of their own; the whole "
     "took"
@@ -127,7 +134,7 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
         losses = stats.impute(wanted.loss(on_task.value), on_task.failed, wanted.worst)
         for solver, group in on_task.assign(loss=losses).groupby("solver_label", sort=False):
             values = group.value.dropna().to_numpy(float)
-            low, high = stats.bootstrap_interval(values) or (np.nan, np.nan)
+            low, high = stats.mean_interval(values, wanted.positive) or (np.nan, np.nan)
             cold = wanted.name == FIT and bool(
                 group.loc[group.value.notna(), "fit_warm_s"].isna().any()
             )
@@ -136,6 +143,7 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
                     "task_label": task,
                     "solver_label": solver,
                     "trivial": bool(group.trivial.iloc[0]),
+                    "control": group.control.iloc[0] is True,
                     "mean": values.mean() if values.size else np.nan,
                     "low": low,
                     "high": high,
@@ -167,22 +175,25 @@ def _shown(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranks(summary: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``rank, low, high`` by solver, best first; ties by name. Not a number for a solver
-    that ran nowhere.
+    """Columns ``rank, low, high, tied`` and ``covered`` (tasks that it ran) by solver, best first;
+    ties by name. Not a number for a solver that is not ranked, see `stats.ranking`; controls are
+    not.
     """
+    import numpy as np
     import pandas as pd
 
+    controls = set(summary.solver_label[summary.control])
     solvers = sorted(summary.solver_label.unique())
-    losses = [
-        pd.DataFrame(dict(zip(group.solver_label, group.losses, strict=True)))
-        .T.reindex(solvers)
-        .to_numpy(float)
-        for _, group in summary.groupby("task_label")
-    ]
-    rank, low, high = stats.rank_intervals(losses)
-    return pd.DataFrame({"rank": rank, "low": low, "high": high}, index=solvers).sort_values(
-        "rank", kind="stable"
-    )
+    losses = []
+    for _, group in summary.groupby("task_label"):
+        by_seed = pd.DataFrame(dict(zip(group.solver_label, group.losses, strict=True))).T
+        by_seed.loc[by_seed.index.isin(controls)] = np.nan
+        losses.append(by_seed.reindex(solvers).to_numpy(float))
+    found = stats.ranking(losses)
+    covered = np.stack([~np.isnan(task).all(1) for task in losses]).sum(0)
+    columns = {"rank": found.mean, "low": found.low, "high": found.high, "tied": found.tied}
+    table = pd.DataFrame({**columns, "covered": covered}, index=solvers)
+    return table.iloc[found.order].assign(of=len(losses), single=not found.tasks.any())
 
 
 def _default_views(runs: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
@@ -246,12 +257,11 @@ def _text(cell: Any) -> str:
     """What a cell says; ``cell`` is a row of `summarize`."""
     failures = {status: n for status, n in cell.counts.items() if Status(status).failed}
     if cell.n_values:
-        half = None if math.isnan(cell.low) else (cell.high - cell.low) / 2
         besides = [f"{n} {status}" for status, n in failures.items()] + [
             f"{cell.n_together} together"
         ] * bool(cell.n_together)
         return (
-            number(cell.mean, half)
+            _with_interval(cell.mean, cell.low, cell.high)
             + " †" * cell.cold
             + (f" ({', '.join(besides)})" if besides else "")
         )
@@ -262,11 +272,19 @@ def _text(cell: Any) -> str:
     return "n/a" if cell.n_ok else "missing" if Status.MISSING in cell.counts else DASH
 
 
+def _with_interval(mean: float, low: float, high: float) -> str:
+    """``mean ± half``, or where the interval lies askew ``mean [low-high]``."""
+    if high - mean > ASKEW * (mean - low):
+        return f"{number(mean)} [{number(low)}{DASH}{number(high)}]"
+    return number(mean, None if math.isnan(low) else (high - low) / 2)
+
+
 def _rank(row: pd.Series) -> str:
     if math.isnan(row["rank"]):
-        return DASH
-    interval = "" if math.isnan(row.low) else f" [{row.low:.2g}{DASH}{row.high:.2g}]"
-    return f"{row['rank']:.2g}{interval}"
+        few = row.covered and row.covered < row.of and not row.single
+        return DASH + (f" ({row.covered:.0f} of {row.of:.0f} tasks)" if few else "")
+    letter = ascii_lowercase[min(int(row.tied), 25)]
+    return f"{row['rank']:.2g} [{row.low:.2g}{DASH}{row.high:.2g}] {letter}"
 
 
 def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list[str]:
@@ -363,13 +381,16 @@ def _tidy(
         "; ".join(f"{status} {n}" for status, n in counts.items()) for counts in summary.counts
     ]
     device, dtype, threads = runs[["device", "dtype", "threads"]].iloc[0]
-    ranked = ranks(summary)["rank"] if wanted.better else pd.Series(dtype=float)
+    ranked = ranks(summary)
+    if not wanted.better:
+        ranked = ranked.assign(rank=math.nan, tied=-1)
     measured = summary.assign(
         statuses=statuses,
         source="measured",
         device=device,
         dtype=dtype,
-        rank=summary.solver_label.map(ranked),
+        rank=summary.solver_label.map(ranked["rank"]),
+        tied=summary.solver_label.map(ranked.tied),
     )
     if wanted.is_time:
         measured["threads"] = threads
@@ -389,6 +410,7 @@ def _tidy(
         "low",
         "high",
         "rank",
+        "tied",
         "n_ok",
         "n_runs",
         "statuses",

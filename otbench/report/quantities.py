@@ -55,6 +55,13 @@ class Quantity:
         return self.name in METRICS
 
     @property
+    def positive(self) -> bool:
+        """Above zero by what it is, but for what is exactly right."""
+        if not self.is_metric:
+            return bool(self.unit)
+        return self.better in ("lower", "one") and not METRICS[self.name].signed
+
+    @property
     def is_time(self) -> bool:
         """Seconds or parts of one: compared only on one machine with one number of threads."""
         return not self.is_metric and self.unit in ("s", "µs per point", "ms per pair")

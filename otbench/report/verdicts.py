@@ -37,6 +37,10 @@ NOTES = {
         "failed: ended by a limit or an error, without a verdict; counted in runs, not in the "
         "rates."
     ),
+    "failures": (
+        "failure rate: share of the runs that are not ok, whatever they are else [95 % Wilson "
+        "interval]. It hangs on no saddle."
+    ),
     "rate": (
         "spurious rate: share of the runs with a verdict that are spurious [95 % Wilson interval]; "
         "not said of solvers without a potential."
@@ -139,6 +143,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
                 "task_label": task,
                 "solver_label": solver,
                 "runs": len(group),
+                **_rate("failure_rate", len(group) - counts["ok"], len(group)),
                 **counts,
                 "failed": len(group) - n,
                 "failures": "; ".join(
@@ -156,12 +161,22 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def _scores(run: Mapping[str, Any]) -> dict[str, float | None]:
-    """Metrics by name, None where the run does not have one."""
-    return {
-        name.removeprefix("metric_"): None if value is None or math.isnan(value) else float(value)
+def _scores(run: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics by name; of rows of an older scoring the defects of today, as far as they are known:
+    that of the map from its error, that of the cost from the ratio of costs.
+    """
+    scores = {
+        name.removeprefix("metric_"): float(value)
         for name, value in run.items()
+        if value is not None and not math.isnan(value)
     }
+    if "l2_uvp" in scores:
+        scores.setdefault("map_defect", scores["l2_uvp"] / 100)
+    if "cost_ratio" in scores and scores.get("cost_defect"):
+        defect = abs(scores["cost_ratio"] - 1)
+        scores["cost_visible"] = scores.get("cost_visible", 0.0) * defect / scores["cost_defect"]
+        scores["cost_defect"] = defect
+    return scores
 
 
 def _rate(name: str, successes: int, n: int) -> dict[str, float]:
@@ -175,6 +190,7 @@ def _table(summary: pd.DataFrame, title: str, alarms: bool) -> Table:
         "task",
         "solver",
         "runs",
+        "failure rate",
         *COUNTS,
         "spurious rate",
         "of converged",
@@ -185,6 +201,7 @@ def _table(summary: pd.DataFrame, title: str, alarms: bool) -> Table:
         judged = row["runs"] - row["failed"]
         counts = [
             str(row["runs"]),
+            _percent(row, "failure_rate", row["runs"]),
             *(str(row[verdict.value]) for verdict in Verdict),
             row["failures"] or "0",
         ]

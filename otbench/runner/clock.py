@@ -12,11 +12,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+
+if TYPE_CHECKING:
+    import torch
+
+    from otbench.solver import Transport
 
 MIB = 2**20
+OF_POINTS = ("push", "sample", "potential", "target_potential", "path")  # of a transport
+LATE_S, LATE = 0.05, 2.0  # what a call takes more than a steady one, in seconds and in such calls
 REPEATS = 3  # of a short fit or push
 REPEAT_S = 5.0  # what is short, in seconds
 
@@ -131,6 +139,55 @@ class MemoryMeter:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
             1 if sys.platform == "darwin" else 1024
         )
+
+
+@dataclass
+class CallTimes:
+    """Seconds of the calls of a transport's functions, in whose first a solver might train.
+
+    Attributes:
+        calls: points and seconds of each call, by the name of the function.
+    """
+
+    calls: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def of(self, transport: Transport) -> Transport:
+        """The transport with its functions of points timed."""
+        functions = {name: getattr(transport, name) for name in OF_POINTS}
+        return replace(
+            transport,
+            **{name: self._timed(name, f) for name, f in functions.items() if f is not None},
+        )
+
+    def repeat_single(self, transport: Transport, x: torch.Tensor) -> None:
+        """Call once more what was called once, so that its steady time is known.
+
+        Args:
+            transport: as `of` gives it.
+            x: test points.
+        """
+        more: dict[str, tuple[int, ...]] = {"sample": (1,), "path": ()}
+        for name, arguments in more.items():
+            if len(self.calls.get(name, ())) == 1:
+                getattr(transport, name)(x.clone(), *arguments)
+
+    def late(self) -> float:
+        """Seconds above what the calls take once they are steady: work of the fit, put off."""
+        total = 0.0
+        for calls in self.calls.values():
+            steady = min(seconds / points for points, seconds in calls)
+            for points, seconds in calls:
+                late = seconds - points * steady
+                total += late if late > max(LATE_S, LATE * points * steady) else 0.0
+        return total
+
+    def _timed(self, name: str, function: Callable[..., T]) -> Callable[..., T]:
+        def call(x: torch.Tensor, *args: Any) -> T:
+            value, seconds = timed(lambda: function(x, *args))
+            self.calls.setdefault(name, []).append((max(1, len(x)), seconds))
+            return value
+
+        return call
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:

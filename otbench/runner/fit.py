@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import copy
 import statistics
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otbench.errors import DivergedError, InvalidOutputError
+from otbench.errors import DivergedError, InvalidOutputError, MissingError
 from otbench.job import Job, Result, RunSpec
-from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Task, Truth
+from otbench.problem import (
+    AmortizedProblem,
+    DiscreteProblem,
+    MapProblem,
+    Problem,
+    Task,
+    Truth,
+    without_answers,
+)
 from otbench.randomness import Randomness
 from otbench.runner import outputs
-from otbench.runner.clock import Clock, MemoryMeter, repeated, timed
+from otbench.runner.clock import CallTimes, Clock, MemoryMeter, repeated, timed
 from otbench.runner.measure import Measured, Send
 from otbench.runner.saving import Saver
 from otbench.scoring.maps import MapScoring
@@ -27,6 +36,10 @@ from otbench.statuses import Status
 
 if TYPE_CHECKING:
     import torch
+
+REDRAWN_S = 1.0  # a problem that is built sooner is drawn anew for the repeats of its fit
+REMEMBERED = 0.1  # of the first fit: what a faster repeat returns is compared with the first
+PROBES = 256  # points
 
 
 class Run:
@@ -65,18 +78,61 @@ class Run:
                 self.randomness.problem(), device=self.spec.device, dtype=self.randomness.dtype
             )
 
+    def given(self, problem: Problem) -> Problem:
+        """The problem as the solver sees it."""
+        return problem if self.solver.control else without_answers(problem)
+
     def result(self, problem: Problem) -> Result:
         """Fit, score, and fit again where that is short."""
-        if (reason := refusal(self.solver, problem)) is not None:
+        given = self.given(problem)
+        if (reason := refusal(self.solver, given)) is not None:
             return self.measured.ended(Status.SKIPPED, reason)
-        steps = self._map if isinstance(problem, MapProblem) else self._plans
-        self.transport = steps(problem)  # type: ignore[arg-type]
+        if isinstance(problem, MapProblem):
+            self.transport, plan = self._map(problem, given), None
+        else:
+            self.transport, plan = self._plans(problem, given)
         self.measured.report(self.transport.info)
         # What the first fit held is free by now, so a repeat has as much room.
-        columns = self.measured.columns
-        again = partial(self._solve, problem)
-        columns["fit_warm_s"] = repeated(again, self.randomness.context, columns["fit_cold_s"])
+        self.measured.columns["fit_warm_s"] = self._warm_s(given, self.transport, plan)
         return self.measured.finished()
+
+    def _warm_s(self, given: Problem, transport: Transport, plan: Any) -> float | None:
+        """Median seconds of up to three more fits, each with a push, of another draw of the problem
+        where that is soon drawn: nothing that was remembered or put off is fast then.
+
+        None where the first fit took long, where the other draw could not be solved, or where the
+        repeats are far faster and yet give the answer of the first.
+        """
+        import torch
+
+        columns, randomness = self.measured.columns, self.randomness
+        if columns["problem_s"] < REDRAWN_S:
+            randomness = randomness.other()
+            drawn = self.task.problem(
+                randomness.problem(), device=self.spec.device, dtype=randomness.dtype
+            )
+            given = self.given(drawn)
+        if isinstance(given, MapProblem):
+            x = given.source.sample(PROBES, randomness.test_points())
+
+        def answer(found: Transport, plan: Any) -> Any:
+            return found.push(x.clone()) if isinstance(given, MapProblem) else plan  # type: ignore[misc]
+
+        answers = []
+        try:
+            warm = repeated(
+                lambda context: answers.append(answer(*self._solve(given, context))),
+                randomness.context,
+                columns["fit_cold_s"],
+            )
+        except Exception:
+            traceback.print_exc()
+            return None
+        if warm is None or warm > REMEMBERED * columns["fit_cold_s"]:
+            return warm
+        first, again = answer(transport, plan), answers[-1]
+        same = isinstance(first, torch.Tensor) and first.shape == again.shape
+        return None if same and torch.equal(first.to_dense(), again.to_dense()) else warm
 
     def context(self, clock: Clock, memory: MemoryMeter) -> FitContext:
         """What the first fit is given; its state is saved and restored where that was asked for."""
@@ -96,35 +152,34 @@ class Run:
         except OSError as error:
             self.measured.remark(f"raw output not kept: {error.strerror}")
 
-    def _map(self, problem: MapProblem) -> Transport:
+    def _map(self, problem: MapProblem, given: Problem) -> Transport:
         memory, clock = MemoryMeter(), Clock()
         run = MapRun(self, problem, clock, memory)
         clock.start()
-        transport, _ = self._solve(problem, run.context)
+        transport, _ = self._solve(given, run.context)
         self.measured.columns["fit_cold_s"] = clock.stop()
         run.score(transport, memory)
         return transport
 
-    def _plans(self, problem: DiscreteProblem | AmortizedProblem) -> Transport:
+    def _plans(
+        self, problem: DiscreteProblem | AmortizedProblem, given: Problem
+    ) -> tuple[Transport, torch.Tensor | None]:
         """Fit and take the plan of every pair, in the amortized setting timed one by one."""
         pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test
         as_given = copy.deepcopy(pairs)  # scored on these: a solver may write into its own
-        if isinstance(problem, AmortizedProblem):
-            # The solver does not see the answers that it is to predict.
-            pairs = [replace(pair, truth=Truth("none")) for pair in pairs]
-            problem = replace(problem, test=pairs)
         memory, clock = MemoryMeter(), Clock()
         context = self.context(clock, memory)
         clock.start()
-        transport, plan = self._solve(problem, context)
+        transport, plan = self._solve(given, context)
         self.measured.columns["fit_cold_s"], plans = clock.stop(), [plan]
         if isinstance(problem, AmortizedProblem):
-            plans = self._predicted(transport, pairs)
+            questions = [replace(pair, truth=Truth("none")) for pair in pairs]
+            plans = self._predicted(transport, questions)
         self.measured.memory(memory)
         with self.measured.booked("score_s"):
             self.measured.metrics |= score_plans(as_given, plans, transport)
             self.keep(lambda: outputs.plan_arrays(as_given, plans))
-        return transport
+        return transport, plan
 
     def _predicted(
         self, transport: Transport, pairs: Sequence[DiscreteProblem]
@@ -140,7 +195,10 @@ class Run:
 
     def _solve(self, problem: Problem, context: FitContext) -> tuple[Transport, Any]:
         """What a fit's time is of: the transport, and in the discrete setting its plan."""
-        transport = checked(self.solver.fit(problem, context), problem)
+        try:
+            transport = checked(self.solver.fit(problem, context), problem)
+        except MissingError as error:  # what is missing is said before a fit begins, by `needs`
+            raise InvalidOutputError(f"missing in the midst of the fit: {error}") from error
         discrete = isinstance(problem, DiscreteProblem) and transport.plan is not None
         return transport, transport.plan(problem) if discrete else None  # type: ignore[misc]
 
@@ -162,12 +220,13 @@ class MapRun:
     clock: Clock
     memory: MemoryMeter
     diverged: DivergedError | None = None
+    calls: CallTimes = field(default_factory=CallTimes)
 
     def __post_init__(self) -> None:
         """Draw the test points."""
         run, floors = self.run, self.run.job.floors
         with run.measured.booked("problem_s"):
-            shared = Path(floors) / f"{run.spec.problem_key}.json" if floors else None
+            shared = Path(floors) / run.spec.problem_key if floors else None
             self.scoring = MapScoring(self.problem, run.randomness.test_points(), shared)
         self.context = run.context(self.clock, self.memory)
         self.context.on_checkpoint = self._checkpoint
@@ -179,7 +238,7 @@ class MapRun:
             self.memory.pause()
             try:
                 if transport.push is not None and self.diverged is None:
-                    scores = self.scoring.score_checkpoint(transport)
+                    scores = self.scoring.score_checkpoint(self.calls.of(transport))
                     self.run.measured.checkpoint({"step": step, "seconds": seconds, **scores})
             except DivergedError as error:
                 if len(self.run.job.specs) == 1:
@@ -188,12 +247,14 @@ class MapRun:
             self.memory.resume()
 
     def score(self, transport: Transport, memory: MemoryMeter | None = None) -> None:
-        """Push the test points and score them; then repeat a short push.
+        """Push the test points and score them; then repeat a short push. What a solver had put off
+        until then is booked to its fit.
 
         Args:
             transport: what the solver returned.
             memory: has watched the fit, where it was of this run alone.
         """
+        transport = self.calls.of(transport)
         assert transport.push is not None
         push, measured, scoring = transport.push, self.run.measured, self.scoring
         x = scoring.x.clone()
@@ -213,6 +274,9 @@ class MapRun:
         x = scoring.x.clone()  # the first push may have written into its argument
         seconds = repeated(lambda _: push(x), self.run.randomness.context, first) or first
         measured.columns["push_us_per_point"] = 1e6 * seconds / len(x)
+        if "fit_cold_s" in measured.columns:
+            self.calls.repeat_single(transport, x)
+            measured.columns["fit_cold_s"] += self.calls.late()
 
 
 def checked(outcome: object, problem: Problem) -> Transport:

@@ -153,6 +153,7 @@ def spec(
         solver_params=solver.params_json,
         trivial=solver.entry.cls.trivial,
         learns=solver.entry.cls.learns,
+        control=solver.entry.cls.control,
         seed=seed,
         device=device,
         dtype=dtype,

@@ -23,7 +23,8 @@ def results_together(runs: Sequence[Run]) -> Iterator[Result]:
         InvalidOutputError: the solver is batched and the problems are no map problems.
     """
     solver, problems = runs[0].solver, [run.build() for run in runs]
-    for problem in problems:
+    given = [run.given(problem) for run, problem in zip(runs, problems, strict=True)]
+    for problem in given:
         if (reason := refusal(solver, problem)) is not None:
             yield from (run.measured.ended(Status.SKIPPED, reason) for run in runs)
             return
@@ -33,7 +34,7 @@ def results_together(runs: Sequence[Run]) -> Iterator[Result]:
     memory, clock = MemoryMeter(), Clock()
     members = [MapRun(run, problem, clock, memory) for run, problem in zip(runs, maps, strict=True)]
     clock.start()
-    outcomes = solver.fit_together(problems, [member.context for member in members])
+    outcomes = solver.fit_together(given, [member.context for member in members])
     shared = {"together": len(runs), "fit_together_s": clock.stop()}
     for member, outcome in zip(members, outcomes, strict=True):
         member.run.measured.columns |= shared

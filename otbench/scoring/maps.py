@@ -4,7 +4,8 @@ metrics take of both (`otbench.metrics.arrays`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ from otbench.scoring.samples import (
     Stream,
     at_most,
     fresh_floors,
-    shared,
+    read_or_computed,
     two_samples,
 )
+from otbench.scoring.trivial import trivial_maps
 from otbench.solver import Transport
 
 
@@ -49,8 +51,8 @@ class MapScoring:
     Args:
         problem: what is solved.
         generator: the test stream.
-        floors_path: file that the floors of this very problem and stream are shared through; they
-            are the same for every solver.
+        shared: path whose name, with endings, files have that hold what is the same for every
+            solver of this very problem and stream.
 
     Attributes:
         x: the test points.
@@ -62,9 +64,9 @@ class MapScoring:
     """
 
     def __init__(
-        self, problem: MapProblem, generator: torch.Generator, floors_path: Path | None = None
+        self, problem: MapProblem, generator: torch.Generator, shared: Path | None = None
     ) -> None:
-        self.problem, self.generator, self.floors_path = problem, generator, floors_path
+        self.problem, self.generator, self.shared = problem, generator, shared
         target, test_points = problem.target, problem.truth.test_points
         self.sizes = VECTORS if target.image is None else IMAGES
         tests = at_most(self.sizes.test, problem)
@@ -94,7 +96,7 @@ class MapScoring:
         """
         target, size = self.problem.target, len(self.known["target_sample"])
         stream = Stream.FLOORS.generator(self.generator)
-        floors = shared(self.floors_path, lambda: fresh_floors(target, size, FLOORS, stream))
+        floors = self._shared("floors", lambda: fresh_floors(target, size, FLOORS, stream))
         scale = self._target_scale(size, floors)
         arrays: Arrays = {
             "target_floors": floors,
@@ -104,7 +106,8 @@ class MapScoring:
         if self.problem.cost.power == 2:
             sample, fresh = self._fresh_samples(PLUGIN_POINTS, Stream.PLUGIN)
             arrays |= {"plugin_target": sample, "plugin_fresh": fresh}
-        return arrays
+        defects = self._shared("trivial", lambda: self._trivial_defects(arrays))
+        return arrays | {"trivial_defects": defects}
 
     @cached_property
     def target_images(self) -> TargetImages:
@@ -172,7 +175,7 @@ class MapScoring:
         arrays |= {**self._mapped_arrays(x, pushed, mapped), **self._dual_arrays(transport)}
         if transport.target_potential is not None:
             arrays |= self._saddle(outputs, mapped).terms()
-        return metrics.score(arrays, curve_only=True)
+        return metrics.score(arrays, metrics.CURVES)
 
     def outputs(self, transport: Transport, x: Tensor, pushed: Tensor) -> Tensor:
         """One mapped point of each x: a draw from the solver's plan, or of a map its ``pushed``."""
@@ -231,6 +234,32 @@ class MapScoring:
         gap = metrics.target_gap(**wrong, target_floors=target_floors)
         return min(variance, gap) if gap > 0 else variance
 
+    def _shared(self, what: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What is the same for every solver, computed by the first."""
+        path = self.shared and self.shared.with_name(f"{self.shared.name}-{what}.json")
+        return read_or_computed(path, compute)
+
+    def _trivial_defects(self, arrays: Arrays) -> Tensor:
+        """The largest defect of each trivial map; where the optimal map is known, its error."""
+        import torch
+
+        known, size = {**self.known, **arrays}, len(self.known["target_sample"])
+        x, largest = self.x, []
+        if "optimal" not in known:
+            x = x[: 2 * size]
+        for push in trivial_maps(self.problem, Stream.TRIVIAL.generator(self.generator)):
+            y = push(x)
+            if "optimal" in known:
+                largest.append(metrics.map_defect(y, known["optimal"], known["target_scale"]))
+                continue
+            of_map = {"cost_mapped": self.problem.cost.pairwise(x.double(), y.double())}
+            of_map |= self._discrepancies(y, size)
+            for probe in self.problem.truth.probes:
+                of_map |= probe.measure(x, y)
+            scores = metrics.score({**known, **of_map}, metrics.DEFECTS)
+            largest.append(max(scores.values(), default=math.nan))
+        return torch.tensor(largest, dtype=torch.float64)
+
     def _fresh_samples(self, points: int, stream: Stream) -> tuple[Tensor, Tensor]:
         """Two target samples, of as many points as there are test points to compare them with."""
         size = min(points, self.apart)
@@ -240,7 +269,7 @@ class MapScoring:
 
     def _mapped_arrays(self, x: Tensor, pushed: Tensor, mapped: Tensor) -> Arrays:
         costs = self.problem.cost.pairwise(x.double(), mapped.double())
-        arrays: Arrays = {"pushed": pushed, "cost_mapped": costs}
+        arrays: Arrays = {"pushed": pushed, "mapped": mapped, "cost_mapped": costs}
         if self.problem.target.image is not None:
             arrays |= {"mapped_images": self._as_images(mapped), "image_costs": costs}
         return arrays

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
+LARGEST = 1e150  # whose squares can be summed in float64, in which scores are taken
 OFF_SPACE = 1e-3  # how far from the space of the cost a mapped point may lie
 
 
@@ -27,7 +28,7 @@ def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor)
 
     Raises:
         InvalidOutputError: it is something else.
-        DivergedError: it has values that are not finite.
+        DivergedError: it has values that are not finite, or whose squares are not.
     """
     import torch
 
@@ -51,6 +52,10 @@ def check_output(what: str, value: object, shape: tuple[int, ...], like: Tensor)
     if not torch.isfinite(held).all():
         bad = int((~torch.isfinite(held)).sum())
         raise DivergedError(f"{what} returned {bad} of {held.numel()} values that are not finite")
+    if held.dtype.is_floating_point and held.numel():
+        largest = float(held.detach().abs().max())
+        if largest > LARGEST:
+            raise DivergedError(f"{what} returned values up to {largest:.3g}: too large to square")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Stream(IntEnum):
     FLOW = 4
     IMAGES = 5
     REFERENCE_IMAGES = 6
+    TRIVIAL = 7
 
     def seed(self, test: torch.Generator) -> int:
         """Its seed, beside that of the test stream."""
@@ -94,7 +95,7 @@ def fresh_floors(target: Measure, n: int, pairs: int, stream: torch.Generator) -
     return torch.stack([metrics.discrepancies(*sample) for sample in samples])
 
 
-def shared(file: Path | None, compute: Callable[[], Tensor]) -> Tensor:
+def read_or_computed(file: Path | None, compute: Callable[[], Tensor]) -> Tensor:
     """What ``compute`` gives, in float64, read from a file where some run has written it there."""
     import torch
 

@@ -6,7 +6,7 @@ source is degenerate a saddle need not be a transport map: T minimises against t
 and yet T#source != target, a *spurious* solution (Choi, Choi & Kwon 2025). It is told from a run
 that has not converged by the residuals of the saddle:
 
-| marginal or cost defect | saddle residuals small | verdict |
+| defect of map, marginal or cost | saddle residuals small | verdict |
 |---|---|---|
 | no | either | ``ok`` |
 | yes | yes | ``spurious`` |
@@ -28,7 +28,9 @@ from collections.abc import Mapping
 from otbench.statuses import Outcome
 
 
-TAU = 0.10  # default of every threshold: a tenth of the target's variance, or of the cost
+TAU = 0.10  # default of every threshold: a tenth of the target's variance, or of the optimal cost
+VISIBLE = 0.5  # most of a defect that is put down to sampling: beyond it nothing is known to be ok
+RIGHT = 0.01  # defect of a trivial map that is the answer, and no bar
 DIVERGED = 10.0  # saddle objective this far from the optimal cost, in units of the cost's scale
 
 
@@ -73,7 +75,8 @@ def judge(
     if scores.get("target_defect") is None or scores.get("cost_defect") is None:
         return None
     defects = [name.removesuffix("_defect") for name in scores if name.endswith("_defect")]
-    if not any(_defect(scores, what, cost_tau if what == "cost" else tau) for what in defects):
+    found = any(_defect(scores, what, cost_tau if what == "cost" else tau) for what in defects)
+    if not found and beats_trivial(scores):
         return Verdict.OK
     if (scores.get("saddle_excess") or 0) > DIVERGED:
         return Verdict.DIVERGED
@@ -83,12 +86,29 @@ def judge(
     return Verdict.SPURIOUS if done else Verdict.UNCONVERGED
 
 
+def beats_trivial(scores: Mapping[str, float | None]) -> bool:
+    """Whether the answer is better than that of every trivial map, by more than sampling may show;
+    so it is where one of these is itself right.
+    """
+    best = scores.get("best_trivial")
+    if best is None:
+        return True
+    error = scores.get("map_defect")
+    if error is not None:
+        return best <= RIGHT or error < best
+    named = {name: value for name, value in scores.items() if value is not None}
+    noise = max((v for name, v in named.items() if name.endswith("_visible")), default=0.0)
+    worst = max(v for name, v in named.items() if name.endswith("_defect"))
+    return best <= max(RIGHT, noise) or worst < best - noise
+
+
 def _defect(scores: Mapping[str, float | None], what: str, tau: float) -> bool:
     """Whether a defect is above its threshold and above what sampling alone may show; not where it
     is undefined.
     """
     defect = scores.get(f"{what}_defect")
-    return defect is not None and defect > max(tau, scores.get(f"{what}_visible") or 0)
+    visible = min(VISIBLE, scores.get(f"{what}_visible") or 0)
+    return defect is not None and defect > max(tau, visible)
 
 
 def converged(scores: Mapping[str, float | None], tau: float = TAU) -> bool | None:
