@@ -176,6 +176,7 @@ def solve(
     """
     import torch
 
+    from otbench.code_hashes import Code
     from otbench.runner import plan
     from otbench.runner.fit import Run
     from otbench.runner.provenance import machine
@@ -188,7 +189,7 @@ def solve(
     if lacking := absent(needed):
         raise UserError(lacking)
     device = find_device(device)
-    identity = plan.spec(tasks, solvers, seed, device, dtype, plan.Code())
+    identity = plan.spec(tasks, solvers, seed, device, dtype, Code())
     job = Job((identity,), _several(plugins), threads=torch.get_num_threads())
     known = {"threads": job.threads, "machine": machine()}
     fit = Run(job, 0, tasks.build(), solvers.build(), lambda event: None, known)

@@ -20,7 +20,7 @@ FLOORS = (
     ("api",),
     ("runner", "report"),
     ("store",),
-    ("job",),
+    ("job", "code_hashes"),
     ("scoring",),
     ("methods", "families"),
     ("metrics",),

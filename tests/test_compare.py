@@ -299,3 +299,23 @@ def test_nothing_in_common_and_a_senseless_factor(tmp_path):
         compare(base, new)
     with pytest.raises(UserError, match="factor"):
         compare(base, base, factor=0.9)
+
+
+def test_a_changed_default_does_not_unpair_runs_and_is_said(tmp_path):
+    """Every task twice as bad: that was no regression as long as keys were paired."""
+    sides = [
+        write(
+            tmp_path / name,
+            [
+                {
+                    **row("gaussian", "otm", s, solver_params=params, metric_l2_uvp=value),
+                    "key": name + str(s),
+                }
+                for s in range(5)
+            ],
+        )
+        for name, params, value in (("a", '{"steps": 200}', 1.0), ("b", '{"steps": 100}', 2.0))
+    ]
+    found = compare(*sides)
+    assert [line.split(":")[0] for line in found.regressions] == ["l2_uvp of otm on gaussian"]
+    assert "solver otm has other parameters: steps 200 -> 100" in found.notes

@@ -98,10 +98,18 @@ def test_the_target_gap_does_not_reward_a_push_forward_of_less_spread(
     gap = metrics.target_gap(
         metrics.discrepancies(first, target), metrics.discrepancies(first, second), floors
     )
-    if shrunk <= 1:
-        assert gap / dim == pytest.approx((1 - shrunk) ** 2, abs=0.04)
-    else:  # a floor above the target's own is not taken off
-        assert gap / dim > (1 - shrunk) ** 2 - 0.04
+    assert gap / dim == pytest.approx((1 - shrunk) ** 2, abs=0.04)
+
+
+def test_points_flung_far_away_take_no_floor_off() -> None:
+    samples = [normal(512, 4, seed=i) for i in range(7)]
+    floors = torch.stack([metrics.discrepancies(samples[i], samples[i + 1]) for i in range(3, 6)])
+    first, second = samples[0].clone(), samples[1].clone()
+    first[:3], second[:3] = 1e3, -1e3
+    between = metrics.discrepancies(first, second)
+    gap = metrics.target_gap(metrics.discrepancies(first, samples[2]), between, floors)
+    moved = 3 / 512 * 4 * 1e6
+    assert between.min() > 1.9 * moved and gap == pytest.approx(moved, rel=0.1)
 
 
 @pytest.mark.parametrize("dim", [1, 3, 40])

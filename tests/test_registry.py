@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench.errors import UserError
-from otbench.registry import Registry, absent
+from otbench.registry import Registry, absent, registry
+from otbench.runner.plan import suites
 from otbench.selection import parse_selection
 from otbench.sources import source_hash
 
@@ -269,3 +270,9 @@ def test_the_hash_of_a_solver_covers_the_solvers_that_it_calls(monkeypatch):
         lambda path: "other" if path.name == "pot_emd.py" else source_hash(path),
     )
     assert [old == new for old, new in zip(before, hashes(), strict=True)] == [False, *[True] * 3]
+
+
+def test_trivial_rows_stand_in_every_suite():
+    for suite in suites().values():
+        chosen = [s for text in suite.solvers for s in registry("solver").select(text)]
+        assert any(solver.entry.cls.trivial for solver in chosen), suite.name

@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from otbench.code_hashes import Code
 from otbench.errors import UserError
+from otbench.registry import registry
 from otbench.report import published
 from otbench.report.export import export
 from otbench.report.figures import accuracy_curves, error_against_time, maps, pareto, plot
@@ -23,6 +25,7 @@ from otbench.report.kept import kept_maps
 from otbench.report.leaderboard import leaderboard
 from otbench.report.quantities import number, quantity
 from otbench.report.rates import floor
+from otbench.report.status import status
 from otbench.report.styles import styles
 from otbench.report.tables import WIDTH
 from otbench.report.verdicts import verdicts
@@ -625,3 +628,42 @@ def test_export_refuses_other_formats_and_places(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         export(small, tmp_path / "file")
+
+
+def test_rows_of_older_code_or_defaults_are_not_averaged_with_newer_ones(tmp_path):
+    """After a default was edited two solvers stand under one label: the newest is shown."""
+    old = {"solver_params": '{"steps": 100}', "when": "2026-01-01T00:00:00+00:00"}
+    new = {"solver_params": '{"steps": 200}', "when": "2026-01-02T00:00:00+00:00"}
+    rows = uvp("a", "otm", [2.0] * 5, **old)
+    rows += [{**run, "key": f"new{run['seed']}"} for run in uvp("a", "otm", [6.0] * 3, **new)]
+    text = leaderboard(write(tmp_path / "params", rows), metrics=["l2_uvp"])
+    assert "6.00 ± 0.00" in text and "3 seeds" in text
+    assert "of older code or other defaults than the newest: otm on a (5)" in text
+    # The same after an edit of its code, of fewer seeds.
+    old, new = ({"solver_hash": h, "when": w["when"]} for h, w in (("aa", old), ("bb", new)))
+    rows = [*uvp("a", "otm", [2.0] * 5, **old)[3:], *uvp("a", "otm", [6.0] * 3, **new)]
+    text = leaderboard(write(tmp_path / "code", rows), metrics=["l2_uvp"])
+    assert "6.00 ± 0.00" in text and "otm on a (2)" in text
+
+
+def test_rows_of_other_code_than_todays_are_listed_with_what_renewing_them_costs(tmp_path):
+    (task,), (solver,) = (
+        registry(kind).select(name) for kind, name in (("task", "gaussian"), ("solver", "linear"))
+    )
+    code = Code()
+    now = {"task_params": task.params_json, "solver_params": solver.params_json}
+    now |= code.of(task, solver)
+    runs = {0: {}, 1: {"solver_hash": "other"}, 2: {"scoring_hash": "other", "task_hash": "older"}}
+    for seed, other in runs.items():
+        columns = {**now, **other, "fit_cold_s": 5.0, "score_s": 2.0, "metric_l2_uvp": 1.0}
+        results = write(tmp_path / str(seed), [row("gaussian", "linear", seed, **columns)])
+        text = status(results)
+        note = "1 of 1 rows are of other code than today's"
+        assert (note in " ".join(leaderboard(results).split())) == bool(other)
+        if other:
+            assert "1 of 1 rows are not of today's code, 7 s to renew" in text
+            causes = sorted(name.removesuffix("_hash") for name in other)
+            (line,) = [line for line in text.splitlines() if line.startswith("| gaussian")]
+            assert all(cause in line for cause in causes)
+        else:
+            assert "0 of 1 rows are not of today's code" in text

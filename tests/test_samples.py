@@ -20,7 +20,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from otbench import SQEUCLIDEAN, MapProblem, Transport
+from otbench import SQEUCLIDEAN, MapProblem, Transport, code_hashes
 from otbench.cli.main import main
 from otbench.cli.run import own_samples
 from otbench.data.points import read_points
@@ -476,10 +476,10 @@ def test_the_sphere(dtype: torch.dtype) -> None:
 
 def test_the_hash_of_a_task_covers_its_files() -> None:
     (selection,) = plan.select("task", ["samples[source=x.npy,target=y.npy]"], ())
-    before = plan.task_hash(selection)
-    assert before == plan.task_hash(selection) != selection.entry.source_hash
+    before = code_hashes.task_hash(selection)
+    assert before == code_hashes.task_hash(selection) != selection.entry.source_hash
     np.save("y.npy", np.load("y.npy") + 1e-9)
-    after = plan.task_hash(selection)
+    after = code_hashes.task_hash(selection)
     assert after != before
     solvers = plan.select("solver", ["identity"], ())
     (run,) = plan.expand([selection], solvers, [0], "cpu", "float32")
@@ -487,10 +487,10 @@ def test_the_hash_of_a_task_covers_its_files() -> None:
     assert row.task_hash == after and not plan.pending([run], {run.key: row}, "changed")
     assert plan.pending([replace(run, task_hash=before)], {run.key: row}, "changed")
     (gaussian,) = plan.select("task", ["gaussian"], ())
-    assert plan.task_hash(gaussian) == gaussian.entry.source_hash
+    assert code_hashes.task_hash(gaussian) == gaussian.entry.source_hash
     Path("y.npy").unlink()
     with pytest.raises(ValueError, match="target must be a file"):
-        plan.task_hash(selection)
+        code_hashes.task_hash(selection)
 
 
 def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(

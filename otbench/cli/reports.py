@@ -135,6 +135,7 @@ COMMANDS = (
         "has paid.",
         _amortization,
     ),
+    _tables("status", "List the rows that are not of today's code, and what renewing them costs."),
     Command(
         "compare",
         "Compare two results folders, paired by run; exit status 1 on a regression.",

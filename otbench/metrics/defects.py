@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 TAILS = (0.005, 0.995)
+MOST = 0.5
 
 
 @metric(unit="1", better="lower")
@@ -65,19 +66,20 @@ def cost_defect(cost_mapped: Tensor, cost_optimal: Tensor, cost_scale: float) ->
 def cost_visible(
     cost_mapped: Tensor, cost_optimal: Tensor, cost_error: float, cost_scale: float
 ) -> float:
-    """Verdict: the cost defect that sampling alone may show, three standard errors of the costs
-    without the half percent of them at either end, which a few points sent far away would be.
+    """Verdict: the cost defect that sampling alone may show, three standard errors of the costs and
+    of OT.
 
-    Where c(x, T*(x)) is known point by point an optimal map has no excess at all, and only the
-    error of OT counts.
+    The costs are a solver's own: the half percent of them at either end are left out, which a few
+    points sent far away would be, and at most a half of OT is believed. Where c(x, T*(x)) is known
+    point by point an optimal map has no excess at all.
     """
     import torch
 
-    spread = 0.0
+    unit, spread = _unit(cost_optimal, cost_scale), 0.0
     if cost_optimal.ndim == 0:
         low, high = torch.quantile(cost_mapped.double(), cost_mapped.new_tensor(TAILS).double())
         spread = float(cost_mapped.double().clamp(low, high).std()) / len(cost_mapped) ** 0.5
-    return 3 * math.hypot(spread, cost_error) / _unit(cost_optimal, cost_scale)
+    return math.hypot(min(3 * spread / unit, MOST), 3 * cost_error / unit)
 
 
 @metric(unit="1", better=None)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from otbench.errors import UserError, nearest
 from otbench.report.quantities import FIT, INFER, accuracy_of, number, quantity
-from otbench.report.selected import by_setup, other_scoring, select
+from otbench.report.selected import by_setup, other_code, select
 from otbench.report.stats import mean_interval
 from otbench.report.tables import DASH, Format, Table, render
 
@@ -95,7 +95,7 @@ def amortization(
             summary = summarize(group, against)
             frames.append(summary.assign(task_label=task, setup=setup))
             tables.append(_table(summary, group, f"{task} on {setup}"))
-    notes = [*NOTES, *other_scoring(runs)]
+    notes = [*NOTES, *other_code(results.runs, runs)]
     return render(format, tables, notes, lambda: pd.concat(frames))
 
 

@@ -134,7 +134,7 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
 
     if not factor > 1:
         raise UserError(f"the factor must be above 1, got {factor:g}")
-    sides = [select(load(folder).runs, None).set_index("key") for folder in (base, new)]
+    sides = [_by_name(select(load(folder).runs, None)) for folder in (base, new)]
     common = sides[0].index.intersection(sides[1].index)
     if common.empty:
         raise UserError(
@@ -142,11 +142,20 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
             "dtype are needed"
         )
     old, now = (side.loc[common] for side in sides)
-    notes = [
-        f"{len(side) - len(common)} runs only in {name}"
-        for name, side in zip(("base", "new"), sides, strict=True)
-    ]
-    notes = [note for note in notes if not note.startswith("0 ")]
+    notes = []
+    for name, side in zip(("base", "new"), sides, strict=True):
+        alone = side.loc[side.index.difference(common)]
+        if len(alone):
+            labels = (alone.solver_label + " on " + alone.task_label).value_counts()
+            counts = ", ".join(f"{label} ({n})" for label, n in labels.items())
+            notes.append(f"{len(alone)} runs only in {name}: {counts}")
+    for name in ("task", "solver"):
+        pairs = zip(old[f"{name}_label"], old[f"{name}_params"], now[f"{name}_params"], strict=True)
+        notes += dict.fromkeys(
+            f"{name} {label} has other parameters: {_differing(*params)}"
+            for label, *params in pairs
+            if params[0] != params[1]
+        )
     if (old.schema != now.schema).any():
         notes.append("some rows are of different schemas: what code they are of cannot be compared")
     alike = old.schema == now.schema
@@ -262,6 +271,22 @@ def _quantities(runs: pd.DataFrame) -> Iterator[Quantity]:
     for name in COSTS:
         if runs[name].notna().any():
             yield quantity(name, runs)
+
+
+def _by_name(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs by what they are called: a default that was changed does not unpair them."""
+    names = ["task_label", "solver_label", "seed", "device", "dtype"]
+    return runs.set_index(runs[names].astype(str).agg(" | ".join, axis=1))
+
+
+def _differing(old: str, new: str) -> str:
+    """Such as ``steps 100 -> 200``; of parameters as JSON."""
+    was, now = json.loads(old), json.loads(new)
+    return ", ".join(
+        f"{name} {was.get(name)} -> {now.get(name)}"
+        for name in {**was, **now}
+        if was.get(name) != now.get(name)
+    )
 
 
 def _log_ratios(old: pd.DataFrame, now: pd.DataFrame, wanted: Quantity) -> pd.Series:

@@ -18,7 +18,7 @@ from otbench.errors import UserError
 from otbench.report import published as published_numbers
 from otbench.report import stats
 from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, number, quantity
-from otbench.report.selected import by_setup, has_failed, other_scoring, select
+from otbench.report.selected import by_setup, has_failed, other_code, select
 from otbench.report.tables import DASH, Format, Table, render
 from otbench.statuses import Status
 
@@ -101,7 +101,7 @@ def leaderboard(
 
     shown = {task for summary in summaries for task in summary.task_label}
     of_shown = runs[runs.task_label.isin(shown)]
-    ends = [*_without_map(of_shown), *_endings(summaries), *other_scoring(of_shown)]
+    ends = [*_without_map(of_shown), *_endings(summaries), *other_code(results.runs, of_shown)]
     return render(format, tables, [*notes, *ends], lambda: pd.concat(cells))
 
 

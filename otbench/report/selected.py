@@ -11,8 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from otbench.code_hashes import Code
 from otbench.errors import UserError, nearest
 from otbench.job import SCHEMA
+from otbench.registry import Selection, registry
 from otbench.report.quantities import FIT
 from otbench.statuses import Status
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
-    """The runs on these tasks (names or labels; None: all), sorted by task and seed, with the
-    column `FIT` added.
+    """The runs on these tasks (names or labels; None: all) without those that are `superseded`,
+    sorted by task and seed, with the column `FIT` added.
 
     Raises:
         UserError: there are no runs, or none on a task of that name (with the nearest match).
@@ -42,6 +44,7 @@ def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
             )
     if tasks:
         runs = runs[runs.task.isin(tasks) | runs.task_label.isin(tasks)]
+    runs = runs[~superseded(runs)]
     runs = runs.sort_values(
         ["task_label", "solver_label", "seed"],
         key=lambda column: column.map(_natural),
@@ -49,6 +52,18 @@ def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
     )
     warm, cold = (runs[column].astype(float) for column in ("fit_warm_s", "fit_cold_s"))
     return runs.assign(**{FIT: warm.fillna(cold)})
+
+
+def superseded(runs: pd.DataFrame) -> pd.Series:
+    """Booleans: the row of a task and a solver, by their labels, is of older code or of other
+    defaults than the newest one. Averaged with it, two solvers would stand under one label.
+    """
+    columns = ["task_params", "task_hash", "solver_params", "solver_hash"]
+    source = runs[columns].astype(object).fillna("").astype(str).agg("\n".join, axis=1)
+    together = ["task_label", "solver_label", "device", "dtype"]
+    when = runs.assign(source=source).sort_values("when", kind="stable")
+    newest = when.groupby(together).source.transform("last").reindex(runs.index)
+    return source != newest
 
 
 def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -80,11 +95,25 @@ def _natural(value: str | int) -> tuple:
     )
 
 
-def other_scoring(runs: pd.DataFrame) -> list[str]:
-    """Notes on rows that were not scored alike: by an older otbench, or by other code; nothing
-    where there are none.
+def other_code(recorded: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """Notes on rows of other code than the newest or today's; nothing where there are none.
+
+    Args:
+        recorded: all rows.
+        runs: those that are shown.
     """
-    notes = []
+    of_shown = recorded[recorded.task_label.isin(set(runs.task_label))]
+    older, notes = of_shown[superseded(of_shown)], []
+    if len(older):
+        names = older.solver_label + " on " + older.task_label
+        counts = ", ".join(f"{name} ({n})" for name, n in names.value_counts().items())
+        notes.append(f"not shown, of older code or other defaults than the newest: {counts}")
+    today = runs[runs.schema == SCHEMA]
+    if other := int(is_stale(today).any(axis=1).sum()):
+        notes.append(
+            f"{other} of {len(runs)} rows are of other code than today's: `otbench status` says "
+            "which, and what it costs to do them again"
+        )
     if old := int((runs.schema < SCHEMA).sum()):
         notes.append(
             f"{old} of {len(runs)} rows are of an older schema than {SCHEMA}, this version's: how "
@@ -95,3 +124,25 @@ def other_scoring(runs: pd.DataFrame) -> list[str]:
         counts = ", ".join(f"{count} by {name}" for name, count in scored.items())
         notes.append(f"these rows were scored by different code ({counts}): do them again")
     return notes
+
+
+def is_stale(runs: pd.DataFrame) -> pd.DataFrame:
+    """Booleans ``task, solver, scoring``: that hash of the row is not what the code has now. A task
+    or solver that is not registered here cannot be told.
+    """
+    import pandas as pd
+
+    code = Code()
+    stale = pd.DataFrame(False, index=runs.index, columns=["task", "solver", "scoring"])
+    stale["scoring"] = runs.scoring_hash.notna() & (runs.scoring_hash != code.scoring)
+    for kind, hash_of in (("task", code.task), ("solver", code.solver)):
+        known = registry(kind).entries
+        for (name, params), group in runs.groupby([kind, f"{kind}_params"]):
+            if name not in known:
+                continue
+            try:
+                now = hash_of(Selection.built(kind, str(name), str(params), ()))
+            except (TypeError, ValueError, UserError):  # it has other parameters by now
+                now = None
+            stale.loc[group.index, kind] = group[f"{kind}_hash"] != now
+    return stale

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
-from otbench.report.selected import by_setup, has_failed, other_scoring, select
+from otbench.report.selected import by_setup, has_failed, other_code, select
 from otbench.report.stats import wilson_interval
 from otbench.report.tables import DASH, Format, Table, render
 from otbench.scoring.verdict import TAU, Verdict, converged, judge
@@ -94,7 +94,7 @@ def verdicts(
     return render(
         format,
         tables,
-        [thresholds, *notes, *other_scoring(runs)],
+        [thresholds, *notes, *other_code(results.runs, runs)],
         lambda: pd.concat(summaries.values()).assign(tau=tau),
     )
 

@@ -4,8 +4,6 @@ already recorded.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -14,11 +12,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from otbench.data.files import checksum
+from otbench.code_hashes import Code
 from otbench.errors import UserError, nearest
 from otbench.job import Row, RunSpec
 from otbench.registry import Selection, registry
-from otbench.sources import scoring_hash
 from otbench.statuses import Status
 
 
@@ -123,23 +120,6 @@ def expand(
     return runs
 
 
-class Code:
-    """The hashes of tasks, solvers and scoring as they are now, each computed once."""
-
-    def __init__(self) -> None:
-        self.task = cache(task_hash)
-        self.solver = cache(lambda solver: solver.source_hash)
-        self.scoring = scoring_hash()
-
-    def of(self, task: Selection, solver: Selection) -> dict[str, str]:
-        """By the names of their columns."""
-        return {
-            "task_hash": self.task(task),
-            "solver_hash": self.solver(solver),
-            "scoring_hash": self.scoring,
-        }
-
-
 def spec(
     task: Selection, solver: Selection, seed: int, device: str, dtype: str, code: Code
 ) -> RunSpec:
@@ -172,28 +152,6 @@ def as_it_ran(spec: RunSpec, plugins: tuple[str, ...]) -> RunSpec:
     except (UserError, SyntaxError, OSError, KeyError):  # half an edit, or the file is gone
         now = dict.fromkeys(spec.code)
     return replace(spec, **{name: EDITED for name, was in spec.code.items() if now[name] != was})
-
-
-def task_hash(task: Selection) -> str:
-    """SHA-256 prefix of what a task is made from: its source code, the names of its files and, of
-    the user's own, their content.
-
-    Of some data there are several archives, of more or of fewer images: which one was found is in
-    the names.
-
-    Raises:
-        UserError: such a file cannot be read.
-    """
-    files = task.build().files
-    if not files:
-        return task.entry.source_hash
-    try:
-        contents = [checksum(path) if os.path.isabs(path) else path for path in files]
-    except OSError as error:
-        raise UserError(
-            f"{error.filename}: {error.strerror}: make it readable, or name another file"
-        ) from None
-    return hashlib.sha256("".join([task.entry.source_hash, *contents]).encode()).hexdigest()[:12]
 
 
 def grouped(

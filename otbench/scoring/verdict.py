@@ -29,7 +29,6 @@ from otbench.statuses import Outcome
 
 
 TAU = 0.10  # default of every threshold: a tenth of the target's variance, or of the optimal cost
-VISIBLE = 0.5  # most of a defect that is put down to sampling: beyond it nothing is known to be ok
 RIGHT = 0.01  # defect of a trivial map that is the answer, and no bar
 DIVERGED = 10.0  # saddle objective this far from the optimal cost, in units of the cost's scale
 
@@ -107,8 +106,7 @@ def _defect(scores: Mapping[str, float | None], what: str, tau: float) -> bool:
     is undefined.
     """
     defect = scores.get(f"{what}_defect")
-    visible = min(VISIBLE, scores.get(f"{what}_visible") or 0)
-    return defect is not None and defect > max(tau, visible)
+    return defect is not None and defect > max(tau, scores.get(f"{what}_visible") or 0)
 
 
 def converged(scores: Mapping[str, float | None], tau: float = TAU) -> bool | None:
