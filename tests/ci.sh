@@ -7,4 +7,4 @@ ruff check .
 ruff format --check .
 pyright
 NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
-pytest -n 2 --dist worksteal
+OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal # a thread for each of the two workers
