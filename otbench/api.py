@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
 from otbench.job import Job, Row
@@ -238,13 +238,12 @@ def _texts(kind: str, given: Any, plugins: Sequence[str]) -> list[str] | None:
 
 
 def _text(kind: Any, given: Task | Solver, plugins: Sequence[str]) -> str:
-    Selection.of(given)  # refuses what is none
+    values = dict(Selection.of(given).params)
     found = registry(kind, _several(plugins)).entries.get(given.name)
     if found is None or found.cls is not type(given):
         raise UserError(
             f"{type(given).__name__} is no registered {kind}, and a run is in another process: "
             f"put it into a file and name the file in plugins, or call otbench.solve"
         )
-    values = dict(cast(Any, Selection.of(given).params))
     shown = ",".join(f"{name}={format_value(value)}" for name, value in values.items())
     return f"{given.name}[{shown}]" if shown else given.name

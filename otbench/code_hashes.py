@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cache
+from functools import cache, cached_property
 
 from otbench.data.files import checksum
 from otbench.errors import UserError
-from otbench.registry import Selection
+from otbench.registry import Kind, Selection
 from otbench.sources import scoring_hash
 
 
@@ -18,7 +18,23 @@ class Code:
     def __init__(self) -> None:
         self.task = cache(task_hash)
         self.solver = cache(lambda solver: solver.source_hash)
-        self.scoring = scoring_hash()
+
+    @cached_property
+    def scoring(self) -> str:
+        """Of the code of scoring, metrics and verdict."""
+        return scoring_hash()
+
+    def recorded(
+        self, kind: Kind, name: str, params: str, plugins: tuple[str, ...] = ()
+    ) -> str | None:
+        """That of the task or solver of a row; None where the code has none of this name and these
+        parameters (as JSON), or cannot be read.
+        """
+        hash_of = self.task if kind == "task" else self.solver
+        try:
+            return hash_of(Selection.built(kind, name, params, plugins))
+        except (UserError, SyntaxError, OSError, KeyError, TypeError, ValueError):
+            return None
 
     def of(self, task: Selection, solver: Selection) -> dict[str, str]:
         """By the names of their columns."""

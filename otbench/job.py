@@ -16,6 +16,8 @@ from typing import Any, Literal, Self
 from otbench.statuses import Status
 
 
+DEVICES = ("auto", "cpu", "cuda")  # that may be asked for
+DTYPES = ("float32", "float64")
 SCHEMA = 2  # of the rows written now; rows without a number are of schema 1
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 
 if TYPE_CHECKING:
@@ -308,7 +308,10 @@ class AmortizedProblem:
 Problem = MapProblem | DiscreteProblem | AmortizedProblem
 
 
-def without_answers(problem: Problem) -> Problem:
+P = TypeVar("P", bound=Problem)
+
+
+def without_answers(problem: P) -> P:
     """The problem as a solver is given it: without its truth and its held-out points, and in the
     amortized setting without the pairs it is to answer later (with the first alone where there are
     none to learn from).

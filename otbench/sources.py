@@ -16,7 +16,7 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,48 +56,51 @@ class Module:
 
 def source_hash(path: Path) -> str:
     """Hash of everything in a file and of all that it uses, 12 hexadecimal digits."""
-    return _digest(_whole(path.resolve()))
+    return _digest(_whole(path.resolve(), functools.cache(_module)))
 
 
 def scoring_hash() -> str:
     """Hash of scoring, metrics and verdict, of the random streams, and of all that they use."""
     places = [PACKAGE / name for name in SCORING]
     files = {file for place in places for file in (place, *place.rglob("*.py")) if file.is_file()}
-    return _digest(set().union(*map(_whole, files)))
+    module_of = functools.cache(_module)
+    return _digest(set().union(*(_whole(file, module_of) for file in files)))
 
 
-def _whole(path: Path) -> set[bytes]:
-    """Digests of a file and of all that it uses."""
-    module = _module(path)
+def _whole(path: Path, module_of: Callable[[Path], Module]) -> set[bytes]:
+    """Digests of a file and of all that it uses; ``module_of`` reads each file once."""
+    module = module_of(path)
     waiting: list[tuple[Path, str | None]] = [(path, name) for name in module.definitions]
     seen = set(waiting)
     digests = {module.digest}
     while waiting:
         at, name = waiting.pop()
-        definition = _module(at).definitions[name]
+        definition = module_of(at).definitions[name]
         digests.add(definition.digest)
         for reference in definition.uses:
-            found = set(_resolve(reference)) - seen
+            found = set(_resolve(reference, module_of)) - seen
             seen |= found
             waiting += found
     return digests
 
 
-def _resolve(reference: Reference) -> Iterator[tuple[Path, str | None]]:
+def _resolve(
+    reference: Reference, module_of: Callable[[Path], Module]
+) -> Iterator[tuple[Path, str | None]]:
     """The definitions that a reference stands for, through names that packages pass on."""
     path, wanted = reference
     if reference in BORDER:
         return
-    module = _module(path)
+    module = module_of(path)
     if wanted in module.definitions and wanted is not None:
         yield reference
         yield from ((path, other) for other in [None] if None in module.definitions)
     elif wanted is not None and (submodule := _inside(path, wanted)):
-        yield from _resolve((submodule, None))
+        yield from _resolve((submodule, None), module_of)
     elif wanted is not None and wanted in module.imports:
         origin = module.imports[wanted]
         if not isinstance(origin, str):
-            yield from _resolve(origin)
+            yield from _resolve(origin, module_of)
     else:  # a star, or what cannot be seen: all of it
         yield from ((path, defined) for defined in module.definitions)
 
@@ -112,10 +115,10 @@ def _parse(path: Path, text: str) -> Module:
     statements = list(_run(ast.parse(text).body))
     imports = dict(_imports(statements, path))
     own: dict[str | None, list[ast.stmt]] = {}
-    for statement in (s for s in statements if not _imports_only(s)):
+    others = [s for s in statements if not isinstance(s, (ast.Import, ast.ImportFrom))]
+    for statement in others:
         for name in set(_bound(statement)) or {None}:
             own.setdefault(name, []).append(statement)
-    others = [s for s in statements if not _imports_only(s)]
     definitions = {
         # What is bound more than once hangs on the order of all.
         name: _definition(others if name and len(of_name) > 1 else of_name, path, imports, own)
@@ -268,10 +271,6 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
         targets = [*getattr(each, "targets", ()), getattr(each, "target", None), *items]
         for target in filter(None, targets):
             yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
-
-
-def _imports_only(statement: ast.stmt) -> bool:
-    return isinstance(statement, (ast.Import, ast.ImportFrom))
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -106,6 +106,7 @@ from otbench import Solver, Transport
 @dataclass(frozen=True)
 class Times(Solver):
     name: ClassVar[str] = "times"
+    scale: float = 1.0
     def fit(self, problem, context):
         {before}
         return Transport(push=lambda x: x * {factor})
@@ -124,8 +125,12 @@ def test_a_plugin_edited_in_one_session_is_run_anew(tmp_path):
 
 def test_a_row_of_code_that_was_edited_while_it_ran_is_stale(tmp_path):
     path = tmp_path / "times.py"
-    for name, edit in (("whole", "x = 1\\n"), ("half", "x =")):
-        before = f'import sys; open(sys.modules[__name__].__file__, "a").write("{edit}")'
+    edits = {"whole": '+ "x = 1"', "half": '+ "x ="', "renamed": '.replace("scale:", "size:")'}
+    for name, edit in edits.items():
+        before = (
+            "import pathlib, sys; p = pathlib.Path(sys.modules[__name__].__file__); "
+            f"p.write_text(p.read_text() {edit})"
+        )
         path.write_text(PLUGIN.format(before=before, factor=1))
         asked = {"results": tmp_path / name, "plugins": [path], "console": quiet()}
         runs = otbench.run("gaussian[dim=1]", "times", [0], **asked).runs

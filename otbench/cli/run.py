@@ -15,6 +15,7 @@ from otbench.cli.options import (
 )
 from otbench.data.points import read_samples
 from otbench.errors import UserError
+from otbench.job import DEVICES, DTYPES
 from otbench.problem import COSTS
 from otbench.runner.executor import EXECUTORS, Limits
 from otbench.selection import quoted
@@ -54,10 +55,10 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         help="between --source and --target (default: sqeuclidean)",
     )
     add("--seeds", type=count, help="seeds 0 ... N-1 instead of the suite's number")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--device", choices=DEVICES, default="auto")
     add(
         "--dtype",
-        choices=("float32", "float64"),
+        choices=DTYPES,
         default="float32",
         help="floating point type of the problems",
     )

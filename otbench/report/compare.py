@@ -40,7 +40,7 @@ from otbench.errors import UserError
 from otbench.metrics import METRICS
 from otbench.report import stats
 from otbench.report.quantities import FIT, Quantity, measured, quantity
-from otbench.report.selected import has_failed, select
+from otbench.report.selected import by_name, has_failed, select
 from otbench.report.tables import plain_table
 from otbench.store import PROVENANCE, folders, load
 
@@ -134,7 +134,7 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
 
     if not factor > 1:
         raise UserError(f"the factor must be above 1, got {factor:g}")
-    sides = [_by_name(select(load(folder).runs, None)) for folder in (base, new)]
+    sides = [_named(select(load(folder).runs, None)) for folder in (base, new)]
     common = sides[0].index.intersection(sides[1].index)
     if common.empty:
         raise UserError(
@@ -146,9 +146,7 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
     for name, side in zip(("base", "new"), sides, strict=True):
         alone = side.loc[side.index.difference(common)]
         if len(alone):
-            labels = (alone.solver_label + " on " + alone.task_label).value_counts()
-            counts = ", ".join(f"{label} ({n})" for label, n in labels.items())
-            notes.append(f"{len(alone)} runs only in {name}: {counts}")
+            notes.append(f"{len(alone)} runs only in {name}: {by_name(alone)}")
     for name in ("task", "solver"):
         pairs = zip(old[f"{name}_label"], old[f"{name}_params"], now[f"{name}_params"], strict=True)
         notes += dict.fromkeys(
@@ -273,7 +271,7 @@ def _quantities(runs: pd.DataFrame) -> Iterator[Quantity]:
             yield quantity(name, runs)
 
 
-def _by_name(runs: pd.DataFrame) -> pd.DataFrame:
+def _named(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs by what they are called: a default that was changed does not unpair them."""
     names = ["task_label", "solver_label", "seed", "device", "dtype"]
     return runs.set_index(runs[names].astype(str).agg(" | ".join, axis=1))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from otbench.code_hashes import Code
 from otbench.errors import UserError, nearest
 from otbench.job import SCHEMA
-from otbench.registry import Selection, registry
+from otbench.registry import registry
 from otbench.report.quantities import FIT
 from otbench.statuses import Status
 
@@ -59,7 +59,8 @@ def superseded(runs: pd.DataFrame) -> pd.Series:
     defaults than the newest one. Averaged with it, two solvers would stand under one label.
     """
     columns = ["task_params", "task_hash", "solver_params", "solver_hash"]
-    source = runs[columns].astype(object).fillna("").astype(str).agg("\n".join, axis=1)
+    first, *others = (runs[name].astype(object).fillna("").astype(str) for name in columns)
+    source = first.str.cat(others, sep="\n")
     together = ["task_label", "solver_label", "device", "dtype"]
     when = runs.assign(source=source).sort_values("when", kind="stable")
     newest = when.groupby(together).source.transform("last").reindex(runs.index)
@@ -95,6 +96,12 @@ def _natural(value: str | int) -> tuple:
     )
 
 
+def by_name(runs: pd.DataFrame) -> str:
+    """How many runs there are of each solver and task, such as ``otm on petals (3)``."""
+    names = (runs.solver_label + " on " + runs.task_label).value_counts()
+    return ", ".join(f"{name} ({n})" for name, n in names.items())
+
+
 def other_code(recorded: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     """Notes on rows of other code than the newest or today's; nothing where there are none.
 
@@ -105,9 +112,8 @@ def other_code(recorded: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     of_shown = recorded[recorded.task_label.isin(set(runs.task_label))]
     older, notes = of_shown[superseded(of_shown)], []
     if len(older):
-        names = older.solver_label + " on " + older.task_label
-        counts = ", ".join(f"{name} ({n})" for name, n in names.value_counts().items())
-        notes.append(f"not shown, of older code or other defaults than the newest: {counts}")
+        names = by_name(older)
+        notes.append(f"not shown, of older code or other defaults than the newest: {names}")
     today = runs[runs.schema == SCHEMA]
     if other := int(is_stale(today).any(axis=1).sum()):
         notes.append(
@@ -132,17 +138,15 @@ def is_stale(runs: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    code = Code()
     stale = pd.DataFrame(False, index=runs.index, columns=["task", "solver", "scoring"])
+    if runs.empty:
+        return stale
+    code = Code()
     stale["scoring"] = runs.scoring_hash.notna() & (runs.scoring_hash != code.scoring)
-    for kind, hash_of in (("task", code.task), ("solver", code.solver)):
+    for kind in ("task", "solver"):
         known = registry(kind).entries
         for (name, params), group in runs.groupby([kind, f"{kind}_params"]):
-            if name not in known:
-                continue
-            try:
-                now = hash_of(Selection.built(kind, str(name), str(params), ()))
-            except (TypeError, ValueError, UserError):  # it has other parameters by now
-                now = None
-            stale.loc[group.index, kind] = group[f"{kind}_hash"] != now
+            if name in known:
+                now = code.recorded(kind, str(name), str(params))
+                stale.loc[group.index, kind] = group[f"{kind}_hash"] != now
     return stale

@@ -206,14 +206,11 @@ def _tied(by_seed: np.ndarray) -> np.ndarray:
 
     order = np.argsort(by_seed.mean(1), kind="stable")
     pairs = pairwise(by_seed[order])
-    p_values = holm([_or_one(paired_test(behind - ahead)) for ahead, behind in pairs])
+    found = [paired_test(behind - ahead) for ahead, behind in pairs]
+    p_values = holm([1.0 if p is None else p for p in found])
     groups = np.zeros(len(by_seed), int)
     groups[order[1:]] = np.cumsum(p_values < 1 - LEVEL)
     return groups
-
-
-def _or_one(p_value: float | None) -> float:
-    return 1.0 if p_value is None else p_value
 
 
 def paired_test(differences: ArrayLike) -> float | None:

@@ -6,7 +6,7 @@ import copy
 import statistics
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,11 @@ from otbench.problem import (
     MapProblem,
     Problem,
     Task,
-    Truth,
     without_answers,
 )
 from otbench.randomness import Randomness
 from otbench.runner import outputs
-from otbench.runner.clock import CallTimes, Clock, MemoryMeter, repeated, timed
+from otbench.runner.clock import REPEAT_S, CallTimes, Clock, MemoryMeter, repeated, timed
 from otbench.runner.measure import Measured, Send
 from otbench.runner.saving import Saver
 from otbench.scoring.maps import MapScoring
@@ -74,9 +73,12 @@ class Run:
     def build(self) -> Problem:
         """The problem of the seed."""
         with self.measured.booked("problem_s"):
-            return self.task.problem(
-                self.randomness.problem(), device=self.spec.device, dtype=self.randomness.dtype
-            )
+            return self._drawn(self.randomness)
+
+    def _drawn(self, randomness: Randomness) -> Problem:
+        return self.task.problem(
+            randomness.problem(), device=self.spec.device, dtype=randomness.dtype
+        )
 
     def given(self, problem: Problem) -> Problem:
         """The problem as the solver sees it."""
@@ -103,15 +105,24 @@ class Run:
         None where the first fit took long, where the other draw could not be solved, or where the
         repeats are far faster and yet give the answer of the first.
         """
+        cold = self.measured.columns["fit_cold_s"]
+        if cold >= REPEAT_S:
+            return None
+        try:
+            return self._repeated_s(given, transport, plan, cold)
+        except Exception:
+            traceback.print_exc()
+            return None
+
+    def _repeated_s(
+        self, given: Problem, transport: Transport, plan: Any, cold: float
+    ) -> float | None:
         import torch
 
-        columns, randomness = self.measured.columns, self.randomness
-        if columns["problem_s"] < REDRAWN_S:
+        randomness = self.randomness
+        if self.measured.columns["problem_s"] < REDRAWN_S:
             randomness = randomness.other()
-            drawn = self.task.problem(
-                randomness.problem(), device=self.spec.device, dtype=randomness.dtype
-            )
-            given = self.given(drawn)
+            given = self.given(self._drawn(randomness))
         if isinstance(given, MapProblem):
             x = given.source.sample(PROBES, randomness.test_points())
 
@@ -119,16 +130,12 @@ class Run:
             return found.push(x.clone()) if isinstance(given, MapProblem) else plan  # type: ignore[misc]
 
         answers = []
-        try:
-            warm = repeated(
-                lambda context: answers.append(answer(*self._solve(given, context))),
-                randomness.context,
-                columns["fit_cold_s"],
-            )
-        except Exception:
-            traceback.print_exc()
-            return None
-        if warm is None or warm > REMEMBERED * columns["fit_cold_s"]:
+        warm = repeated(
+            lambda context: answers.append(answer(*self._solve(given, context))),
+            randomness.context,
+            cold,
+        )
+        if warm is None or warm > REMEMBERED * cold:
             return warm
         first, again = answer(transport, plan), answers[-1]
         same = isinstance(first, torch.Tensor) and first.shape == again.shape
@@ -173,8 +180,7 @@ class Run:
         transport, plan = self._solve(given, context)
         self.measured.columns["fit_cold_s"], plans = clock.stop(), [plan]
         if isinstance(problem, AmortizedProblem):
-            questions = [replace(pair, truth=Truth("none")) for pair in pairs]
-            plans = self._predicted(transport, questions)
+            plans = self._predicted(transport, [without_answers(pair) for pair in pairs])
         self.measured.memory(memory)
         with self.measured.booked("score_s"):
             self.measured.metrics |= score_plans(as_given, plans, transport)

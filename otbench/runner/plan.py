@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -14,15 +15,13 @@ from typing import Any, Literal
 
 from otbench.code_hashes import Code
 from otbench.errors import UserError, nearest
-from otbench.job import Row, RunSpec
+from otbench.job import DEVICES, DTYPES, Row, RunSpec
 from otbench.registry import Selection, registry
 from otbench.statuses import Status
 
 
 Rerun = Literal["missing", "failed", "changed", "all"]
 
-DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("float32", "float64")
 EDITED = "edited"  # the hash of code that was not the same from the plan to the row
 
 CUT_SHORT = (Status.TIMEOUT, Status.OOM, Status.CRASHED)  # ends with which a saved fit may go on
@@ -75,13 +74,13 @@ def check_setting(device: str, dtype: str, seeds: Sequence[int] | None) -> None:
     for name, given, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
         if given not in known:
             raise UserError(f"unknown {name} {given!r}: choose {', '.join(known)}")
-    if seeds is None or isinstance(seeds, range):
-        wrong = [] if seeds is None or len(seeds) else ["none"]
-    else:
-        wrong = [seed for seed in seeds if type(seed) is not int or seed < 0] or ["none"] * (
-            not seeds
-        )
-        wrong += ["one twice"] * (len(set(seeds)) < len(seeds))
+    if seeds is None:
+        return
+    wrong = [seed for seed in seeds if type(seed) is not int or seed < 0]
+    if not len(seeds):
+        wrong = ["none"]
+    elif not wrong and len(set(seeds)) < len(seeds):
+        wrong = ["one twice"]
     if wrong:
         raise UserError(f"seeds are different whole numbers from 0 on, got {wrong[0]!r}")
 
@@ -111,9 +110,9 @@ def expand(
     """
     seeds, code = tuple(seeds), Code()
     runs = [
-        spec(task, solver, seed, device, dtype, code)
+        replace(of_pair, seed=seed)
         for task in tasks
-        for solver in solvers
+        for of_pair in [spec(task, solver, 0, device, dtype, code) for solver in solvers]
         for seed in seeds
     ]
     random.Random(0).shuffle(runs)
@@ -145,13 +144,15 @@ def as_it_ran(spec: RunSpec, plugins: tuple[str, ...]) -> RunSpec:
     """The run with the hashes of its code; `EDITED` where one is not what was planned, so that the
     row is stale from the beginning.
     """
-    try:
-        task = Selection.built("task", spec.task, spec.task_params, plugins)
-        solver = Selection.built("solver", spec.solver, spec.solver_params, plugins)
-        now = Code().of(task, solver)
-    except (UserError, SyntaxError, OSError, KeyError):  # half an edit, or the file is gone
-        now = dict.fromkeys(spec.code)
-    return replace(spec, **{name: EDITED for name, was in spec.code.items() if now[name] != was})
+    code = Code()
+    now = {
+        "task_hash": code.recorded("task", spec.task, spec.task_params, plugins),
+        "solver_hash": code.recorded("solver", spec.solver, spec.solver_params, plugins),
+    }
+    with suppress(SyntaxError, OSError):  # half an edit, or a file is gone
+        now["scoring_hash"] = code.scoring
+    edited = (name for name, planned in spec.code.items() if now.get(name) != planned)
+    return replace(spec, **dict.fromkeys(edited, EDITED))
 
 
 def grouped(

@@ -25,7 +25,7 @@ from otbench.errors import UserError
 from otbench.job import Job, Result, Row, RunSpec, Saving
 from otbench.registry import Selection, absent, code_files, requirements
 from otbench.runner import plan, provenance
-from otbench.runner.executor import EXECUTORS, Limits, Started, executor
+from otbench.runner.executor import Executor, Limits, Started, executor
 from otbench.runner.progress import Progress
 from otbench.runner.saving import SavedFits
 from otbench.statuses import Status
@@ -61,12 +61,9 @@ class Options:
             UserError: naming the option and what it may be.
         """
         plan.check_setting(self.device, self.dtype, self.seeds)
-        for name, given, known in (
-            ("executor", self.executor, EXECUTORS),
-            ("rerun", self.rerun, get_args(plan.Rerun)),
-        ):
-            if given not in known:
-                raise UserError(f"unknown {name} {given!r}: choose {', '.join(known)}")
+        if self.rerun not in get_args(plan.Rerun):
+            known = ", ".join(get_args(plan.Rerun))
+            raise UserError(f"unknown rerun {self.rerun!r}: choose {known}")
         for name, least in (("jobs", 1), ("together", 1), ("save_fits_s", 0)):
             given = getattr(self, name)
             if given is not None and not given >= least:
@@ -95,6 +92,7 @@ def run(options: Options, console: Console) -> Planned:
     Raises:
         UserError: anything wrong with the selection or the results folder.
     """
+    chosen = executor(options.executor, options.jobs, options.limits)
     suite = plan.suite(options.suite)
     texts = suite.tasks if options.tasks is None else options.tasks
     tasks = plan.select("task", texts, options.plugins)
@@ -125,8 +123,10 @@ def run(options: Options, console: Console) -> Planned:
 
     customised = bool(options.tasks or options.solvers)
     described = f"{suite.name} {suite.version}" + (" (customised)" if customised else "")
-    with _Execution(options, device, described, tasks, suite.together, console) as execution:
-        return Planned(keys, execution.run(todo, "custom" if customised else suite.name))
+    label = "custom" if customised else suite.name
+    together = options.together or suite.together
+    with _Execution(options, chosen, device, described, tasks, together, console) as execution:
+        return Planned(keys, execution.run(todo, label))
 
 
 class _Execution:
@@ -135,6 +135,7 @@ class _Execution:
     def __init__(
         self,
         options: Options,
+        executor: Executor,
         device: str,
         suite: str,
         tasks: Sequence[Selection],
@@ -143,8 +144,8 @@ class _Execution:
     ) -> None:
         self.options, self.console = options, console
         self.device, self.suite, self.tasks = device, suite, tasks
-        self.together = options.together or together
-        self.executor = executor(options.executor, options.jobs, options.limits)
+        self.together = together
+        self.executor = executor
         self.fits = SavedFits(options.fits)
         self.code, self.began = code_files(options.plugins), time.time()
         self.edited, self.looked = False, 0.0
