@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from otbench.methods.gaussian_maps import gaussian_map
 from otbench.problem import MapProblem
 
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 POINTS = 16384  # that moments are taken of
 COORDINATES = 2**25  # of a sample: of long points fewer are drawn
 LINEAR_DIM = 512  # most coordinates of a linear map
-RIDGE = 1e-10  # of the mean variance
 
 
 def trivial_maps(
@@ -39,33 +39,3 @@ def trivial_maps(
         yield lambda x: x
         if cost.power == 2 and len(target.shape) == 1 and target.dim <= LINEAR_DIM:
             yield gaussian_map(source.sample(n, generator), y)
-
-
-def gaussian_map(x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
-    """The optimal map between the Gaussians of the moments of two samples ``(n, d)`` (Knott & Smith
-    1984).
-    """
-    import torch
-
-    (mean, s), (shift, t) = _moments(x), _moments(y)
-    root = _root(s)
-    inverse = torch.linalg.inv(root)
-    matrix = inverse @ _root(root @ t @ root) @ inverse
-    return lambda z: ((z.double() - mean) @ matrix + shift).to(z.dtype)
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    import torch
-
-    x, d = x.double(), x.shape[1]
-    covariance = x.T.cov().reshape(d, d)
-    # Without it no inverse exists for measures on a subspace.
-    ridge = RIDGE * covariance.trace().clamp(min=RIDGE) / d
-    return x.mean(0), covariance + ridge * torch.eye(d, device=x.device, dtype=x.dtype)
-
-
-def _root(matrix: Tensor) -> Tensor:
-    import torch
-
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T

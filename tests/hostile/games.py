@@ -18,7 +18,7 @@ from otbench import (
     Solver,
     Transport,
 )
-from otbench.scoring.trivial import gaussian_map
+from otbench.methods.gaussian_maps import gaussian_map
 
 
 WORK_S = 0.6

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otbench.methods.gaussian_maps import moments_of, optimal_matrix, powers, ridge_of
 from otbench.problem import SQEUCLIDEAN, MapProblem, Measure
 
 
@@ -140,12 +141,8 @@ def _balance(of_source: Moments, of_target: Moments) -> tuple[Tensor, ...]:
     import torch
 
     (m, s), (n, t) = ((mean.double(), cov.double()) for mean, cov in (of_source, of_target))
-    ridge = (
-        RIDGE * (s + t).trace() / (2 * len(m)) * torch.eye(len(m), dtype=s.dtype, device=s.device)
-    )
-    root, inverse_root = _powers(s + ridge, 0.5, -0.5)
-    (middle,) = _powers(root @ (t + ridge) @ root, 0.5)
-    half, inverse_half = _powers(inverse_root @ middle @ inverse_root, 0.5, -0.5)
+    ridge = ridge_of(s, t, RIDGE)
+    half, inverse_half = powers(optimal_matrix(s + ridge, t + ridge), 0.5, -0.5)
     variances, axes = torch.linalg.eigh(half @ (s + ridge) @ half)
     unit = variances.mean()
     return (
@@ -163,12 +160,4 @@ def moments(measure: Measure, generator: torch.Generator) -> Moments:
     if measure.mean is not None and measure.cov is not None:
         return measure.mean, measure.cov
     points = measure.sample(min(MOMENT_POINTS, MOMENT_COORDINATES // measure.dim), generator)
-    return points.mean(0), points.T.cov().reshape(measure.dim, measure.dim)
-
-
-def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
-    """Powers of a symmetric positive definite matrix."""
-    import torch
-
-    values, axes = torch.linalg.eigh(matrix)
-    return [axes * values**exponent @ axes.T for exponent in exponents]
+    return moments_of(points)
