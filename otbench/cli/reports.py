@@ -20,7 +20,7 @@ from otbench.cli.options import (
     threshold,
 )
 from otbench.report.tables import FORMATS
-from otbench.scoring.verdict import TAU
+from otbench.scoring.verdict import SADDLE_TAU, TAU
 
 
 def _tables(
@@ -67,6 +67,8 @@ def _leaderboard(sub: argparse.ArgumentParser) -> None:
 def _verdicts(sub: argparse.ArgumentParser) -> None:
     text = f"threshold of the marginal defects (default: {TAU:g})"
     sub.add_argument("--tau", type=threshold, default=TAU, help=text)
+    text = f"threshold of the saddle residuals, a share of the untrained (default: {SADDLE_TAU:g})"
+    sub.add_argument("--saddle-tau", type=threshold, default=SADDLE_TAU, help=text)
 
 
 def _amortization(sub: argparse.ArgumentParser) -> None:
@@ -129,6 +131,7 @@ COMMANDS = (
         "Count the verdicts on map runs by task and solver, with the spurious-solution rate.",
         _verdicts,
     ),
+    _tables("rejudged", "Count by task the recorded verdicts that are others today."),
     _tables(
         "amortization",
         "Training, inference and errors on amortized tasks, and after how many pairs learning "

@@ -35,8 +35,13 @@ def c_transform(
         best = torch.cat([(cost.matrix(part, pool) - g(pool)).argmin(1) for part in x.split(rows)])
         candidates = torch.stack([start, pool[best]])
 
-    def objective(y: Tensor) -> Tensor:
-        return cost.pairwise(x, y) - g(y)
+    def objective(y: Tensor) -> tuple[Tensor, Tensor]:
+        """Its values at y, and their gradient."""
+        y = y.detach().requires_grad_()
+        with torch.enable_grad():
+            values = cost.pairwise(x, y) - g(y)
+            (slope,) = torch.autograd.grad(values.sum(), y)
+        return values.detach(), slope
 
     with torch.no_grad():
         stay = cost.embed(x)
@@ -44,19 +49,17 @@ def c_transform(
             stay
         )  # where a 1-Lipschitz potential of the cost ||x - y|| has its minimum, a kink
         least = least.nan_to_num(nan=torch.inf)
-    for candidate in candidates:
-        y = candidate.detach().clone()
-        step = y.new_full((len(y), *(1,) * (y.ndim - 1)), 0.5)
-        value = objective(y).detach()
-        for _ in range(DESCENT_STEPS):
-            y.requires_grad_()
-            (slope,) = torch.autograd.grad(objective(y).sum(), y)
-            with torch.no_grad():
+        for candidate in candidates:
+            y = candidate.detach().clone()
+            step = y.new_full((len(y), *(1,) * (y.ndim - 1)), 0.5)
+            value, slope = objective(y)
+            for _ in range(DESCENT_STEPS):
                 moved = cost.project(y - step * slope)
-                trial = objective(moved)
+                trial, slope_there = objective(moved)
                 better = (trial < value).reshape(step.shape)
-                y = torch.where(better, moved, y.detach())
+                y = torch.where(better, moved, y)
+                slope = torch.where(better, slope_there, slope)
                 value = torch.where(better.flatten(), trial, value)
                 step *= torch.where(better, 1.2, 0.5)
-        least = torch.minimum(least, value)
+            least = torch.minimum(least, value)
     return least.clamp(min=UNBOUNDED)

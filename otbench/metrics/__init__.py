@@ -7,8 +7,15 @@ arrays are known: where the optimal map is unknown or not unique there is no ``o
 
 from otbench.metrics.arrays import ARRAYS
 from otbench.metrics.declare import Metric, metric
-from otbench.metrics.defects import cost_visible, map_defect
-from otbench.metrics.distances import EXACT_DIM, discrepancies, exact_w2_squared, sliced_w2_squared
+from otbench.metrics.defects import cost_visible, direction_visible, map_defect
+from otbench.metrics.distances import (
+    EXACT_DIM,
+    discrepancies,
+    exact_w2_squared,
+    largest_slice,
+    plugin_w2_squared,
+    sliced_w2_squared,
+)
 from otbench.metrics.flows import npe, w2, w2_floor
 from otbench.metrics.maps import (
     coordinate_ks,
@@ -63,6 +70,7 @@ __all__ = [
     "cost_visible",
     "d_target",
     "d_target_floor",
+    "direction_visible",
     "discrepancies",
     "energy_distance",
     "entries",
@@ -70,12 +78,14 @@ __all__ = [
     "grad_cos",
     "grad_l2",
     "l2_uvp",
+    "largest_slice",
     "map_defect",
     "marginal",
     "marginal_l1",
     "metric",
     "npe",
     "overshoot",
+    "plugin_w2_squared",
     "rounded_cost",
     "rounded_entropy",
     "rounding",

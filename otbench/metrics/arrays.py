@@ -64,9 +64,10 @@ _ALL = (
     Array("target_discrepancies", "kinds", "distance^2", "W2^2 between the two samples"),
     Array("mapped_floors", "kinds", "distance^2", "W2^2 between two samples of mapped points"),
     Array("target_floors", "pairs kinds", "distance^2", "W2^2 between fresh target samples"),
-    Array("plugin_mapped", "sample *target", "distance", "mapped points, for squared distances"),
-    Array("plugin_target", "sample *target", "distance", "target points, as many"),
-    Array("plugin_fresh", "sample *target", "distance", "other target points, as many"),
+    Array("largest_slice", "", "1", "W2^2 along the direction where it is largest, over variance"),
+    Array("largest_slice_floors", "pairs", "1", "the same of pairs of fresh target samples"),
+    Array("plugin_discrepancy", "", "distance^2", "W2^2 between 1,024 mapped and target points"),
+    Array("plugin_floor", "", "distance^2", "the same between fresh target samples"),
     # Flows
     Array("path", "times points *target", "distance", "way of some test points at equal times"),
     Array("flow_mapped", "sample *target", "distance", "mapped points of a flow"),

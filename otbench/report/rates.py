@@ -1,4 +1,4 @@
-"""Pictures of failure: the rate of spurious solutions by threshold, and distances beside their
+"""Pictures of failure: the rate of spurious solutions by thresholds, and distances beside their
 floor.
 """
 
@@ -17,7 +17,7 @@ from otbench.report import drawing, published
 from otbench.report.drawing import wrapped
 from otbench.report.styles import Style, axis_name, legend
 from otbench.report.verdicts import judged, summarize
-from otbench.scoring.verdict import TAU
+from otbench.scoring.verdict import SADDLE_TAU, TAU
 
 
 if TYPE_CHECKING:
@@ -33,67 +33,58 @@ RATE_LINES = {
 
 TAUS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
+RATE_TASKS = 6
 
-RATE_PANELS = 12
+THRESHOLDS = {  # argument of `judged`: its default and what it is of
+    "tau": (TAU, "threshold of the marginal defect"),
+    "saddle_tau": (SADDLE_TAU, "threshold of the saddle residuals"),
+}
 
 
 def spurious_rate(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
-    """One panel per task: shares of the runs that are spurious, and that are not ok, against the
-    threshold of the marginal defect.
+    """Two panels per task: shares of the runs that are spurious, and that are not ok, against the
+    threshold of the marginal defect and against that of the saddle residuals.
 
     Solvers without a potential, of whose saddle nothing can be said, are left out, and so are tasks
-    without any other. Of more than `RATE_PANELS` tasks, those are shown where most runs are not ok.
+    without any other. Of more than `RATE_TASKS` tasks, those are shown where most runs are not ok.
     None if no run has a saddle.
     """
-    import pandas as pd
     from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-    pairs = [runs.task_label, runs.solver_label]
-    by_tau = {tau: judged(runs, tau) for tau in TAUS}
-    with_saddle = by_tau[TAU].converged.notna().groupby(pairs).transform("any")
-    shares = {tau: summarize(of_tau[with_saddle]) for tau, of_tau in by_tau.items()}
-    if shares[TAU].empty:
+    chosen = judged(runs)
+    pairs = [chosen.task_label, chosen.solver_label]
+    chosen = runs.loc[chosen.index[chosen.converged.notna().groupby(pairs).transform("any")]]
+    if chosen.empty:
         return None
-    shares = pd.concat([of_tau.assign(tau=tau) for tau, of_tau in shares.items()])
-    shares["judged"] = shares.runs - shares.failed
-    shares["not_ok"] = 1 - shares.ok / shares.judged
-    tasks = list(shares.task_label.unique())
-    worst = (
-        shares[shares.tau == TAU].groupby("task_label").not_ok.mean().nlargest(RATE_PANELS).index
-    )
-    panels = [task for task in tasks if task in worst]
+    curves = {name: _shares(chosen, name) for name in THRESHOLDS}
+    at_default = curves["tau"][curves["tau"].threshold == TAU]
+    tasks = list(at_default.task_label.unique())
+    worst = at_default.groupby("task_label").not_ok.mean().nlargest(RATE_TASKS).index
+    shown = [task for task in tasks if task in worst]
+    panels = [(task, name) for task in shown for name in THRESHOLDS]
     solid, dashed, default = RATE_LINES.values()
-    with drawing.panels(len(panels)) as (figure, axes):
-        for task, ax in zip(panels, axes, strict=True):
-            ax.axvline(TAU, **default, zorder=1)
-            for solver, of_solver in shares[shares.task_label == task].groupby("solver_label"):
-                look, low, high = (
-                    style[str(solver)],
-                    of_solver.spurious_rate_low,
-                    of_solver.spurious_rate_high,
-                )
-                ax.fill_between(
-                    of_solver.tau, low, high, color=look["color"], alpha=0.12, linewidth=0
-                )
-                ax.plot(of_solver.tau, of_solver.not_ok, **dashed | {"color": look["color"]})
-                ax.plot(of_solver.tau, of_solver.spurious_rate, **solid | look, markersize=5)
-            ax.set(
-                title=task,
-                xscale="log",
-                ylim=(-0.03, 1.03),
-                xticks=TAUS,
-                xlabel="threshold of the marginal defect",
-            )
+    with drawing.panels(len(panels), columns=4) as (figure, axes):
+        for (task, name), ax in zip(panels, axes, strict=True):
+            usual, label = THRESHOLDS[name]
+            ax.axvline(usual, **default, zorder=1)
+            of_task = curves[name][curves[name].task_label == task]
+            for solver, rates in of_task.groupby("solver_label"):
+                look = style[str(solver)]
+                colour = {"color": look["color"]}
+                low, high = rates.spurious_rate_low, rates.spurious_rate_high
+                ax.fill_between(rates.threshold, low, high, **colour, alpha=0.12, linewidth=0)
+                ax.plot(rates.threshold, rates.not_ok, **dashed | colour)
+                ax.plot(rates.threshold, rates.spurious_rate, **solid | look, markersize=5)
+            ax.set(title=task, xscale="log", ylim=(-0.03, 1.03), xticks=TAUS, xlabel=label)
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.yaxis.set_major_formatter(PercentFormatter(1))
-        legend(
-            figure, style, shares[shares.task_label.isin(panels)].solver_label.unique(), RATE_LINES
-        )
+        solvers = at_default[at_default.task_label.isin(shown)].solver_label.unique()
+        legend(figure, style, solvers, RATE_LINES)
         figure.supylabel("share of the runs", fontsize="medium")
         left_out = (
-            f"\n{len(panels)} of {len(tasks)} tasks, those where most runs are not ok"
-            if len(panels) < len(tasks)
+            f"\n{len(shown)} of {len(tasks)} tasks, those where most runs are not ok"
+            if len(shown) < len(tasks)
             else ""
         )
         figure.suptitle(
@@ -101,6 +92,15 @@ def spurious_rate(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None
             f"{setup}{left_out}"
         )
     return figure
+
+
+def _shares(runs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`summarize` at every threshold of one kind, with the share of runs that are not ok."""
+    import pandas as pd
+
+    parts = [summarize(judged(runs, **{name: tau})).assign(threshold=tau) for tau in TAUS]
+    shares = pd.concat(parts)
+    return shares.assign(not_ok=1 - shares.ok / (shares.runs - shares.failed))
 
 
 def floor(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:

@@ -25,8 +25,25 @@ if TYPE_CHECKING:
 
 
 def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
-    """The runs on these tasks (names or labels; None: all) without those that are `superseded`,
-    sorted by task and seed, with the column `FIT` added.
+    """The runs `of_tasks` without those that are `superseded`, sorted by task and seed, with the
+    column `FIT` added.
+
+    Raises:
+        UserError: there are no runs, or none on a task of that name.
+    """
+    runs = of_tasks(runs, tasks)
+    runs = runs[~superseded(runs)]
+    runs = runs.sort_values(
+        ["task_label", "solver_label", "seed"],
+        key=lambda column: column.map(_natural),
+        kind="stable",
+    )
+    warm, cold = (runs[column].astype(float) for column in ("fit_warm_s", "fit_cold_s"))
+    return runs.assign(**{FIT: warm.fillna(cold)})
+
+
+def of_tasks(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
+    """The runs on these tasks, names or labels; None: all.
 
     Raises:
         UserError: there are no runs, or none on a task of that name (with the nearest match).
@@ -42,16 +59,7 @@ def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
                 f"no runs on task {name!r}{nearest(name, known)}; recorded: "
                 f"{', '.join(dict.fromkeys(runs.task_label))}"
             )
-    if tasks:
-        runs = runs[runs.task.isin(tasks) | runs.task_label.isin(tasks)]
-    runs = runs[~superseded(runs)]
-    runs = runs.sort_values(
-        ["task_label", "solver_label", "seed"],
-        key=lambda column: column.map(_natural),
-        kind="stable",
-    )
-    warm, cold = (runs[column].astype(float) for column in ("fit_warm_s", "fit_cold_s"))
-    return runs.assign(**{FIT: warm.fillna(cold)})
+    return runs[runs.task.isin(tasks) | runs.task_label.isin(tasks)] if tasks else runs
 
 
 def superseded(runs: pd.DataFrame) -> pd.Series:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
 from otbench.report.selected import by_setup, has_failed, other_code, select
 from otbench.report.stats import wilson_interval
 from otbench.report.tables import DASH, Format, Table, render
-from otbench.scoring.verdict import TAU, Verdict, converged, judge
+from otbench.scoring.verdict import SADDLE_TAU, TAU, Verdict, converged, judge
 from otbench.statuses import Status
 
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from otbench.store import Results
 
+NEARBY = (0.5, 1.0, 2.0)  # of a threshold: where the spurious rate is looked at too
 COUNTS = [*map(str, Verdict), "failed"]
 
 NOTES = {
@@ -45,9 +47,13 @@ NOTES = {
         "spurious rate: share of the runs with a verdict that are spurious [95 % Wilson interval]; "
         "not said of solvers without a potential."
     ),
+    "range": (
+        "at other thresholds: the least and the largest spurious rate where either threshold, or "
+        "both, are halved or doubled; where they are far apart, the rate is of the threshold."
+    ),
     "conditional": (
-        "of converged: share that is spurious of the runs whose saddle residuals are at most "
-        f"{TAU:g}, whatever their verdict: ill-posedness apart from failures of the optimiser."
+        "of converged: share that is spurious of the runs whose saddle residuals are small, "
+        "whatever their verdict: ill-posedness apart from failures of the optimiser."
     ),
     "alarms": (
         "alarms: spurious runs whose marginal is right, only the cost is wrong. No exact saddle is "
@@ -57,15 +63,19 @@ NOTES = {
 
 
 def verdicts(
-    results: Results, tasks: Sequence[str] | None = None, tau: float = TAU, format: Format = "md"
+    results: Results,
+    tasks: Sequence[str] | None = None,
+    tau: float = TAU,
+    saddle_tau: float = SADDLE_TAU,
+    format: Format = "md",
 ) -> str:
     """Count the verdicts of ``results`` by task and solver.
 
     Args:
         results: as `otbench.load` gives them.
         tasks: names or labels of tasks; by default all.
-        tau: threshold of the marginal defects; those of the cost and of the saddle residuals keep
-            their default.
+        tau: threshold of the marginal defects; that of the cost keeps its default.
+        saddle_tau: threshold of the saddle residuals, as a share of those of an untrained solver.
         format: ``md``, ``csv`` (tidy, one line per task and solver), ``html`` or ``latex``
             (booktabs).
 
@@ -74,36 +84,47 @@ def verdicts(
     """
     import pandas as pd
 
-    runs = judged(select(results.runs, tasks), tau)
+    chosen = select(results.runs, tasks)
+    runs = judged(chosen, tau, saddle_tau)
     if runs.empty:
         raise UserError(
             "no run here has a verdict: verdicts are about maps; `otbench leaderboard` shows "
             "plans, and how runs ended"
         )
-    summaries = {setup: summarize(group) for setup, group in by_setup(runs, time=False)}
+    others = [
+        judged(chosen, tau * marginal, saddle_tau * saddle)
+        for marginal, saddle in product(NEARBY, repeat=2)
+    ]
+    summaries = {
+        setup: _with_range(
+            summarize(group), [summarize(of[of.index.isin(group.index)]) for of in others]
+        )
+        for setup, group in by_setup(runs, time=False)
+    }
     alarms = any(summary.alarms.any() for summary in summaries.values())
     tables = [
-        _table(summary, f"Verdicts at threshold {tau:g}, on {setup}", alarms)
+        _table(summary, f"Verdicts at thresholds {tau:g} and {saddle_tau:g}, on {setup}", alarms)
         for setup, summary in summaries.items()
     ]
     thresholds = (
         f"A marginal defect counts above {tau:g}, a cost defect above {TAU:g}, either above what "
-        "sampling alone may show."
+        "sampling alone may show. A saddle is near optimal where its residuals are at most "
+        f"{saddle_tau:g} of what an untrained solver leaves."
     )
     notes = [note for name, note in NOTES.items() if name != "alarms" or alarms]
     return render(
         format,
         tables,
         [thresholds, *notes, *other_code(results.runs, runs)],
-        lambda: pd.concat(summaries.values()).assign(tau=tau),
+        lambda: pd.concat(summaries.values()).assign(tau=tau, saddle_tau=saddle_tau),
     )
 
 
-def judged(runs: pd.DataFrame, tau: float = TAU) -> pd.DataFrame:
+def judged(runs: pd.DataFrame, tau: float = TAU, saddle_tau: float = SADDLE_TAU) -> pd.DataFrame:
     """The runs on tasks that have verdicts, without those that never began.
 
-    ``verdict`` is passed anew at this threshold, None for a failed run; ``converged`` is None where
-    a run has no saddle; ``alarm`` says that a run is called spurious for its cost alone.
+    ``verdict`` is passed anew at these thresholds, None for a failed run; ``converged`` is None
+    where a run has no saddle; ``alarm`` says that a run is called spurious for its cost alone.
     """
     import pandas as pd
 
@@ -111,14 +132,15 @@ def judged(runs: pd.DataFrame, tau: float = TAU) -> pd.DataFrame:
     scores = [_scores(run) for run in runs[names].to_dict("records")]
     # A run that diverged has nothing to be judged by.
     passed = [
-        judge(s, tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None)
+        judge(s, tau, saddle_tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None)
         for s, was in zip(scores, runs.verdict, strict=True)
     ]
     alarm = [
-        v == Verdict.SPURIOUS and judge({**s, "cost_defect": 0.0}, tau) == Verdict.OK
+        v == Verdict.SPURIOUS and judge({**s, "cost_defect": 0.0}, tau, saddle_tau) == Verdict.OK
         for v, s in zip(passed, scores, strict=True)
     ]
-    columns = {"verdict": passed, "converged": [converged(s) for s in scores], "alarm": alarm}
+    done = [converged(s, saddle_tau) for s in scores]
+    columns = {"verdict": passed, "converged": done, "alarm": alarm}
     runs = runs.assign(
         **{name: pd.Series(values, runs.index, dtype=object) for name, values in columns.items()}
     )
@@ -161,6 +183,18 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+def _with_range(summary: pd.DataFrame, others: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The summary with the least and the largest spurious rate of it and those at other
+    thresholds.
+    """
+    import pandas as pd
+
+    keys = ["task_label", "solver_label"]
+    rates = pd.concat([of.set_index(keys).spurious_rate for of in others], axis=1)
+    of_rates = {"spurious_rate_least": rates.min(axis=1), "spurious_rate_most": rates.max(axis=1)}
+    return summary.join(pd.DataFrame(of_rates), on=keys)
+
+
 def _scores(run: Mapping[str, Any]) -> dict[str, float]:
     """Metrics by name; of rows of an older scoring the defects of today, as far as they are known:
     that of the map from its error, that of the cost from the ratio of costs.
@@ -193,6 +227,7 @@ def _table(summary: pd.DataFrame, title: str, alarms: bool) -> Table:
         "failure rate",
         *COUNTS,
         "spurious rate",
+        "at other thresholds",
         "of converged",
         *(["alarms"] if alarms else []),
     ]
@@ -207,6 +242,7 @@ def _table(summary: pd.DataFrame, title: str, alarms: bool) -> Table:
         ]
         rates = [
             _percent(row, "spurious_rate", judged),
+            _range(row),
             _percent(row, "conditional_rate", row["converged"]),
         ]
         rows.append(
@@ -227,3 +263,9 @@ def _percent(row: Mapping[str, Any], name: str, n: int) -> str:
         return DASH
     rate, low, high = (100 * row[key] for key in (name, f"{name}_low", f"{name}_high"))
     return f"{rate:.0f} % [{low:.0f}{DASH}{high:.0f}] of {n}"
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    """Such as ``0-95 %``."""
+    least, most = 100 * row["spurious_rate_least"], 100 * row["spurious_rate_most"]
+    return DASH if math.isnan(least) else f"{least:.0f}{DASH}{most:.0f} %"

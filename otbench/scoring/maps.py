@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 GAP_POINTS = 1024  # per sample of the target gap, exact W2^2
 SLICED_GAP_POINTS = 4096  # per sample of the target gap, sliced W2^2
-FLOORS = 20  # pairs of fresh target samples
+FLOORS = 8  # pairs of fresh target samples
 PATHS = 2000  # of test points whose way is measured
 FLOW_POINTS = 4096  # per sample of the plug-in W2 of flows
-PLUGIN_POINTS = 1000  # per sample of the plug-in W2^2; how many published tables took is not sure
+PLUGIN_POINTS = 1024  # per sample of the plug-in W2^2; how many published tables took is not sure
 REFERENCE_POINTS = 65536  # that an unknown variance of the target, or optimal cost, is estimated on
 DRAWS = 64  # of the plan, for one x
 
@@ -95,17 +95,23 @@ class MapScoring:
         they would hide its peak memory, as the process keeps what it once took.
         """
         target, size = self.problem.target, len(self.known["target_sample"])
-        stream = Stream.FLOORS.generator(self.generator)
-        floors = self._shared("floors", lambda: fresh_floors(target, size, FLOORS, stream))
+        exact = target.dim <= metrics.EXACT_DIM
+        floors = self._floors("floors", size, FLOORS, metrics.discrepancies)
         scale = self._target_scale(size, floors)
         arrays: Arrays = {
             "target_floors": floors,
             "target_scale": scale,
             "cost_scale": self.problem.cost.scale(scale),
         }
+        if not (exact or target.image):
+            slices = self._floors("slices", size, FLOORS, metrics.largest_slice)
+            arrays["largest_slice_floors"] = slices
         if self.problem.cost.power == 2:
-            sample, fresh = self._fresh_samples(PLUGIN_POINTS, Stream.PLUGIN)
-            arrays |= {"plugin_target": sample, "plugin_fresh": fresh}
+            few = min(PLUGIN_POINTS, size)
+            of_few = (
+                floors[:, 0] if exact else self._floors("few", few, 1, metrics.plugin_w2_squared)
+            )
+            arrays["plugin_floor"] = float(of_few.mean())
         defects = self._shared("trivial", lambda: self._trivial_defects(arrays))
         return arrays | {"trivial_defects": defects}
 
@@ -142,13 +148,11 @@ class MapScoring:
             **self.after_fit,
             **self._mapped_arrays(self.x, pushed, mapped),
             "mapped_sample": mapped[:size],
-            **self._discrepancies(mapped, size),
+            **self.target_arrays(mapped, self.after_fit),
             **self._flow_arrays(transport, mapped),
             **self._probe_arrays(outputs, mapped),
             **self._dual_arrays(transport),
         }
-        if "plugin_target" in arrays:
-            arrays["plugin_mapped"] = mapped[: len(arrays["plugin_target"])]
         if "mapped_images" in arrays:
             images = arrays["start_images"], arrays["mapped_images"]
             compared, notes = self.target_images.compared(*images)
@@ -234,6 +238,13 @@ class MapScoring:
         gap = metrics.target_gap(**wrong, target_floors=target_floors)
         return min(variance, gap) if gap > 0 else variance
 
+    def _floors(
+        self, what: str, points: int, pairs: int, distance: Callable[[Tensor, Tensor], Any]
+    ) -> Tensor:
+        """Distances between fresh target samples, ``(pairs, ...)``."""
+        target, stream = self.problem.target, Stream.FLOORS.generator(self.generator)
+        return self._shared(what, lambda: fresh_floors(target, points, pairs, stream, distance))
+
     def _shared(self, what: str, compute: Callable[[], Tensor]) -> Tensor:
         """What is the same for every solver, computed by the first."""
         path = self.shared and self.shared.with_name(f"{self.shared.name}-{what}.json")
@@ -258,7 +269,7 @@ class MapScoring:
             scores = metrics.score({**known, **of_map}, metrics.DEFECTS)
             # The gap to the target takes long, and only the least of the maps counts.
             if not largest or max(scores.values(), default=0.0) < min(largest):
-                of_map |= self._discrepancies(y, size)
+                of_map |= self.target_arrays(y, arrays)
                 scores = metrics.score({**known, **of_map}, metrics.DEFECTS)
             largest.append(max(scores.values(), default=math.nan))
         return torch.tensor(largest, dtype=torch.float64)
@@ -277,7 +288,22 @@ class MapScoring:
             arrays |= {"mapped_images": self._as_images(mapped), "image_costs": costs}
         return arrays
 
-    def _discrepancies(self, mapped: Tensor, size: int) -> dict[str, Tensor]:
+    def target_arrays(self, mapped: Tensor, floors: Arrays) -> Arrays:
+        """Distances of mapped points to the target; of those with a floor in ``floors``."""
+        target = self.known["target_sample"]
+        size, few = len(target), min(PLUGIN_POINTS, len(target))
+        arrays = self._discrepancies(mapped, size)
+        if "largest_slice_floors" in floors:
+            arrays["largest_slice"] = metrics.largest_slice(mapped[:size], target)
+        if "plugin_floor" in floors:
+            arrays["plugin_discrepancy"] = (
+                float(arrays["target_discrepancies"][0])
+                if self.problem.target.dim <= metrics.EXACT_DIM
+                else metrics.plugin_w2_squared(mapped[:few], target[:few])
+            )
+        return arrays
+
+    def _discrepancies(self, mapped: Tensor, size: int) -> Arrays:
         """Of mapped points to the target and, as a floor, to other mapped points."""
         first, second = mapped[:size], mapped[size : 2 * size]
         return {

@@ -12,7 +12,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from otbench import metrics
 from otbench.problem import MapProblem, Measure
 
 
@@ -54,7 +53,6 @@ class Stream(IntEnum):
 
     FLOORS = 1
     NOISE = 2
-    PLUGIN = 3
     FLOW = 4
     IMAGES = 5
     REFERENCE_IMAGES = 6
@@ -87,12 +85,18 @@ def two_samples(target: Measure, n: int, generator: torch.Generator) -> tuple[Te
     return points[:half], points[half : 2 * half]
 
 
-def fresh_floors(target: Measure, n: int, pairs: int, stream: torch.Generator) -> Tensor:
-    """Discrepancies of pairs of fresh samples of ``n`` points, ``(pairs, kinds)``."""
+def fresh_floors(
+    target: Measure,
+    n: int,
+    pairs: int,
+    stream: torch.Generator,
+    distance: Callable[[Tensor, Tensor], Tensor | float],
+) -> Tensor:
+    """Distances between the samples of pairs of fresh samples of ``n`` points, ``(pairs, ...)``."""
     import torch
 
     samples = (two_samples(target, n, stream) for _ in range(pairs))
-    return torch.stack([metrics.discrepancies(*sample) for sample in samples])
+    return torch.stack([torch.as_tensor(distance(*s), dtype=torch.float64) for s in samples])
 
 
 def read_or_computed(file: Path | None, compute: Callable[[], Tensor]) -> Tensor:
