@@ -17,9 +17,9 @@ Presets:
 
 * ``cpu``, the defaults, is the protocol of Truong & Nguyen (2026) for points in the plane, with the
   1,000 steps of their example, but for eps, which is a multiple of the mean cost.
-* ``paper`` takes 20,000 steps, as their code does by default, and an eps of 0.1 in cost units. Of the
-  two numbers of steps it is not confirmed which the tables have; nor is eps: where one of the
-  methods makes its kernels, their code has 5. For the potentials of the paper's methods give
+* ``paper`` takes 20,000 steps, as their code does by default, and an eps of 0.1 in cost units.
+  Which of the two numbers of steps their tables have is not confirmed, nor is the eps: where one of
+  the methods makes its kernels, their code has 5. For the potentials of the paper's methods give
   ``coupling=ra-ot[preset=paper]`` or ``oa-ot[preset=paper]``.
 
 Neither has the weight decay of 1e-5, which moves a weight by a part in 1e5 of itself in 1,000 steps

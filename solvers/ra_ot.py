@@ -10,8 +10,8 @@ potentials centred in each pair. A new pair costs L one-dimensional problems, an
 In the authors' code (``preset=paper``) potentials along lines are derivatives of the
 one-dimensional cost, not valid at ties and at points without mass, and all points count the same,
 those without mass too; the ridge is 0.001, on the sphere 0.05 (``preset=valid``: so, with valid
-potentials). By default potentials are valid, points count by their mass, and the ridge follows the
-units.
+potentials, and 0.001 on the sphere as well). By default potentials are valid, points count by their
+mass, and the ridge follows the units.
 
 What is not as there, in both presets: the training pairs are solved to a tolerance, there by so
 many iterations; where pairs are of colours the response keeps a term eps log a, which is taken off
@@ -38,12 +38,11 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-PAPER: Mapping[str, float | int | str | bool] = {
+VALID: Mapping[str, float | int | str | bool] = {
     "slices": 100,
     "weights": "uniform",
     "ridge": 1e-3,
     "ridge_rule": "absolute",
-    "ridge_sphere": 0.05,
     "tolerance": 1e-9,
 }
 
@@ -66,8 +65,8 @@ class RaOt(SlicedSolver):
     name: ClassVar[str] = "ra-ot"
     needs: ClassVar[tuple[str, ...]] = ("ot",)
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
-        "paper": {**PAPER, "potentials": "autograd"},
-        "valid": PAPER,
+        "paper": {**VALID, "potentials": "autograd", "ridge_sphere": 0.05},
+        "valid": VALID,
     }
 
     ridge: float = 0.01

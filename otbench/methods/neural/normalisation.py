@@ -43,11 +43,11 @@ class BatchNorm:
         import torch
         from torch.nn.functional import batch_norm
 
+        gain, bias = (part.flatten() for part in affine)
         if self.seen is not None:
-            variance, mean = torch.var_mean(x.detach().float(), (0, 2, 3), correction=0)
+            variance, mean = torch.var_mean(x.detach().to(gain.dtype), (0, 2, 3), correction=0)
             self.seen.append((mean, variance))
         mean, variance = (None, None) if self.fixed is None else next(self.fixed)
-        gain, bias = (part.flatten() for part in affine)
         return batch_norm(x, mean, variance, gain, bias, self.fixed is None, 0.0, LEAST_VARIANCE)
 
 
