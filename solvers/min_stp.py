@@ -15,8 +15,9 @@ A sorted plan has no useful gradient, so in training it is softened: the entropi
 for the cost |s - t|^2 (Cuturi, Teboul & Vert 2019), which there is for any weights, where the
 published soft permutation is for clouds of equal size and weights. A few iterations of Sinkhorn's
 algorithm find it from the exact potential of the scores on the line, through which gradients go as
-well. The published context is made of the weights alone, and its training pairs are as given
-(``preset=paper``).
+well. The published context is made of the weights alone. No preset is the authors': that of
+``truong-nguyen`` has the steps, learning rate and pairs as given of the comparison of Truong &
+Nguyen (2026), how many pairs a step takes there is not confirmed.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class MinStp(Solver):
     name: ClassVar[str] = "min-stp"
     learns: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
-        "paper": {"pairs": "given", "steps": 5000, "batch": 1, "lr": 1e-3}
+        "truong-nguyen": {"pairs": "given", "steps": 5000, "batch": 1, "lr": 1e-3}
     }
 
     width: int = 128

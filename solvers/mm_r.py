@@ -13,7 +13,8 @@ Presets:
   smaller batches, fewer map steps, larger and decaying learning rates, averaged weights.
 * ``paper`` has the benchmark's settings: Adam at 1e-3, batches of 1,024, 15 map steps, 50,001
   rounds. Its networks are pretrained to the identity; here they start there, and the convex ones
-  have a learned quadratic term for that.
+  have a learned quadratic term for that, beside which its small fixed one, of strong convexity
+  1e-4, is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench.methods.neural.maxmin import Form, MaxMinSolver, Start
+from otbench.methods.neural.maxmin import MaxMinSolver, Start
+from otbench.methods.neural.maxmin_networks import Form
 from otbench.methods.neural.training import Decay
 
 

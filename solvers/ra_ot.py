@@ -9,8 +9,15 @@ potentials centred in each pair. A new pair costs L one-dimensional problems, an
 
 In the authors' code (``preset=paper``) potentials along lines are derivatives of the
 one-dimensional cost, not valid at ties and at points without mass, and all points count the same,
-those without mass too (``preset=valid``: so, with valid potentials). By default potentials are
-valid, points count by their mass, and the ridge follows the units.
+those without mass too; the ridge is 0.001, on the sphere 0.05 (``preset=valid``: so, with valid
+potentials, and 0.001 on the sphere as well). By default potentials are valid, points count by their
+mass, and the ridge follows the units.
+
+What is not as there, in both presets: the training pairs are solved to a tolerance, there by so
+many iterations; where pairs are of colours the response keeps a term eps log a, which is taken off
+it here as it is for digits; and every prediction becomes a plan in the same way (see
+`otbench.methods.amortized.solver`). Whether the text constrains the weights of the lines, as an
+early version of the code does, and which numbers of pairs its tables have, is not confirmed.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from otbench import FitContext
+from otbench import GEODESIC, FitContext
 from otbench.methods.amortized.sliced import SlicedSolver
 from otbench.methods.amortized.slices import Slices
 from otbench.methods.amortized.solver import Info
@@ -31,6 +38,14 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
+VALID: Mapping[str, float | int | str | bool] = {
+    "slices": 100,
+    "weights": "uniform",
+    "ridge": 1e-3,
+    "ridge_rule": "absolute",
+    "tolerance": 1e-9,
+}
+
 
 @dataclass(frozen=True)
 class RaOt(SlicedSolver):
@@ -41,6 +56,7 @@ class RaOt(SlicedSolver):
             points of all training pairs.
         ridge_rule: ``relative``: the ridge is a multiple of the mean square of a predictor, summed
             likewise; ``absolute``: it is in cost units squared.
+        ridge_sphere: the ridge for pairs on the sphere; 0 takes ``ridge`` there, too.
         weights: of the points: ``mass`` (w_i = n a_i), or ``uniform`` (1, points without mass
             included).
         tolerance: marginal error to which the training pairs are solved, in the l1 norm.
@@ -49,18 +65,13 @@ class RaOt(SlicedSolver):
     name: ClassVar[str] = "ra-ot"
     needs: ClassVar[tuple[str, ...]] = ("ot",)
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
-        "paper": {
-            "potentials": "autograd",
-            "weights": "uniform",
-            "ridge": 1e-3,
-            "ridge_rule": "absolute",
-            "tolerance": 1e-9,
-        },
-        "valid": {"weights": "uniform", "ridge": 1e-3, "ridge_rule": "absolute", "tolerance": 1e-9},
+        "paper": {**VALID, "potentials": "autograd", "ridge_sphere": 0.05},
+        "valid": VALID,
     }
 
     ridge: float = 0.01
     ridge_rule: Literal["relative", "absolute"] = "relative"
+    ridge_sphere: float = 0.0
     weights: Literal["mass", "uniform"] = "mass"
     tolerance: float = 1e-6
 
@@ -70,6 +81,8 @@ class RaOt(SlicedSolver):
         for name in ("ridge", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not self.ridge_sphere >= 0:
+            raise ValueError(f"ridge_sphere must not be negative, got {self.ridge_sphere}")
 
     def weigh(
         self, slices: Slices, problems: Sequence[Entropic], context: FitContext
@@ -86,7 +99,8 @@ class RaOt(SlicedSolver):
             joined = self._rows(slices, solution)
             gram += joined.T @ joined
         features, response = gram[:-1, :-1], gram[:-1, -1]
-        ridge = self.ridge * (
+        on_sphere = problems[0].pair.cost == GEODESIC
+        ridge = ((on_sphere and self.ridge_sphere) or self.ridge) * (
             float(features.diagonal().mean()) if self.ridge_rule == "relative" else 1.0
         )
         ridge = max(ridge, 1e-30)  # of a lone point, whose predictors vanish

@@ -3,8 +3,9 @@
 The source is N(0, I), the target the law of images. The noise is an image itself of few pixels,
 ``latent`` along a side, which bicubic interpolation Q enlarges: transport costs ||Q(z) - y||^2, and
 the source, embedded, lies in a subspace (Rout, Korotin & Burnaev 2022, who take 8 x 8 in three
-channels to 32 x 32 and 64 x 64). With ``latent = 0`` it has as many pixels as the images, cost ||x
-- y|| or its square (Milne, Bilocq & Nachman 2022).
+channels to 32 x 32 and 64 x 64; digits are in three equal channels there, ``channels = 3``). With
+``latent = 0`` it has as many pixels as the images, cost ||x - y|| or its square (Milne, Bilocq &
+Nachman 2022).
 
 Nothing is known of the optimal map; scored is the distance of the outputs to images that were kept
 from training, beside the same between two sets of images (``frechet_scattering``, ``fid``), and the
@@ -40,6 +41,8 @@ class ImageGeneration(Task):
         latent: pixels along a side of the noise that is enlarged; 0 for noise of the size of the
             images.
         side: pixels along a side of the images; 0 takes those of the data.
+        channels: 3 repeats grey images, and makes noise, in three channels; 0 takes those of the
+            data.
         test: images to score on, at most.
         cost: between images; noise that is enlarged goes with ``sqeuclidean`` only.
     """
@@ -49,6 +52,7 @@ class ImageGeneration(Task):
     data: Data = "digits"
     latent: int = 0
     side: int = 0
+    channels: Literal[0, 3] = 0
     test: int = 4000
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
 
@@ -79,6 +83,9 @@ class ImageGeneration(Task):
         import torch
 
         a, b, c = split(self.data, self.side, self.test, rng, device, dtype)
+        if self.channels:
+            copies = self.channels // a.image[0]
+            a, b, c = (replace(pool, copies=copies) for pool in (a, b, c))
         learnt = replace(a, rows=np.concatenate([a.rows, b.rows]))
         channels, side, _ = learnt.image
         noise = channels, self.latent or side, self.latent or side

@@ -386,7 +386,7 @@ def test_steps_are_estimated_on_points_that_no_critic_has_seen():
     assert eta == pytest.approx(float(u(unseen).mean() - u(target).mean()), abs=0.2)
 
 
-@pytest.mark.parametrize("preset", ["paper", "2021"])
+@pytest.mark.parametrize("preset", ["lambda-1000", "2021"])
 def test_presets_run(preset):
     transport = solver(f"ttc[preset={preset},critics=2,steps=3]").fit(
         problem("sphere-denoising[dim=3]"), run()

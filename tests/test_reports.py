@@ -400,15 +400,47 @@ def test_published_distances_to_the_target_stand_beside_measured_ones_of_otm_and
     ]
     narrow = dumps(dim=256, cube=128, sigma=0.0)
     rows += [row("one-to-many[dim=256,cube=128]", "otm", task_params=narrow, metric_d_target=140.0)]
-    table = lines(leaderboard(write(tmp_path, rows), metrics=["d_target"], published=True))
-    cells = {name: [cell.strip(" |*") for cell in row] for name, row in table.items()}
-    assert cells["otm"][1:] == ["140", "80.0"] and cells["otm[preset=slow-potential]"][1:] == [
-        "",
-        "80.0",
-    ]
+    text = leaderboard(write(tmp_path, rows), metrics=["d_target"], published=True)
+    cells = {name: [cell.strip(" |*") for cell in row] for name, row in lines(text).items()}
+    assert cells["otm ‡"][1:] == ["140", "80.0"]
+    assert cells["otm[preset=slow-potential] ‡"][1:] == ["", "80.0"]
+    assert "otm (no preset has them); otm[preset=slow-potential] (no preset has them)" in " ".join(
+        text.split()
+    )
     assert cells["otm [published]"] == ["", "62.02", "84.91"]
     assert cells["otm-s [published]"] == ["", "61.87", "81.68"]
     assert cells["otp [published]"] == ["", "61.27", "63.36"]
+
+
+def test_a_solver_of_other_settings_than_the_published_row_of_its_name_is_marked(tmp_path):
+    """Its CPU defaults, its preset for points, the preset of the other degradation."""
+    task = "image-restoration[data=celeba,side=64,degradation=inpaint]"
+    params = dumps(data="celeba", side=64, degradation="inpaint")
+    named = {"otm": True, "otm[preset=paper]": True, "otm[preset=paper-restoration]": True}
+    named |= {"otm[preset=paper-inpainting]": False, "otp": False}
+    named |= {"otm[preset=paper-inpainting,steps=9]": True}
+    rows = [row(task, name, task_params=params, metric_fid=9.0) for name in named]
+    rows += [row("gaussian", "otm-s", metric_fid=1.0)]
+    text = leaderboard(write(tmp_path, rows), metrics=["fid"], published=True)
+    marked = {name for name in lines(text) if name.endswith("‡")}
+    assert marked == {f"{name} ‡" for name, other in named.items() if other}
+    assert "‡ not the settings of the published row" in text
+    assert "otm (otm[preset=paper-inpainting] has them)" in " ".join(text.split())
+    assert "‡" not in leaderboard(write(tmp_path / "b", rows), metrics=["fid"])
+
+
+def test_published_settings_are_presets_that_there_are():
+    known, rows = published.presets(), published.load()
+    for entry in known.itertuples():
+        assert entry.preset in registry("solver").entries[entry.solver].presets
+        assert entry.preset.startswith("paper")
+        assert ((rows.task == entry.task) & (rows.solver == entry.solver)).any()
+    labels = published.with_labels(rows[rows.task == "image-generation"])
+    assert dict(zip(labels.params, labels.label, strict=True)) == {
+        "data=cifar10": "",
+        "data=celeba;side=64;latent=8": "otm[preset=paper-generation-64]",
+        "data=mnist;side=32;latent=8;channels=3": "otm[preset=paper-generation]",
+    }
 
 
 def test_published_table_is_whole():

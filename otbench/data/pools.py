@@ -44,6 +44,7 @@ class Pool:
         white: the byte that becomes 1; 0 becomes -1.
         rows: ``(k,)`` those of this pool.
         device, dtype: of what is drawn.
+        copies: of each channel in what is drawn, 3 makes grey images coloured ones.
     """
 
     pixels: np.ndarray
@@ -51,12 +52,13 @@ class Pool:
     rows: np.ndarray
     device: str
     dtype: torch.dtype
+    copies: int = 1
 
     @property
     def image(self) -> tuple[int, int, int]:
         """``(channels, height, width)``."""
         channels, height, width = self.pixels.shape[1:]
-        return channels, height, width
+        return self.copies * channels, height, width
 
     def __len__(self) -> int:
         """Number of images."""
@@ -71,7 +73,10 @@ class Pool:
             self.pixels.base, mmap.mmap
         ):  # what was read would count as the memory of the solver
             self.pixels.base.madvise(mmap.MADV_DONTNEED)
-        return drawn.to(self.device).to(self.dtype).mul_(2 / self.white).sub_(1).flatten(1)
+        images = drawn.to(self.device).to(self.dtype).mul_(2 / self.white).sub_(1)
+        if self.copies > 1:
+            images = images.repeat(1, self.copies, 1, 1)
+        return images.flatten(1)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` images, with replacement."""

@@ -20,6 +20,7 @@ from otbench.report import stats
 from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, number, quantity
 from otbench.report.selected import by_setup, has_failed, other_code, select
 from otbench.report.tables import DASH, Format, Table, render
+from otbench.selection import parse_selection
 from otbench.statuses import Status
 
 
@@ -48,6 +49,7 @@ NOTES = {
     "n/a": "n/a: the run succeeded, but the number is not defined for it.",
 }
 ASKEW = 1.5  # of an interval whose ends are shown: the upper part over the lower
+OTHER = "‡"  # of other settings than the published row of the same name
 TOGETHER = (
     "together: seeds that were solved as one (`--together`) have no time of their own; the whole "
     "took"
@@ -223,6 +225,7 @@ def _table(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity, setup: 
         if r.loss == finite.loss[finite.task_label == r.task_label].min()
     }
     trivial = set(summary.solver_label[summary.trivial])
+    others = _other_settings(summary, extra)
     least, most = int(summary.n_runs.min()), int(summary.n_runs.max())
     seeds = f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
     table = Table(f"{wanted.title}, {seeds} on {setup}", ["rank", "solver", *tasks])
@@ -232,7 +235,7 @@ def _table(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity, setup: 
         table.rows.append(
             [
                 _rank(ranked.loc[solver]) if wanted.better else "",
-                solver + " °" * (solver in trivial),
+                solver + " °" * (solver in trivial) + f" {OTHER}" * (solver in others),
                 *texts,
             ]
         )
@@ -312,6 +315,12 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
             f"[{tag}] {source}: {', '.join(dict.fromkeys(group.solver))}"
             + (f" ({note})" if note else "")
         )
+    if others := _other_settings(summary, extra):
+        notes.append(
+            f"{OTHER} not the settings of the published row of its name: "
+            + "; ".join(f"{solver} ({has} has them)" for solver, has in others.items())
+            + "."
+        )
     return notes
 
 
@@ -368,7 +377,23 @@ def _published(runs: pd.DataFrame, wanted: Quantity, show: bool) -> pd.DataFrame
         )
         for r in tasks.itertuples()
     ]
-    return pd.concat(found)
+    return published_numbers.with_labels(pd.concat(found))
+
+
+def _other_settings(summary: pd.DataFrame, extra: pd.DataFrame) -> dict[str, str]:
+    """Of the measured solvers that stand beside a published row of their name and have other
+    settings: what has those of the row, or that nothing has. Trivial solvers have no settings.
+    """
+    found: dict[str, list[str]] = {}
+    for solver, task in dict.fromkeys(zip(summary.solver_label, summary.task_label, strict=True)):
+        beside = extra[(extra.task_label == task) & (extra.solver == parse_selection(solver)[0])]
+        for label in beside.label:
+            if label != solver and not summary.trivial[summary.solver_label == solver].any():
+                found.setdefault(solver, []).append(label)
+    return {
+        solver: ", ".join(dict.fromkeys(filter(None, labels))) or "no preset"
+        for solver, labels in found.items()
+    }
 
 
 def _tidy(

@@ -80,6 +80,37 @@ def matching(table: pd.DataFrame, task: str, label: str, params_json: str) -> pd
     return rows[rows.params.map(matches).astype(bool)]
 
 
+def presets(path: Path | None = None) -> pd.DataFrame:
+    """Which preset of which solver has the settings of published rows, columns ``task``, ``params``
+    (of the published row, those that matter), ``solver`` and ``preset``.
+    """
+    import pandas as pd
+
+    return pd.read_csv(
+        path or default_path().with_name("presets.csv"), keep_default_na=False, dtype=str
+    )
+
+
+def with_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Published rows with a column ``label``: the solver that has their settings, as on the command
+    line; empty where none has.
+    """
+    known = presets()
+
+    def label(task: str, solver: str, params: str) -> str:
+        stated = parse(params)
+        for row in known[(known.task == task) & (known.solver == solver)].itertuples():
+            if parse(row.params).items() <= stated.items():
+                return f"{solver}[preset={row.preset}]"
+        return ""
+
+    labels = [
+        label(task, solver, params)
+        for task, solver, params in zip(rows.task, rows.solver, rows.params, strict=True)
+    ]
+    return rows.assign(label=labels)
+
+
 def parse(text: str) -> dict[str, Any]:
     """``dim=2;width=4`` as a dictionary; a bare word is a parameter that is true."""
     pairs = (part.partition("=") for part in text.split(";") if part)

@@ -105,7 +105,7 @@ def _shares(runs: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def floor(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
     """One panel per task of more than `metrics.EXACT_DIM` dimensions: `metrics.d_target` of each
-    run and as published, with its floor.
+    run and as published, with its floor; the legend says that these are of their authors' settings.
 
     Where all solvers stand on the line, which is what a perfect map scores, the metric says nothing
     of them; below it are maps of too little spread. None if no task has such runs.
@@ -180,7 +180,10 @@ def floor(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
             figure,
             style,
             [],
-            {"a run": measured | {"color": "0.4"}, "published": quoted | {"color": "0.2"}},
+            {
+                "a run": measured | {"color": "0.4"},
+                "published, with its authors' settings": quoted | {"color": "0.2"},
+            },
         )
         figure.suptitle(f"Plug-in distance to the target beside its floor, on {setup}")
     return figure

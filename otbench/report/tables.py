@@ -108,7 +108,8 @@ def to_html(tables: Sequence[Table], notes: Sequence[str]) -> str:
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": "$<$", ">": "$>$", "[": "{[}", "]": "{]}",
-    "°": r"$^\circ$", "±": r"$\pm$", "†": r"$\dagger$", "\N{EN DASH}": "--", "µ": r"$\mu$",
+    "°": r"$^\circ$", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$",
+    "\N{EN DASH}": "--", "µ": r"$\mu$",
 }  # fmt: skip
 
 

@@ -15,8 +15,17 @@ The forms that G and psi may have, u and N being dense quadratic networks:
 / 2 + network(y), which bounds the inner supremum | | ``gradient`` | Q(x) + grad u(Q(x)) | \|y\|^2 /
 2 + N(y) | | ``convex`` | grad u(Q(x)), u convex | N(y), N convex |
 
-The networks of the first two are MLPs, or for images a UNet of Q(x) and a residual critic
-(`otbench.methods.neural.convolutions`).
+The networks of the first two are MLPs, or for images:
+
+| network | map | potential |
+|---|---|---|
+| ``convolutions`` | a UNet of Q(x) | residual blocks |
+| ``otm-restoration`` | a UNet of Q(x), bounded by a tanh | plain convolutions |
+| ``otm-generation`` | a decoder of x, bounded by a tanh | residual blocks, each image normalised |
+
+Those of the last two are Rout et al.'s (`otbench.methods.neural.published_networks`). With
+``norm = "batch"`` maps of images are normalised over the batch in training. A map that is returned
+is normalised by statistics of fresh batches, so that it acts point by point.
 
 With ``start = "linear"`` all but ``plain`` begin near the linear map between Gaussians of the same
 moments instead of near Q, in the better conditioned coordinates of
@@ -32,11 +41,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.errors import DivergedError
-from otbench.methods.neural.convolutions import ResidualCritic, UNet
 from otbench.methods.neural.frames import Balanced, Frame, OwnCoordinates, moments
-from otbench.methods.neural.networks import MLP, Activation, DenseQuadratic, Rates, Weights
+from otbench.methods.neural.maxmin_networks import Architecture, Form, Networks
+from otbench.methods.neural.networks import Activation, Rates, Weights
+from otbench.methods.neural.published_networks import Decoder
 from otbench.methods.neural.sampling import Stream
-from otbench.methods.neural.solver import Architecture, NeuralSolver, as_maps
+from otbench.methods.neural.solver import NeuralSolver, as_maps
 from otbench.methods.neural.training import Decay, Player, train
 from otbench.problem import SQEUCLIDEAN, MapProblem, Problem
 from otbench.solver import FitContext, Transport
@@ -45,14 +55,16 @@ from otbench.solver import FitContext, Transport
 if TYPE_CHECKING:
     import torch
 
+    from otbench.methods.neural.normalisation import Moments
+
     Tensor = torch.Tensor
 
-Form = Literal["plain", "residual", "gradient", "convex"]
 Start = Literal["identity", "linear"]
 
 CHUNK = 2**16  # points pushed at a time
 POINT = 1e-12  # variance up to which a measure is a point
 AVERAGED = 64  # images of which the map of a stochastic one is the mean
+NORM_BATCHES = 16  # that the statistics of a returned map's normalisations are averaged over
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,11 @@ class MaxMinSolver(NeuralSolver):
         decay: of the learning rates.
         form: of the networks, see the module's docstring.
         start: what the map begins near.
-        network: ``mlp``, or ``convolutions``, for images.
-        width, depth, activation: of the MLPs; of convolutions the width is the number of channels,
-            and the depth how many times an image is halved.
+        network: ``mlp``, or for images ``convolutions`` and others, see the module's docstring.
+        width, depth, activation: of the MLPs; of convolutions the width is the number of channels
+            (of the potential of ``otm-generation`` half of it), and the depth how many times an
+            image is halved or doubled.
+        norm: ``batch`` normalises maps of images over the batch in training, or ``none``.
         mixed: convolutions compute in bfloat16 on a GPU.
         rates: of the layers of dense quadratic networks, ``fan-in`` (lower where a layer has many
             inputs) or ``equal``.
@@ -121,6 +135,7 @@ class MaxMinSolver(NeuralSolver):
     width: int = 64
     depth: int = 3
     activation: Activation = "silu"
+    norm: Literal["none", "batch"] = "none"
     mixed: bool = False
     rates: Rates = "fan-in"
     clip: float = 0.0
@@ -147,15 +162,23 @@ class MaxMinSolver(NeuralSolver):
         )
         if self.start == "linear" and self.form == "plain":
             raise ValueError("form=plain has no start: choose start=identity, or another form")
-        if self.network == "convolutions" and self.form in ("gradient", "convex"):
+        if self.network != "mlp" and self.form in ("gradient", "convex"):
             raise ValueError(
-                f"network=convolutions has no form={self.form}: choose plain or residual"
+                f"network={self.network} has no form={self.form}: choose plain or residual"
             )
-        if self.network == "convolutions" and self.start == "linear":
+        if self.network != "mlp" and self.start == "linear":
             raise ValueError(
-                "network=convolutions has no start=linear, whose coordinates are no pixels: choose "
-                "start=identity"
+                f"network={self.network} has no start=linear, whose coordinates are no pixels: "
+                "choose start=identity"
             )
+        if self.network == "otm-generation" and self.width < 2:
+            raise ValueError(
+                f"width must be at least 2 with network={self.network}, got {self.width}"
+            )
+        if self.norm == "batch" and self.network == "mlp":
+            raise ValueError("norm=batch is for maps of images: choose another network than mlp")
+        if self.norm == "batch" and self.batch < 2:
+            raise ValueError(f"batch must be at least 2 with norm=batch, got {self.batch}")
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between vectors, of squared Euclidean cost, embedded or not."""
@@ -165,8 +188,16 @@ class MaxMinSolver(NeuralSolver):
             return f"trains for the sqeuclidean cost, not {problem.cost.name}"
         if len(problem.source.shape) != 1 or len(problem.target.shape) != 1:
             return f"takes vectors, not shapes {problem.source.shape} and {problem.target.shape}"
-        if self.network == "convolutions" and problem.target.image is None:
-            return "network=convolutions takes images only"
+        if self.network != "mlp" and problem.target.image is None:
+            return f"network={self.network} takes images only"
+        if self.network == "otm-generation" and problem.target.image is not None:
+            side = Decoder(problem.source.dim, 1, self.width, self.depth).side
+            if problem.target.image[1:] != (side, side):
+                height, width = problem.target.image[1:]
+                return (
+                    f"network={self.network} with depth={self.depth} makes images of {side} x "
+                    f"{side} pixels, not of {height} x {width}"
+                )
         if self.start == "linear" and problem.cost != SQEUCLIDEAN:
             return "start=linear needs source and target in one space"
         return None
@@ -199,7 +230,7 @@ class _MaxMin:
     ) -> None:
         import torch
 
-        self.settings, self.contexts = settings, contexts
+        self.settings, self.problems, self.contexts = settings, problems, contexts
         generators, dtype, device = (
             [context.generator for context in contexts],
             contexts[0].dtype,
@@ -227,24 +258,14 @@ class _MaxMin:
                 ]
             if settings.start == "linear":
                 self.frame = Balanced.of(known, dtype)
-        self.networks = _Networks(settings, problems[0], self.random_inputs)
-
-        def normal(n: int, generator: torch.Generator) -> Tensor:
-            return torch.randn(
-                n,
-                self.source_dim + self.random_inputs,
-                generator=generator,
-                device=device,
-                dtype=dtype,
-            )
-
+        self.networks = Networks(settings, problems[0], self.random_inputs)
         weights = [
             Weights.draw(network, generators, dtype)
             for network in (self.networks.map, self.networks.potential)
         ]
         self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
         self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
-        self.normal = Stream([normal] * len(contexts), generators, settings.batch)
+        self.normal = Stream([self.drawn_normal] * len(contexts), generators, settings.batch)
         shared = {
             "accumulate": settings.accumulate,
             "betas": (settings.beta1, settings.beta2),
@@ -321,16 +342,58 @@ class _MaxMin:
         """Inputs of the map ``(stack, batch, inputs)``, and Q of the points among them, in the
         frame.
         """
+        x = self.x.next()
+        if self.settings.noise(part) is None and not self.random_inputs:
+            return self.frame.of_source(x)
+        return self.inputs(x, self.normal.next(), part, self.frame, slice(None))
+
+    def drawn_normal(self, n: int, generator: torch.Generator) -> Tensor:
+        """``(n, source coordinates + random inputs)``."""
         import torch
 
-        x, noise = self.x.next(), self.settings.noise(part)
-        if noise is None and not self.random_inputs:
-            return self.frame.of_source(x)
-        normal, random = self.normal.next().split([self.source_dim, self.random_inputs], -1)
+        context = self.contexts[0]
+        return torch.randn(
+            n,
+            self.source_dim + self.random_inputs,
+            generator=generator,
+            device=context.device,
+            dtype=context.dtype,
+        )
+
+    def inputs(
+        self, x: Tensor, normal: Tensor, part: float, frame: Frame, members: slice
+    ) -> tuple[Tensor, Tensor]:
+        """As of `draw`, of source points and standard normal numbers of some members."""
+        import torch
+
+        noise = self.settings.noise(part)
+        normal, random = normal.split([self.source_dim, self.random_inputs], -1)
         if noise is not None:
-            x = torch.lerp(self.mean, x + noise.sigma * self.spread * normal, noise.keep)
-        x, q = self.frame.of_source(x)
+            x = x + noise.sigma * self.spread[members] * normal
+            x = torch.lerp(self.mean[members], x, noise.keep)
+        x, q = frame.of_source(x)
         return torch.cat([x, random], -1), q
+
+    def statistics(
+        self, member: int, part: float, frame: Frame, weights: Sequence[Tensor]
+    ) -> Sequence[Moments] | None:
+        """What the map of one member normalises by once it is returned; nothing of the training
+        follows from these batches.
+        """
+        import torch
+
+        if self.settings.norm == "none":
+            return None
+        context = self.contexts[member]
+        generator = torch.Generator(context.device).manual_seed(context.seed)
+        batch, members = self.settings.batch, slice(member, member + 1)
+
+        def inputs() -> tuple[Tensor, Tensor]:
+            x = self.problems[member].source.sample(batch, generator)[None]
+            normal = self.drawn_normal(batch, generator)[None]
+            return self.inputs(x, normal, part, frame, members)
+
+        return self.networks.statistics(weights, (inputs() for _ in range(NORM_BATCHES)))
 
     def transport(self, member: int, part: float) -> Transport:
         """What one member has learned, at this part of the training."""
@@ -342,15 +405,15 @@ class _MaxMin:
             self.potential.averaged.member(member),
         )
         random_inputs, seed = self.random_inputs, self.contexts[member].seed
+        fixed = self.statistics(member, part, frame, weights)
 
         def image(x: Tensor, random: Tensor) -> Tensor:
             if noise is not None:
                 x = torch.lerp(self.mean[member], x, noise.keep)
             with torch.no_grad():
                 x, q = frame.of_source(x[None])
-                return frame.to_target(
-                    networks.push(weights, torch.cat([x, random[None]], -1), q, frame.scale)
-                )[0]
+                inputs = torch.cat([x, random[None]], -1)
+                return frame.to_target(networks.push(weights, inputs, q, frame.scale, fixed))[0]
 
         def draws(x: Tensor, k: int, rows: int) -> Tensor:
             generator = torch.Generator(x.device).manual_seed(seed)
@@ -391,67 +454,3 @@ def _spread(cov: Tensor) -> float:
 
     variance = float(torch.linalg.eigvalsh(cov.double())[-1])
     return variance**0.5 if variance > POINT else 0.0
-
-
-class _Networks:
-    """Map and potential in one of the forms of the module's docstring, on points ``(stack, n, d)``;
-    ``scale`` is that of the frame.
-    """
-
-    def __init__(self, settings: MaxMinSolver, problem: MapProblem, random_inputs: int) -> None:
-        self.form, dim, image = settings.form, problem.target.dim, problem.target.image
-        if settings.network == "convolutions":
-            assert image is not None, "refused by supports"
-            hidden = settings.width, settings.depth
-            self.map = UNet(image, image[0], *hidden, random_inputs, settings.mixed)
-            self.potential = ResidualCritic(image, *hidden, settings.mixed)
-        elif settings.form in ("plain", "residual"):
-            hidden = settings.width, settings.depth, settings.activation
-            self.map, self.potential = (
-                MLP(problem.source.dim + random_inputs, dim, *hidden),
-                MLP(dim, 1, *hidden),
-            )
-        else:
-            widths = (max(2 * dim, 64), max(2 * dim, 64), max(dim, 32))
-            self.map = self.potential = DenseQuadratic(
-                dim, widths, settings.form == "convex", settings.rates
-            )
-
-    def push(
-        self, weights: Sequence[Tensor], x: Tensor, q: Tensor, scale: Tensor | float
-    ) -> Tensor:
-        """Images of inputs ``x`` embedded at ``q``."""
-        import torch
-
-        if isinstance(self.map, UNet):
-            x = torch.cat([q, x[..., x.shape[-1] - self.map.random :]], -1)
-        if isinstance(self.map, (MLP, UNet)):
-            return self.map(weights, x) if self.form == "plain" else q + self.map(weights, x)
-        return (
-            self.map.gradient(weights, q)
-            if self.form == "convex"
-            else q + scale * self.map.gradient(weights, scale * q)
-        )
-
-    def psi(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
-        """``(stack, n)``."""
-        if self.form == "plain":
-            return y.shape[-1] * self.potential(weights, y)[..., 0]
-        if self.form == "convex":
-            return self.potential(weights, y)[..., 0]
-        return y.square().sum(-1) / 2 + self.potential(weights, scale * y)[..., 0]
-
-    def slope(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
-        """``(stack, n, d)``: the gradient of psi in y."""
-        import torch
-
-        if not isinstance(self.potential, DenseQuadratic):
-            y.requires_grad_()
-            return torch.autograd.grad(self.psi(weights, y, scale).sum(), y)[0]
-        with torch.no_grad():
-            return self.push(weights, y, y, scale)  # of the same form as a map that is a gradient
-
-    def project(self, weights: Sequence[Tensor]) -> None:
-        """Keep convex what is to be."""
-        if isinstance(self.map, DenseQuadratic):
-            self.map.project(weights)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from otbench.errors import DivergedError
 from otbench.problem import MapProblem, Problem
 from otbench.solver import FitContext, Solver, Transport
-
-
-Architecture = Literal["mlp", "convolutions"]
 
 
 class NeuralSolver(Solver):
