@@ -64,7 +64,8 @@ def provided() -> dict[str, list[Any]]:
         features = "otbench.scoring.pictures.inception_features"
         patch.setattr(features, lambda images: images.flatten(1)[:, :4])
         patch.setattr("otbench.scoring.pictures.perceptual_distance", lambda x, y: 0.5)
-        for text in ("funnel-atoms", "one-to-many", "hue-colorization", "image-restoration"):
+        vectors = ("funnel-atoms", "one-to-many", "one-to-many[dim=20]")
+        for text in (*vectors, "hue-colorization", "image-restoration"):
             scored(text)
         posed = problem("weight-pairs[side=5,train=1,test=1,eps=0.05]")
         assert isinstance(posed, AmortizedProblem)
