@@ -61,10 +61,10 @@ class OttSinkhorn(SinkhornSolver):
         )
         plan = torch.from_dlpack(matrix).to(pair.x.dtype)
         info = self.report(pair, plan, eps, mean_cost, int(output.n_iters))
+        g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(
+            pair.b == 0, 0
+        )  # where it is -inf + inf
         if pair.cost == EUCLIDEAN:
-            g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(
-                pair.b == 0, 0
-            )  # where it is -inf + inf
             return Coupling(plan, g, eps, info=info)
 
         def push(x: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,7 @@ class OttSinkhorn(SinkhornSolver):
                 -1, *pair.y.shape[1:]
             )
 
-        return Coupling(plan, push=push, info=info)
+        return Coupling(plan, g, eps, push, info)
 
 
 @cache
