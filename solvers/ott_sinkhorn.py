@@ -5,9 +5,9 @@ OTT's squared Euclidean cost is ``||x - y||^2`` and its Euclidean cost ``||x - y
 unsmoothed, so eps needs no conversion. In the map setting new points follow, for the former, OTT's
 own entropic map ``T(x) = x - grad f(x) / 2`` (``DualPotentials.transport``), f being the soft
 c-transform of g at x; for the latter, whose gradient has no inverse, the entropic map of Pooladian
-& Niles-Weed (2021). OTT's g contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``): its
-c-transform, which weighs with b again, is given no b, and the potential relative to the weights is
-``g - eps log b``.
+& Niles-Weed (2021). Draws given a new point have the weights of which that map is the mean. OTT's g
+contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``): its c-transform, which weighs
+with b again, is given no b, and the potential relative to the weights is ``g - eps log b``.
 """
 
 from __future__ import annotations
