@@ -29,9 +29,6 @@ class Transport:
         sample: draws from the plan given x: ``sample(x, k)`` is ``(n, k, *target shape)``. Where
             given, the push-forward and the cost are scored on draws, and ``push`` only where the
             optimal map is unique.
-        estimates_map: ``push`` is as much of an answer as ``sample``: the barycentres of a plan,
-            which estimate the optimal map where there is one. Draws are then scored only where the
-            problem says that its optimal plan is no map (`Truth.plan_is_map`).
         potential: Kantorovich potential f on the source side in cost units, ``(n, *shape) ->
             (n,)``, differentiable by autograd.
         target_potential: potential g on the target side likewise, f(x) + g(y) <= c(x, y) for all y,
@@ -47,11 +44,13 @@ class Transport:
             Sinkhorn's algorithm is started from it to count what it saves.
         info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the
             names.
+        estimates_map: ``push`` is as much of an answer as ``sample``: the barycentres of a plan,
+            which estimate the optimal map where there is one. Draws are then scored only where the
+            problem says that its optimal plan is no map (`Truth.plan_is_map`).
     """
 
     push: Callable[[Tensor], Tensor] | None = None
     sample: Callable[[Tensor, int], Tensor] | None = None
-    estimates_map: bool = False
     potential: Callable[[Tensor], Tensor] | None = None
     target_potential: Callable[[Tensor], Tensor] | None = None
     sigma: float = 0.0
@@ -59,6 +58,7 @@ class Transport:
     plan: Callable[[DiscreteProblem], Tensor] | None = None
     pair_potential: Callable[[DiscreteProblem], Tensor] | None = None
     info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    estimates_map: bool = False
 
 
 @dataclass
