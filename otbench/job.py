@@ -207,7 +207,7 @@ class Row:
     )
     no_map: str | None = _column(
         "map setting: why the map is not scored point by point, where no optimal map exists or it "
-        "is not unique"
+        "is not unique (plans are then scored on draws), or it is not known"
     )
     message: str = _column("one line saying why the status is not ok, and the remedy")
     import_s: float | None = _column("importing the solver's packages, before any clock", "s")

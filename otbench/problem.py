@@ -187,6 +187,10 @@ class Probe(Protocol):
         ...
 
 
+NO_MAP = ("does not exist", "not unique")  # reasons why the optimal plan is no map
+REASONS = (*NO_MAP, "is not known", "unknown")  # why there is no map to score against
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is known of the answer, and how it is known.
@@ -200,8 +204,8 @@ class Truth:
         cost_error: standard error of ``cost``, where it is an estimate.
         map: the optimal map, ``(n, *source shape) -> (n, *target shape)``; absent where there is
             none or it is not unique.
-        no_map: why there is no ``map`` to score against: no optimal map exists, or it is not
-            unique.
+        no_map: why there is no ``map`` to score against, beginning with one of `REASONS`: none
+            exists, it is not unique, or it is not known.
         pairs: ``pairs(n, generator)`` draws ``(x, y)`` from an optimal plan, ``(n, *source shape)``
             and ``(n, *target shape)``; not needed beside ``map``.
         potential: a Kantorovich potential f on the source side, ``(n, *shape) -> (n,)``.
@@ -241,9 +245,23 @@ class Truth:
     plan: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a map beside ``no_map``: no solver is scored against one optimum among many."""
+        """Refuse a map beside ``no_map``, for no solver is scored against one optimum among many,
+        and a reason that does not say whether the optimal plan is a map.
+        """
         if self.map is not None and self.no_map:
             raise ValueError(f"a truth has a map or says why not, not both: {self.no_map}")
+        if self.no_map and not self.no_map.startswith(REASONS):
+            raise ValueError(
+                f"no_map must begin with one of {', '.join(map(repr, REASONS))}, got "
+                f"{self.no_map!r}"
+            )
+
+    @property
+    def plan_is_map(self) -> bool:
+        """Whether the optimal plan may be taken for a map: all but where ``no_map`` says that none
+        exists or that it is not unique. Plans are then judged by their means, elsewhere by draws.
+        """
+        return not self.no_map.startswith(NO_MAP)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,9 @@ class Transport:
             Sinkhorn's algorithm is started from it to count what it saves.
         info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the
             names.
+        estimates_map: ``push`` is as much of an answer as ``sample``: the barycentres of a plan,
+            which estimate the optimal map where there is one. Draws are then scored only where the
+            problem says that its optimal plan is no map (`Truth.plan_is_map`).
     """
 
     push: Callable[[Tensor], Tensor] | None = None
@@ -55,6 +58,7 @@ class Transport:
     plan: Callable[[DiscreteProblem], Tensor] | None = None
     pair_potential: Callable[[DiscreteProblem], Tensor] | None = None
     info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    estimates_map: bool = False
 
 
 @dataclass

@@ -5,9 +5,9 @@ OTT's squared Euclidean cost is ``||x - y||^2`` and its Euclidean cost ``||x - y
 unsmoothed, so eps needs no conversion. In the map setting new points follow, for the former, OTT's
 own entropic map ``T(x) = x - grad f(x) / 2`` (``DualPotentials.transport``), f being the soft
 c-transform of g at x; for the latter, whose gradient has no inverse, the entropic map of Pooladian
-& Niles-Weed (2021). OTT's g contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``): its
-c-transform, which weighs with b again, is given no b, and the potential relative to the weights is
-``g - eps log b``.
+& Niles-Weed (2021). Draws given a new point have the weights of which that map is the mean. OTT's g
+contains ``eps log b`` (``P_ij = exp((f_i + g_j - C_ij) / eps)``): its c-transform, which weighs
+with b again, is given no b, and the potential relative to the weights is ``g - eps log b``.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class OttSinkhorn(SinkhornSolver):
         )
         plan = torch.from_dlpack(matrix).to(pair.x.dtype)
         info = self.report(pair, plan, eps, mean_cost, int(output.n_iters))
+        g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(
+            pair.b == 0, 0
+        )  # where it is -inf + inf
         if pair.cost == EUCLIDEAN:
-            g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(
-                pair.b == 0, 0
-            )  # where it is -inf + inf
             return Coupling(plan, g, eps, info=info)
 
         def push(x: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,7 @@ class OttSinkhorn(SinkhornSolver):
                 -1, *pair.y.shape[1:]
             )
 
-        return Coupling(plan, push=push, info=info)
+        return Coupling(plan, g, eps, push, info)
 
 
 @cache

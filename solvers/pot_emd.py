@@ -2,7 +2,8 @@
 on the host.
 
 In the map setting a new point goes where the nearest sample point goes: the 1-NN estimator of
-Manole et al. 2021. The potential is the c-transform of the dual optimum.
+Manole et al. 2021. Draws given a new point are from the row of that sample point, which between
+samples of equal weights has one entry. The potential is the c-transform of the dual optimum.
 """
 
 from __future__ import annotations

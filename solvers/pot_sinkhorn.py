@@ -4,7 +4,8 @@ in float64 on the problem's device.
 POT's plan is ``P_ij = exp(u_i + v_j - C_ij / eps)``: the potential relative to the weights is ``g =
 eps (v - log b)``. POT stops on the l2 norm of the marginal error of b every tenth iteration;
 ``tolerance / sqrt(m)`` there implies ``tolerance`` in the l1 norm. In the map setting new points
-follow the entropic map (Pooladian & Niles-Weed 2021).
+follow the entropic map (Pooladian & Niles-Weed 2021); draws given a new point have the weights of
+which that map is the mean.
 """
 
 from __future__ import annotations

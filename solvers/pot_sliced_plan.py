@@ -3,11 +3,12 @@ direction, match them in that order.
 
 ``min`` keeps the direction whose plan is cheapest in the full space (min-SWGG: Mahey et al. 2023;
 Tanguy, Chapel & Delon 2025), ``expected`` averages the plans of all directions (Liu et al. 2025).
-Both are couplings, so their cost bounds the optimal one from above. Points of the sphere are
-projected from the plane, where stereographic projection takes them; their plans are compared by
-geodesic costs. POT draws the directions and sorts; the choice and the average are made here, since
-POT 0.9.7 compares the plans of weighted clouds by costs with misplaced weights, and averages torch
-plans in float32 (mended after it: POT pull request 846).
+Both are couplings, so their cost bounds the optimal one from above. In the map setting a new point
+goes to the mean of the row of the nearest sample point, and draws are from that row. Points of the
+sphere are projected from the plane, where stereographic projection takes them; their plans are
+compared by geodesic costs. POT draws the directions and sorts; the choice and the average are made
+here, since POT 0.9.7 compares the plans of weighted clouds by costs with misplaced weights, and
+averages torch plans in float32 (mended after it: POT pull request 846).
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@ solving from scratch, as fast as we can.
 
 The code of the truths of entropic tasks (`otbench.methods.entropic`), in float64. On images, where
 most points have no mass, it takes a hundredth of the time of implementations that keep them, and so
-is what learning has to be measured against.
+is what learning has to be measured against. In the map setting new points follow the entropic map
+(Pooladian & Niles-Weed 2021); draws given a new point have the weights of which that map is the
+mean.
 """
 
 from __future__ import annotations

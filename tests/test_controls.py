@@ -7,20 +7,25 @@ map tasks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
 from otbench import FitContext, MapProblem, MissingError, Transport
 from otbench.errors import UserError
+from otbench.methods.discrete import DiscreteSolver
 from otbench.registry import Selection, registry
 from otbench.scoring import maps as scoring
 from otbench.scoring.maps import MapScoring
 from otbench.scoring.verdict import Verdict, judge
 from otbench.solvers.linear import Linear
 from otbench.solvers.oracle import Oracle
+from otbench.solvers.ott_sinkhorn import OttSinkhorn
 from otbench.solvers.planted import Planted
 from otbench.solvers.pot_emd import PotEmd
+from otbench.solvers.pot_sinkhorn import PotSinkhorn
+from otbench.solvers.pot_sliced_plan import PotSlicedPlan
 from tests.truths import branches, build_map, generator
 
 
@@ -130,6 +135,39 @@ def test_exact_couplings_solve_the_plane(text: str) -> None:
     problem = problem_of(text)
     scores = scores_of(problem, PotEmd(n=1024).fit(problem, a_run(problem)))
     assert judge(scores) is Verdict.OK, scores
+
+
+@pytest.mark.parametrize(
+    ("text", "solver"),
+    [
+        ("perpendicular", PotSinkhorn()),
+        ("one-to-many", PotSinkhorn()),
+        ("one-to-many", OttSinkhorn()),
+        ("perpendicular", PotSlicedPlan(plan="expected")),
+        ("atom", PotEmd()),
+    ],
+    ids=lambda case: case if isinstance(case, str) else case.name,
+)
+def test_the_draws_of_a_plan_are_ok_where_its_means_are_not(
+    text: str, solver: DiscreteSolver
+) -> None:
+    problem = problem_of(text)
+    transport = solver.fit(problem, a_run(problem))
+    scores = scores_of(problem, transport)
+    assert judge(scores) is Verdict.OK, scores
+    if text == "one-to-many":
+        assert scores["branch_entropy"] > 0.95 and scores["branch_off"] == 0
+    means = scores_of(problem, replace(transport, sample=None))
+    assert judge(means) is Verdict.INACCURATE, means
+
+
+@pytest.mark.parametrize("text", ["gaussian", "mix3tomix10", "flow-toy", "sphere-denoising"])
+def test_a_plan_is_judged_by_its_means_where_the_optimal_plan_may_be_a_map(text: str) -> None:
+    problem = problem_of(text)
+    transport = PotSinkhorn(n=256).fit(problem, a_run(problem))
+    scores = scores_of(problem, transport)
+    assert scores == scores_of(problem, replace(transport, sample=None))
+    assert scores != scores_of(problem, replace(transport, estimates_map=False))
 
 
 def test_draws_from_the_plan_are_ok_where_no_map_exists() -> None:

@@ -4,7 +4,7 @@ An adapter of a discrete method writes ``couple(pair, context)``. From that, ``f
 discrete problem as it is, a map problem by sampling ``n`` points of each measure and extending the
 coupling to new points, and an amortized problem by solving each pair from scratch.
 
-Extension to a new point x, either
+Extension to a new point x, as a map, either
 
 * *entropic map* (Pooladian & Niles-Weed 2021, eq. 5), where the coupling has a target potential g
   and its eps: ``T(x) = sum_j w_j(x) y_j`` with ``w(x) = softmax_j(log b_j + (g_j - c(x, y_j)) /
@@ -14,6 +14,19 @@ Extension to a new point x, either
 * the adapter's own ``push``, where its library has one.
 
 Averages are projected to the space of the cost, where that is not all of R^d.
+
+Where the optimal plan is no map, a plan is not its means. There the extension is judged by draws
+from the conditional law of y given x, which are target points of the pair, either
+
+* *entropic*: y_j with probability ``w_j(x)``, the weights above. At a sample point they are its
+  row of the plan; elsewhere the row that the potentials give x, f being the soft c-transform of g;
+  or
+* *nearest neighbour*: y_j with probability ``P_ij / sum_j P_ij``, x_i being the sample point
+  nearest to x. It is not shifted by x - x_i, as the map is not: it stays on the target. Sample
+  points at one place share their rows, for the mass of an atom is what a plan splits.
+
+A plan that gives each sample point one target point, as an optimal one between points of equal
+weights does, has one draw: that of its map.
 
 A target potential g also gives a potential on the source side, its c-transform f(x) = min_j c(x,
 y_j) - g_j, soft where the coupling has an eps: f(x) = -eps log sum_j b_j exp((g_j - c(x, y_j)) /
@@ -99,7 +112,11 @@ class DiscreteSolver(Solver):
         coupling = self.couple(pair, context)
         potential = None if coupling.g is None else c_transform(pair, coupling.g, coupling.eps)
         return Transport(
-            push=extend(coupling, pair), potential=potential, info={"n": self.n, **coupling.info}
+            push=extend(coupling, pair),
+            sample=conditional(coupling, pair, context.seed),
+            estimates_map=True,
+            potential=potential,
+            info={"n": self.n, **coupling.info},
         )
 
 
@@ -208,14 +225,90 @@ def extend(coupling: Coupling, pair: DiscreteProblem) -> Callable[[Tensor], Tens
         images = (coupling.plan @ pair.y.flatten(1))[moved] / mass[moved, None]
         x, images = pair.cost.embed(pair.x[moved]), project(images.reshape(-1, *pair.y.shape[1:]))
         return in_chunks(lambda new: images[pair.cost.matrix(new, x).argmin(1)])
-    kept = pair.b > 0
-    y, eps = pair.y[kept], coupling.eps
-    offset = pair.b[kept].log() + coupling.g[kept] / eps
-    return in_chunks(
-        lambda new: project(
-            torch.tensordot((offset - pair.cost.matrix(new, y) / eps).softmax(1), y, 1)
+    weights, y = gibbs_weights(pair, coupling.g, coupling.eps), pair.y[pair.b > 0]
+    return in_chunks(lambda new: project(torch.tensordot(weights(new), y, 1)))
+
+
+def conditional(
+    coupling: Coupling, pair: DiscreteProblem, seed: int
+) -> Callable[[Tensor, int], Tensor]:
+    """Draws from the plan given new points, ``(n, *shape)`` and k to ``(n, k, *target shape)``, see
+    the module.
+
+    Args:
+        coupling: of the pair.
+        pair: two clouds.
+        seed: of the draws, which are the same at every call.
+    """
+    import torch
+
+    if coupling.g is None or coupling.eps is None:
+        drawn = nearest_row(coupling.plan, pair)
+    else:
+        drawn = gibbs_row(pair, coupling.g, coupling.eps)
+
+    def sample(x: Tensor, k: int) -> Tensor:
+        stream = torch.Generator(x.device).manual_seed(seed)
+        u = torch.rand(len(x), k, generator=stream, device=x.device, dtype=torch.float64)
+        chunks = zip(x.split(CHUNK), u.split(CHUNK), strict=True)
+        return pair.y[torch.cat([drawn(part.double(), level) for part, level in chunks])].to(
+            x.dtype
         )
-    )
+
+    return sample
+
+
+def gibbs_weights(pair: DiscreteProblem, g: Tensor, eps: float) -> Callable[[Tensor], Tensor]:
+    """``(k, *shape) -> (k, m)``: the law of y given x under the entropic plan of ``g``, among the m
+    target points with mass.
+    """
+    kept = pair.b > 0
+    y, offset = pair.y[kept], pair.b[kept].log() + g[kept] / eps
+    return lambda x: (offset - pair.cost.matrix(x, y) / eps).softmax(1)
+
+
+def gibbs_row(pair: DiscreteProblem, g: Tensor, eps: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """As `nearest_row`, of the laws that the entropic plan of ``g`` gives to any x."""
+    import torch
+
+    weights, kept = gibbs_weights(pair, g, eps), pair.b.nonzero()[:, 0]
+
+    def drawn(x: Tensor, levels: Tensor) -> Tensor:
+        reached = weights(x).cumsum(1)
+        column = torch.searchsorted(reached, levels * reached[:, -1:], right=True)
+        return kept[column.clamp(max=len(kept) - 1)]
+
+    return drawn
+
+
+def nearest_row(plan: Tensor, pair: DiscreteProblem) -> Callable[[Tensor, Tensor], Tensor]:
+    """``(k, *shape)`` and levels ``(k, draws)`` in [0, 1) to the target points, ``(k, draws)``, at
+    which the laws of y given the nearest sample points reach these levels.
+    """
+    import torch
+
+    moved = marginal(plan, 1) > 0
+    place = torch.unique(pair.x.flatten(1), dim=0, return_inverse=True)[1]
+    x, place_of = pair.cost.embed(pair.x[moved]), place[moved]
+    entries = plan.to_sparse_coo().coalesce()
+    held = entries.values() > 0
+    (rows, columns), mass = entries.indices()[:, held], entries.values()[held]
+    at, order = place[rows].sort(stable=True)
+    columns, mass = columns[order], mass[order]
+    # the laws of all places one after the other, each of mass one
+    total = mass.new_zeros(len(place)).index_add_(0, at, mass)
+    reached = (mass / total[at]).cumsum(0)
+    before = torch.cat([reached.new_zeros(1), reached])
+    end = torch.bincount(at, minlength=len(place)).cumsum(0)
+    begin = torch.cat([end.new_zeros(1), end[:-1]])
+
+    def drawn(new: Tensor, levels: Tensor) -> Tensor:
+        here = place_of[pair.cost.matrix(new, x).argmin(1)][:, None]
+        low, high = before[begin[here]], before[end[here]]
+        entry = torch.searchsorted(reached, low + levels * (high - low), right=True)
+        return columns[entry.clamp(begin[here], end[here] - 1)]
+
+    return drawn
 
 
 def c_transform(pair: DiscreteProblem, g: Tensor, eps: float | None) -> Callable[[Tensor], Tensor]:

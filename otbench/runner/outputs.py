@@ -49,15 +49,16 @@ def map_arrays(scoring: MapScoring, transport: Transport, pushed: torch.Tensor) 
     """Of a map: test points ``x``, T(x) as ``pushed``, T*(x) as ``optimal``, a ``target`` sample,
     and of the first points the ``path``, ``(times, points, *shape)`` from time 0 to 1.
 
-    Where points are images, there are few of them, with what each was made from (``partner``),
-    ``pushed`` are draws of a stochastic plan, and ``image`` is ``(channels, height, width)``.
+    Where the optimal plan is no map, or points are images, ``pushed`` are draws of a stochastic
+    plan. Of images there are few, with what each was made from (``partner``), and ``image`` is
+    ``(channels, height, width)``.
     """
     import numpy as np
     import torch
 
     image = scoring.problem.target.image
     rows = None if image is None else KEPT_IMAGES
-    if image is not None:
+    if image is not None or not scoring.problem.truth.plan_is_map:
         pushed = scoring.outputs(transport, scoring.x, pushed)
     kept = {"x": scoring.x, "pushed": pushed.detach(), "target": scoring.known["target_sample"]}
     kept |= {name: scoring.known[name] for name in ("optimal", "partner") if name in scoring.known}

@@ -4,6 +4,7 @@ its map or plan sends test points to.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,18 @@ class Outputs:
 
     @property
     def stochastic(self) -> bool:
-        """Whether an x has several mapped points: the solver has a plan, or a map of noisy x."""
-        return self.transport.sample is not None or self.transport.sigma > 0
+        """Whether an x has several mapped points: the solver is judged by draws from its plan, or
+        has a map of noisy x.
+        """
+        return self._sample is not None or self.transport.sigma > 0
+
+    @property
+    def _sample(self) -> Callable[[Tensor, int], Tensor] | None:
+        """What draws from the plan; none where its barycentres are judged as an estimate of a
+        map.
+        """
+        by_means = self.transport.estimates_map and self.problem.truth.plan_is_map
+        return None if by_means else self.transport.sample
 
     def push(self, x: Tensor) -> Tensor:
         """T(x)."""
@@ -94,7 +105,7 @@ class Outputs:
 
     def draws(self, x: Tensor, k: int) -> Tensor:
         """``k`` draws for each x, ``(n * k, *target shape)``, those of one x in a row."""
-        sample = self.transport.sample
+        sample = self._sample
         if sample is None:
             return self.push(self.smoothed(x.repeat_interleave(k, 0)))
         drawn = sample(x.clone(), k)
