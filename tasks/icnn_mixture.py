@@ -12,7 +12,7 @@ mixture and its push-forward, which is the target. There is no closed form of th
 and ``shift`` give the first term mean 0 and total variance d.
 
 Hard for methods with few points or a stiff network: T is smooth, and far from affine in every
-dimension. The linear map between the moments leaves an L2-UVP of 17 to 41 % for d from 2 to 64.
+dimension. The linear map between the moments leaves an L2-UVP of 29 % at the defaults.
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ The networks of the first two are MLPs, or for images a UNet of Q(x) and a resid
 
 With ``start = "linear"`` all but ``plain`` begin near the linear map between Gaussians of the same
 moments instead of near Q, in the better conditioned coordinates of
-`otbench.methods.neural.frames.Balanced`; in high dimension training then goes many times faster.
-Convolutions need pixels and begin near Q.
+`otbench.methods.neural.frames.Balanced`. Convolutions need pixels and begin near Q.
 """
 
 from __future__ import annotations
