@@ -8,14 +8,13 @@ orthogonal axes and a shift, cost ||x - y||^2:
 
 T is the gradient of the convex potential <x, B x> / 2 + <b, x>, hence optimal and unique (Brenier
 1991). From the source convolved with N(0, sigma^2 I), as solvers with noise see it, the optimal
-cost lies between two bounds,
+cost lies between two values of
 
-    W2^2 + sigma^2 (d - tr B) + s(sigma) k    for k = d times the least eigenvalue of B and for
-    k = tr B,
+    W2^2 + sigma^2 (d - tr B) + s(sigma) k,
 
-with s the cost of one coordinate, from U_1 * N(0, sigma^2) to U_1. The second is attained by moving
-the coordinates of x one by one and is exact where the axes are those of the cube; it is what is
-taken. The first two terms are the value of the potentials of T.
+with s the cost of one coordinate, from U_1 convolved with N(0, sigma^2) to U_1: those of k = d
+times the least eigenvalue of B, a dual value, and of k = tr B, a plan that moves the coordinates of
+x one by one. The latter is taken; it is exact where the axes are those of the cube.
 
 Not hard, on purpose. This is the control beside the families with singular sources
 (``perpendicular``, ``one-to-many``, ``parallel-segments``, ``low-dim-manifold``, ``atom``), on
