@@ -48,6 +48,11 @@ class Rows:
         runs = pd.concat([self._of(judged(self.runs, tau), task, solver) for task in tasks])
         return f"{(runs.verdict == 'ok').sum()} of {len(runs)}"
 
+    def verdicts(self, solver: str) -> pd.Series:
+        """Today's verdicts of a solver on every task where it has one."""
+        found = judged(self.runs)
+        return found.verdict[found.solver_label == solver].dropna()
+
     def converged(self, solver: str, task: str) -> bool:
         """Whether the saddle of every run is near optimal."""
         return bool(self._of(judged(self.runs), task, solver).converged.eq(True).all())
@@ -311,6 +316,16 @@ CLAIMS = [
                 )
             }
             == {"0 of 3"}
+        ),
+    ),
+    Claim(
+        SPURIOUS,
+        "The true map must be ok, a planted spurious map with the true potential spurious, on "
+        "every task that has them.",
+        "controls",
+        lambda rows: all(
+            set(rows.verdicts(by)) == {verdict}
+            for by, verdict in (("oracle", "ok"), ("planted", "spurious"))
         ),
     ),
     Claim(
