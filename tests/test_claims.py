@@ -32,9 +32,11 @@ REFERENCE = ROOT / "results" / "reference"
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one reference result; of a claim about nothing no method makes a truth."""
+    """The rows of a reference result, those of today's code where there are some. What is asked of
+    no row is an error.
+    """
 
-    folder: Path
+    folders: list[Path]
     runs: pd.DataFrame
 
     def __call__(self, task: str, solver: str, column: str) -> pd.Series:
@@ -65,7 +67,8 @@ class Rows:
 
     def provenance(self) -> list[dict]:
         """What each batch was run with."""
-        return [json.loads(path.read_text()) for path in self.folder.rglob("provenance.json")]
+        files = [file for folder in self.folders for file in folder.rglob("provenance.json")]
+        return [json.loads(file.read_text()) for file in files]
 
     def _of(self, runs: pd.DataFrame, task: str, solver: str) -> pd.DataFrame:
         found = runs[(runs.task_label == task) & (runs.solver_label == solver)]
@@ -80,7 +83,7 @@ class Claim:
     Attributes:
         page: where it stands.
         text: as it stands there, but for line breaks and marks of code.
-        rows: folder of ``results/reference`` that it is about.
+        rows: folder of ``results/reference`` that it is about, or a pattern of several.
         holds: the relation.
     """
 
@@ -92,7 +95,8 @@ class Claim:
 
 @cache
 def rows(folder: str) -> Rows:
-    return Rows(REFERENCE / folder, select(otbench.load(REFERENCE / folder).runs, None))
+    found = sorted(REFERENCE.glob(folder))
+    return Rows(found, select(otbench.load(*found).runs, None))
 
 
 def quoted(task: str, solver: str, **params: object) -> pd.Series:
@@ -112,6 +116,7 @@ SOLVED = "sinkhorn[max_iters=20000,tolerance=1e-09]"
 OTM = "otm[preset=slow-potential]"
 FAST = ("otp[map_updates=3,lr_potential=0.001]", "otp[map_updates=3,lr_potential=0.001,ema=0]")
 SINGULAR, CONTROL = ("perpendicular", "one-to-many"), "continuous-control"
+GLOBE = "supply-demand-pairs"
 PALETTES = "palette-pairs[test=10,held_out=photographs]"
 HALF, NOISE = "image-restoration[data=mnist,degradation=inpaint]", "image-restoration[data=mnist]"
 MIX64 = "mix3tomix10[dim=64]"
@@ -133,7 +138,7 @@ CLAIMS = [
     Claim(
         "docs/limits.md",
         "are of several commits, on one kind of machine without a GPU",
-        ".",
+        "*",
         lambda rows: {(p["cpu"], p["gpu"]) for p in rows.provenance()} == {("AMD EPYC", None)},
     ),
     Claim(
@@ -177,10 +182,12 @@ CLAIMS = [
     ),
     Claim(
         AMORTIZED,
-        "The globe: ra-ot and oa-ot take longer than solving to 1e-9.",
-        "amortized",
+        "The globe: ra-ot and oa-ot take longer than solving to 1e-9, and three iterations from "
+        "zero leave a smaller gap.",
+        "amortized*",
         lambda rows: all(
-            rows("supply-demand-pairs", by, MS).gt(rows("supply-demand-pairs", SOLVED, MS)).all()
+            rows(GLOBE, by, MS).gt(rows(GLOBE, SOLVED, MS)).all()
+            and rows(GLOBE, by, GAP).gt(rows(GLOBE, "sinkhorn-steps[max_iters=3]", GAP)).all()
             for by in LEARNED
         ),
     ),
@@ -189,19 +196,22 @@ CLAIMS = [
         "meta-ot takes half the time of solving and leaves a gap of 1e-4, with one seed",
         "amortized",
         lambda rows: (
-            rows("supply-demand-pairs", "meta-ot[seconds=5]", MS).item()
-            < 0.5 * rows("supply-demand-pairs", SOLVED, MS).median()
-            and rows("supply-demand-pairs", "meta-ot[seconds=5]", GAP).item() < 1e-4
+            rows(GLOBE, "meta-ot[seconds=5]", MS).item() < 0.5 * rows(GLOBE, SOLVED, MS).median()
+            and rows(GLOBE, "meta-ot[seconds=5]", GAP).item() < 1e-4
         ),
     ),
     Claim(
         AMORTIZED,
-        "take less than a fifth of the time of solving to 1e-9 and leave a gap of 8 %",
-        "amortized",
+        "take less than a fifth of the time of solving to 1e-9 and leave a gap of 8 %: a smaller "
+        "one than 30 iterations from zero, and no smaller one on average than 100",
+        "amortized*",
         lambda rows: all(
             rows(PALETTES, by, MS).lt(0.2 * rows(PALETTES, SOLVED, MS)).all()
             and round(rows(PALETTES, by, GAP).mean(), 2) == 0.08
+            and rows(PALETTES, by, GAP).lt(rows(PALETTES, steps.format(30), GAP)).all()
+            and rows(PALETTES, by, GAP).mean() >= rows(PALETTES, steps.format(100), GAP).mean()
             for by in LEARNED
+            for steps in ["sinkhorn-steps[max_iters={}]"]
         ),
     ),
     Claim(
@@ -470,9 +480,7 @@ CLAIMS = [
         GALLERY,
         "takes Sinkhorn's algorithm some 14 iterations at an eps so large",
         "amortized",
-        lambda rows: (
-            round(rows("supply-demand-pairs", "ra-ot", "metric_iters_from_zero").mean()) == 14
-        ),
+        lambda rows: round(rows(GLOBE, "ra-ot", "metric_iters_from_zero").mean()) == 14,
     ),
 ]
 
@@ -516,7 +524,7 @@ def sentences(page: Path) -> Iterator[str]:
     text = re.sub(r"^```.*?^```|!\[[^\]]*\]\([^)]*\)", "\n\n", text, flags=re.DOTALL | re.MULTILINE)
     for paragraph in re.split(r"\n\s*\n|\n(?=[-|#] )", text):
         if not paragraph.startswith("|"):
-            yield from re.split(r"(?<=[.:;!?]) ", plain(paragraph))
+            yield from re.split(r"(?<=[.!?]) ", plain(paragraph))
 
 
 def test_no_conclusion_stands_without_rows() -> None:
