@@ -119,13 +119,14 @@ SINGULAR, CONTROL = ("perpendicular", "one-to-many"), "continuous-control"
 GLOBE = "supply-demand-pairs"
 PALETTES = "palette-pairs[test=10,held_out=photographs]"
 HALF, NOISE = "image-restoration[data=mnist,degradation=inpaint]", "image-restoration[data=mnist]"
-MIX64 = "mix3tomix10[dim=64]"
+HUES, MIX64 = "hue-colorization", "mix3tomix10[dim=64]"
 TRAINED = "mm.*|w2.*|ls|qc"
 
 README = "README.md"
 AMORTIZED = "docs/results/amortized.md"
 SPURIOUS = "docs/results/spurious.md"
 METHODS = "docs/methods.md"
+IMAGES = "docs/results/images.md"
 GALLERY = "docs/gallery/README.md"
 
 CLAIMS = [
@@ -432,7 +433,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        "docs/results/images.md",
+        IMAGES,
         "The Frechet distance of two halves of clean images is .13 here.",
         "images-8x8",
         lambda rows: (
@@ -443,6 +444,24 @@ CLAIMS = [
                 2,
             )
             == 0.13
+        ),
+    ),
+    Claim(
+        IMAGES,
+        "otp leaves 64 to 80 % of its colours off the circle.",
+        "hues",
+        lambda rows: (
+            rows(HUES, "otp[preset=images]", "metric_circle_off").between(0.64, 0.80).all()
+        ),
+    ),
+    Claim(
+        IMAGES,
+        "(circle_entropy, 1 where all are on it and all hues as likely), is below .34. "
+        "otm[preset=cpu-8x8] leaves all of its colours off the circle.",
+        "hues",
+        lambda rows: (
+            rows(HUES, "otp[preset=images]", "metric_circle_entropy").max() < 0.34
+            and rows(HUES, "otm[preset=cpu-8x8]", "metric_circle_off").min() == 1
         ),
     ),
     Claim(
