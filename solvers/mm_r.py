@@ -1,8 +1,8 @@
 """MM:R and MMv2:R: the gradient of a dense quadratic network, trained against a potential of the
 same form (Korotin et al. 2021).
 
-The best solvers of the Wasserstein-2 benchmark's own comparison, by their names in its tables. Both
-seek the saddle of ``otm``; R says that the map from source to target is the one that is learned
+Two solvers of the Wasserstein-2 benchmark's own comparison, by their names in its tables. Both seek
+the saddle of ``otm``; R says that the map from source to target is the one that is learned
 directly. The networks of MM:R are free, those of MMv2:R (after Makkuva et al. 2020) are kept convex
 by clamping their weights after each step.
 

@@ -1,11 +1,11 @@
 """Sinkhorn's algorithm (Cuturi 2013) among the points with mass, stabilised (Schmitzer 2019):
 solving from scratch, as fast as we can.
 
-The code of the truths of entropic tasks (`otbench.methods.entropic`), in float64. On images, where
-most points have no mass, it takes a hundredth of the time of implementations that keep them, and so
-is what learning has to be measured against. In the map setting new points follow the entropic map
-(Pooladian & Niles-Weed 2021); draws given a new point have the weights of which that map is the
-mean.
+The code of the truths of entropic tasks (`otbench.methods.entropic`), in float64. On digits, where
+most points have no mass, it takes less than a hundredth of the time of `pot-sinkhorn`, which keeps
+them, and a tenth of that of `ott-sinkhorn`; so it is what learning has to be measured against. In
+the map setting new points follow the entropic map (Pooladian & Niles-Weed 2021); draws given a new
+point have the weights of which that map is the mean.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 what a learned prediction must beat.
 
 The same code as that of the truths of entropic tasks (`otbench.methods.entropic`): an iteration
-updates the potential of the target, then that of the source. On images, where most points have no
-mass, it is far faster than an implementation that keeps them.
+updates the potential of the target, then that of the source. Points without mass take no part.
 """
 
 from __future__ import annotations

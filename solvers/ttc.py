@@ -13,13 +13,12 @@ each ray goes instead.
 What differs from the official code: a pool of source points is moved along and training batches are
 drawn from it, so that training costs O(critics) and not O(critics^2) gradients; W1 is estimated on
 a second pool of as many points, never trained on (there on 100 fresh batches); a step that is not
-positive ends the training. In high dimension critics fit a pool of few points: enlarge ``pool``
-there.
+positive ends the training. A critic may fit a pool of few points; ``pool`` says how many it has.
 
 Presets:
 
 * ``cpu``, the defaults: penalty 100, MLPs with leaky ReLUs, 15 critics of 500 steps at a higher
-  learning rate. About 15 s on one core.
+  learning rate. Some 15 to 18 s on one core.
 * ``paper-generation``, ``paper-denoising`` and ``paper-translation`` are as the scripts of the
   official code train on images, for a GPU: the critics ``infogan``, ``ar-convnet`` and ``sndcgan``
   with leaky ReLUs of slope 0.1, lambda 1000, Adam at 1e-4. For digits and clothes of 32 x 32 pixels

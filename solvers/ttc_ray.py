@@ -5,7 +5,7 @@ Bilocq & Nachman 2022).
 
 found by a search on the defect of all points at once, see `otbench.methods.neural.critics`. Where
 the target is thin, a kink of u marks the end of a ray; a network rounds it off, so that points stop
-short of it, the more so the higher the dimension. `ttc-semidual` has the kinks by construction.
+short of it. `ttc-semidual` has the kinks by construction.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ against minima over a batch of fresh target points (as Mallasto et al. 2019 trai
 taken among a larger pool of them.
 
 Where the target is thin, a few thousand points cover it. Where it has the full dimension they do
-not: minima over a sample then say little, the more so the higher the dimension, and the potential
-inherits the defect of discrete transport.
+not, and the potential has the defect of discrete transport between samples.
 """
 
 from __future__ import annotations

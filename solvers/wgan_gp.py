@@ -13,7 +13,6 @@ Presets:
 * ``cpu``, the defaults, has a higher, decaying learning rate, smaller batches, fewer steps and
   averaged weights.
 * ``paper`` has the benchmark's settings: 40,000 steps of Adam at 2e-4, batches of 1,024, no decay.
-  Half an hour or more on a CPU core.
 
 Both have the benchmark's networks: two hidden layers of 128 ReLUs, or of twice the dimension where
 that is more, and lambda 10.

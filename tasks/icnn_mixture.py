@@ -11,8 +11,8 @@ T is the gradient of a strongly convex function, hence optimal and unique (Breni
 mixture and its push-forward, which is the target. There is no closed form of the cost. ``scale``
 and ``shift`` give the first term mean 0 and total variance d.
 
-Hard for methods with few points or a stiff network: T is smooth, and far from affine in every
-dimension. The linear map between the moments leaves an L2-UVP of 17 to 41 % for d from 2 to 64.
+Hard for methods with few points or a stiff network: T is smooth and far from affine. The linear map
+between the moments leaves an L2-UVP of 29 % at the defaults.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ with eps = 0 the exact linear program (network simplex, POT's ``ot.emd``), on va
 the dtype asked for. Training pairs are not solved.
 
 Hard for predictors: points and weights both change from pair to pair, point i of one palette has
-nothing to do with point i of another, and at so small an eps Sinkhorn's algorithm takes many
-hundred iterations from zero.
+nothing to do with point i of another, and at so small an eps Sinkhorn's algorithm takes more
+than five hundred iterations from zero.
 
 Palettes are found by mini-batch k-means (Sculley 2010) of the pictures at a longest side of 256
 pixels, the same for all pairs and seeds. The photographs are found by `otbench.data.files` as

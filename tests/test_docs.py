@@ -11,6 +11,10 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
+from otbench.registry import registry
+from otbench.report import gallery
+from otbench.store import load
+
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -41,6 +45,14 @@ def test_the_tables_are_those_of_the_committed_results(command, shown):
 def test_generated_pages_are_up_to_date(path):
     """Mend with ``python docs/generate.py``."""
     assert (ROOT / path).read_text() == generate.GENERATED[path]()
+
+
+def test_the_gallery_has_the_text_and_the_scores_of_every_task():
+    """Mend with ``otbench gallery results/reference/tasks --out docs/gallery``."""
+    page = (ROOT / "docs/gallery/README.md").read_text()
+    runs = load(ROOT / "results/reference/tasks").runs
+    for entry in registry("task").entries.values():
+        assert [part for part in gallery._section(entry, "", {}, runs) if part not in page] == []
 
 
 def test_every_reference_result_is_on_a_page():

@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import HOSTILE, rows
 
 
+ROOT = Path(__file__).parent.parent
 ACTS = {
     "refuse": ("skipped", "does not feel like it"),
     "hang": ("timeout", "killed after 8 s"),
@@ -506,6 +507,11 @@ def test_provenance_is_there_before_the_first_row(otbench, tmp_path):
         and facts["threads"] == len(os.sched_getaffinity(0))
     )
     assert (folder / "provenance.json").stat().st_mtime <= (folder / "rows.jsonl").stat().st_mtime
+    if (ROOT / ".git").exists():
+        head = subprocess.run(
+            ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        assert facts["git_commit"] == head.stdout.strip()
 
 
 def test_spawned_workers_give_the_same_row(tmp_path):

@@ -180,6 +180,54 @@ def test_smoothed_costs_are_those_of_the_smoothed_tasks(
     assert gaps[2] < gaps[1] < gaps[0] and gaps[2] < 3e-5 * dim
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize(
+    ("task", "stretch"),
+    [(ContinuousControl(dim=1), 1 / 2), (ContinuousControl(dim=3, condition=1.0), 1.0)],
+)
+def test_the_smoothed_cost_of_the_control_along_the_axes_of_the_cube(
+    task: ContinuousControl, stretch: float, sigma: float
+) -> None:
+    """There it is that of d pairs U * N(0, sigma^2) to the interval ``stretch`` U, and the shift:
+    moments, less twice the correlation.
+    """
+    one = (1 + stretch**2) / 3 + sigma**2 - 2 * stretch * closed_forms.smoothed_correlation(sigma)
+    assert smoothed_cost(build_map(task), sigma) == pytest.approx(1 + task.dim * one, rel=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.7])
+@seeds
+def test_the_smoothed_cost_of_the_control_is_that_of_a_plan_that_is_all_but_optimal(
+    seed: int, sigma: float
+) -> None:
+    """The linear program on pairs of the plan is cheaper by less than 2 % of the target's variance,
+    a fifth of the threshold of a saddle's residuals.
+    """
+    problem, stream = build_map(ContinuousControl(), seed), generator(seed)
+    push = problem.truth.map
+    assert push is not None and problem.target.variance is not None
+    x = problem.source.sample(200_000, stream)
+    x += sigma * torch.randn(len(x), 2, generator=stream, dtype=torch.float64)
+    y = push(closed_forms.smoothed_to_uniform(x, sigma))
+    costs = problem.cost.pairwise(x, y)
+    truths.agree(costs, torch.tensor(smoothed_cost(problem, sigma), dtype=torch.float64))
+    cheaper = float(costs[:1500].mean()) - truths.linear_program(x[:1500], y[:1500], problem)
+    assert 0 <= cheaper + 1e-12 < 0.02 * problem.target.variance
+
+
+@pytest.mark.parametrize("dim", [2, 16, 256])
+def test_the_smoothed_cost_of_the_control_is_between_its_bounds(dim: int) -> None:
+    """At the noise that `otp` ends with they are a hundredth of the cost's scale apart."""
+    problem, sigma = build_map(ContinuousControl(dim=dim)), 0.2
+    values = np.geomspace(0.5, 2, dim)
+    beyond = closed_forms.smoothed_cost(sigma)
+    low = known_cost(problem) + sigma**2 * (dim - values.sum()) + beyond * dim * values.min()
+    high = low + beyond * (values - values.min()).sum()
+    assert low <= smoothed_cost(problem, sigma) <= high
+    assert problem.target.variance is not None
+    assert high - low < 0.01 * max(known_cost(problem), problem.target.variance / 2)
+
+
 @families
 @pytest.mark.parametrize("sigma", [0.05, 1.0, 20.0])
 def test_smoothing_moves_the_distance_by_no_more_than_the_noise(

@@ -27,6 +27,7 @@ from otbench.report.pictures import draw, png
 from otbench.report.quantities import number
 from otbench.report.styles import slug
 from otbench.report.tables import pipe_table
+from otbench.report.verdicts import judged
 
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def _parameters(entry: Entry) -> str:
 
 def _scores(entry: Entry, runs: pd.DataFrame | None) -> str:
     """Means over the seeds of what trivial solvers and controls score at default parameters, and
-    their verdicts.
+    today's verdicts.
     """
     if runs is None or runs.empty:
         return ""
@@ -276,9 +277,10 @@ def _scores(entry: Entry, runs: pd.DataFrame | None) -> str:
         & (runs.task_params == json.dumps(entry.parameters, sort_keys=True))
         & (runs.status == "ok")
     )
-    kept = runs.loc[chosen & (runs.trivial.astype(bool) | runs.solver.isin(CONTROLS))].dropna(
-        axis=1, how="all"
-    )
+    kept = runs.loc[chosen & (runs.trivial.astype(bool) | runs.solver.isin(CONTROLS))]
+    if kept.empty:
+        return ""
+    kept = kept.assign(verdict=judged(kept).verdict).dropna(axis=1, how="all")
     names = [name for name in SCORES if f"metric_{name}" in kept]
     if not names:
         return ""

@@ -106,7 +106,7 @@ def _data_name(path: Path) -> str:
 
 def _git() -> dict[str, Any]:
     """Commit and dirty flag of the checkout the code runs from; None where it is no checkout."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str | None:
         try:

@@ -29,8 +29,7 @@ is normalised by statistics of fresh batches, so that it acts point by point.
 
 With ``start = "linear"`` all but ``plain`` begin near the linear map between Gaussians of the same
 moments instead of near Q, in the better conditioned coordinates of
-`otbench.methods.neural.frames.Balanced`; in high dimension training then goes many times faster.
-Convolutions need pixels and begin near Q.
+`otbench.methods.neural.frames.Balanced`. Convolutions need pixels and begin near Q.
 """
 
 from __future__ import annotations
