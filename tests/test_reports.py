@@ -121,7 +121,7 @@ def test_a_cell_of_fewer_seeds_says_so_and_only_common_seeds_are_compared(tmp_pa
     assert table["few"][1:] == ["2.00 (n=2 of 5)", "3.00"]
     assert table["steady"][1].startswith("**24.6 [") and table["steady"][2] == "**1.50**"
     assert table["shaky"][1].endswith(" (2 oom)")
-    assert "n=2 of 5: the cell is of two seeds" in text
+    assert "n=2 of 5: the mean of two seeds" in text
     tidy = pd.read_csv(io.StringIO(leaderboard(results, metrics=["l2_uvp"], format="csv")))
     assert tidy[tidy.task_label == "a"].n_seeds.tolist() == [5] * 4
     assert "n=" not in leaderboard(results, metrics=["l2_uvp"], tasks=["b"])

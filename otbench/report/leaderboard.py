@@ -47,8 +47,8 @@ NOTES = {
     "cold": "† first fit, compilation included (a fit of over five seconds is not repeated).",
     "n/a": "n/a: the run succeeded, but the number is not defined for it.",
     "uneven": (
-        "n=2 of 5: the cell is of two seeds, of five that were run on the task. In bold is who has "
-        "the best mean against each other on the seeds that both have; ranks are on common seeds."
+        "n=2 of 5: the mean of two seeds, of five that were run on the task. Two solvers are "
+        "compared on the seeds that both ran: there no other has a better mean than one in bold."
     ),
 }
 ASKEW = 1.5  # of an interval whose ends are shown: the upper part over the lower
