@@ -255,7 +255,8 @@ def _refusals(refused: pd.DataFrame, factor: float) -> Iterator[str]:
         yield f"{ratios} of {solver} on {task} {REFUSED}: {reason}"
     cells = refused.drop_duplicates(names)
     causes = ", ".join(f"{kind} ({n})" for kind, n in comparable.kinds(cells.reason).items())
-    yield f"times of {len(cells)} pairs of task and solver {REFUSED}: {causes}"
+    pairs = f"{len(cells)} pair{'s' * (len(cells) != 1)} of task and solver"
+    yield f"times of {pairs} {REFUSED}: {causes}"
     yield comparable.HOW
 
 
