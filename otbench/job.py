@@ -210,6 +210,10 @@ class Row:
         "is not unique (plans are then scored on draws), or it is not known"
     )
     message: str = _column("one line saying why the status is not ok, and the remedy")
+    load: float | None = _column(
+        "share of the CPU time of the run's cores, 0 to 1, that other processes took while it ran; "
+        "empty where the system does not say; what others do on a GPU is not seen"
+    )
     import_s: float | None = _column("importing the solver's packages, before any clock", "s")
     problem_s: float | None = _column("building the problem and drawing its test points", "s")
     fit_cold_s: float | None = _column(
@@ -258,6 +262,9 @@ class Row:
     solver_hash: str = _column("hash of the solver's code and all of otbench that it uses")
     scoring_hash: str | None = _column("hash of the code of scoring, metrics and verdict")
     batch: str = _column("the invocation's folder name")
+    began: str | None = _column(
+        "start of the run's process, of the last attempt where a fit was resumed, ISO 8601 UTC"
+    )
     when: str = _column("end of the run, ISO 8601 UTC")
     schema: int = _column(f"version of these columns; {SCHEMA} now, 1 for rows that have none")
     metrics: Mapping[str, float] = field(default_factory=dict)

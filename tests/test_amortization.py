@@ -57,7 +57,7 @@ def test_break_even_counts_are_training_over_what_a_pair_saves(results):
         if line.startswith("| ")
     ]
     head, *body = cells
-    assert head[:4] == ["solver", "training (s)", "ms per pair", "cost_gap"]
+    assert head[:5] == ["solver", "seeds", "training (s)", "ms per pair", "cost_gap"]
     found = {line[0]: dict(zip(head, line, strict=True)) for line in body}
     assert list(found) == ["zero °", "ott", "learned", "pot", "slow-learner"], (
         "fastest first, failures and other tasks left out"
@@ -66,9 +66,11 @@ def test_break_even_counts_are_training_over_what_a_pair_saves(results):
         "0.120 ±"
     )
     assert found["pot"]["training (s)"] == "1.00e-4"
-    # 11 s of training, less the tenth of a millisecond of the other, at 50 ms saved by the pair
+    # On the seed that both ran 10 s of training, less the tenth of a millisecond of the other, at
+    # 50 ms saved by the pair.
+    assert found["learned"]["seeds"] == "3" and found["pot"]["seeds"] == "1"
     assert (
-        found["learned"]["N* against pot"] == "220"
+        found["learned"]["N* against pot"] == "200"
         and found["learned"]["N* against ott"] == "never"
     )
     assert (
@@ -94,6 +96,13 @@ def test_counts_are_against_whom_one_asks_for(results):
     assert "<table>" in amortization(results, format="html") and r"\toprule" in amortization(
         results, format="latex"
     )
+
+
+def test_solvers_without_a_common_seed_are_not_compared_and_equal_seeds_not_said(tmp_path):
+    apart = [solved("learned", 10.0, 2.0, 1, learns=True), solved("pot", 0.0, 52.0, 0)]
+    (line, _) = csv.DictReader(io.StringIO(amortization(write(tmp_path, apart), format="csv")))
+    assert line["solver_label"] == "learned" and line["break_even_pot"] == ""
+    assert "seeds |" not in amortization(write(tmp_path, apart))
 
 
 def test_what_cannot_be_shown_is_said(results, tmp_path):

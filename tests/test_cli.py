@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import resource
 import shutil
@@ -16,6 +15,7 @@ import pytest
 from otbench.cli.options import memory
 from otbench.cli.options import seconds as read_seconds
 from tests.conftest import HOSTILE, rows
+from tests.synthetic import row, write
 
 
 ROOT = Path(__file__).parent.parent
@@ -146,36 +146,24 @@ def test_the_smoke_suite_end_to_end(otbench, tmp_path):
     assert "0 to do" in again.stdout and "pot-emd" in again.stdout
 
 
-def test_compare_finds_a_regression(otbench, tmp_path):
-    for name, act in (("base", 1.0), ("new", 3.0)):
-        folder = tmp_path / name / "one"
-        folder.mkdir(parents=True)
-        (folder / "provenance.json").write_text(json.dumps({"cpu": "x", "device": "cpu"}))
-        common = {
-            "task": "t",
-            "task_label": "t",
-            "task_params": "{}",
-            "solver": "s",
-            "solver_label": "s",
-            "solver_params": "{}",
-        }
-        common |= {
-            "trivial": False,
-            "threads": 1,
-            "device": "cpu",
-            "dtype": "float32",
-            "status": "ok",
-            "message": "",
-        }
-        common |= {"when": "2026-01-01", "batch": "one", "metric_l2_uvp": 1.0}
-        lines = [
-            {**common, "key": f"k{seed}", "seed": seed, "fit_cold_s": act * (1 + seed / 100)}
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_compare_finds_a_regression_of_times_measured_in_turn(otbench, tmp_path, interleaved):
+    for second, act in enumerate((1.0, 3.0)):
+        rows = [
+            row("t", "s", seed, metric_l2_uvp=1.0, fit_cold_s=act * (1 + seed / 100))
+            | {"machine": "m", "load": 0.0, "when": "2026-01-02T00:00:00+00:00"}
+            | {"began": f"2026-01-01T00:{seed}{second}:00+00:00"}
             for seed in range(5)
         ]
-        (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if not interleaved:
+            rows = [{**r, "began": f"2026-01-01T0{second}:00:00+00:00"} for r in rows]
+        write(tmp_path / ("base", "new")[second], rows)
     done = otbench("compare", "base", "new")
-    assert done.returncode == 1 and "fit" in done.stdout
+    assert done.returncode == interleaved and "fit_s" in done.stdout
+    assert ("measure both sides in turn" in done.stdout) != interleaved
     assert otbench("compare", "new", "base").returncode == 0
+    required = otbench("compare", "new", "base", "--require-times").returncode
+    assert required == (0 if interleaved else 2)
 
 
 @pytest.mark.parametrize(

@@ -292,10 +292,10 @@ def test_scores_of_the_trivial_solvers_stand_beside_with_the_verdict_of_today(tm
     )
     (table,) = (tmp_path / "page" / "README.md").read_text().split("| solver |")[1:]
     assert table.splitlines() == [
-        " l2_uvp | verdict |",
-        "| --- | --- | --- |",
-        "| identity | 75.0 | inaccurate |",
-        "| oracle | 0.500 | ok |",
+        " seeds | l2_uvp | verdict |",
+        "| --- | --- | --- | --- |",
+        "| identity | 2 | 75.0 | inaccurate |",
+        "| oracle | 1 | 0.500 | ok |",
     ]
 
 

@@ -104,6 +104,29 @@ def test_some_failures_stand_beside_the_mean_of_the_rest_and_count_in_the_rank(t
     )  # (1 + 1 + 10) / 3 = 4
 
 
+def test_a_cell_of_fewer_seeds_says_so_and_only_common_seeds_are_compared(tmp_path):
+    """The seeds 0 and 1 are easy: who ran no others has the lowest mean, and is worse on both."""
+    rows = [
+        *uvp("a", "steady", [1.0, 2.0, 30.0, 40.0, 50.0]),
+        *uvp("a", "few", [1.5, 2.5]),
+        *uvp("a", "shaky", [9.0, 9.0, 90.0]),
+        *[row("a", "shaky", seed, status="oom") for seed in (3, 4)],
+        *[row("a", "picky", seed, status="skipped") for seed in range(9)],
+        *uvp("b", "steady", [1.0, 2.0]),
+        *uvp("b", "few", [3.0, 3.0]),
+    ]
+    results = write(tmp_path / "r", rows)
+    text = leaderboard(results, metrics=["l2_uvp"])
+    table = {name: [cell.strip(" |") for cell in cells] for name, cells in lines(text).items()}
+    assert table["few"][1:] == ["2.00 (n=2 of 5)", "3.00"]
+    assert table["steady"][1].startswith("**24.6 [") and table["steady"][2] == "**1.50**"
+    assert table["shaky"][1].endswith(" (2 oom)")
+    assert "n=2 of 5: the mean of two seeds" in text
+    tidy = pd.read_csv(io.StringIO(leaderboard(results, metrics=["l2_uvp"], format="csv")))
+    assert tidy[tidy.task_label == "a"].n_seeds.tolist() == [5] * 4
+    assert "n=" not in leaderboard(results, metrics=["l2_uvp"], tasks=["b"])
+
+
 def test_skipped_and_missing_are_said_and_not_ranked(tmp_path):
     rows = [
         *uvp("a", "otm", [1.0]),

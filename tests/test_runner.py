@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
+from otbench.runner.clock import LoadMeter
 from tests.conftest import HOSTILE, rows
 
 
@@ -198,6 +200,39 @@ def test_each_second_is_booked_where_it_was_spent(otbench, tmp_path):
         [0.4, 0.8, 1.2], abs=0.1
     )
     assert all("l2_uvp" in point for point in points["curve"])
+
+
+def test_the_load_is_what_other_processes_take_of_the_cores():
+    """Beside another process on the same core, and with work of its own, which is no load."""
+    cores = os.sched_getaffinity(0)
+    core = min(cores)
+    script = f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    other = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        time.sleep(0.5)
+        meter = LoadMeter([core])
+        time.sleep(0.5)
+        assert (meter.share() or 0) > 0.5
+    finally:
+        other.kill()
+        other.wait()
+    os.sched_setaffinity(0, {core})
+    try:
+        meter, began, worked = LoadMeter([core]), time.perf_counter(), time.process_time()
+        while time.process_time() < worked + 0.5:
+            pass
+        own = 0.5 / (time.perf_counter() - began)
+        assert (meter.share() or 0) < 1 - own + 0.1
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert LoadMeter([10**6]).share() is None
+
+
+def test_a_row_says_when_its_run_began_and_how_much_others_took(otbench, tmp_path):
+    otbench("run", "-t", "gaussian[dim=1]", "-s", "identity", "--seeds", 1, "--results", "out")
+    (row,) = rows(tmp_path / "out")
+    began, ended = (datetime.fromisoformat(row[name]) for name in ("began", "when"))
+    assert 0 < (ended - began).total_seconds() < 60 and 0 <= row["load"] <= 1
 
 
 def test_an_asynchronous_jax_solver_gets_its_true_time(otbench, tmp_path):
@@ -542,3 +577,4 @@ def test_spawned_workers_give_the_same_row(tmp_path):
     assert results[True].status == "ok"
     assert results[True].metrics["l2_uvp"] == results[False].metrics["l2_uvp"]
     assert results[True].measured["threads"] == 1 and results[True].measured["machine"]
+    assert 0 <= results[True].measured["load"] <= 1

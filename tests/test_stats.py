@@ -89,6 +89,25 @@ def test_ranks_sum_to_the_triangular_number_and_ignore_monotone_scales(losses):
     np.testing.assert_array_equal(stats.ranks(np.array(losses) * 2), ranks)
 
 
+def test_solvers_are_compared_on_the_seeds_that_both_ran():
+    nan = math.nan
+    losses = np.array([[1.0, 2.0, 30.0], [1.5, 2.5, nan], [nan, nan, 20.0], [nan] * 3])
+    np.testing.assert_array_equal(stats.paired_ranks(losses), [2, 2, 1, nan])
+    assert stats.unbeaten(losses).tolist() == [False, False, True, False]
+    apart = np.array([[1.0, 2.0, nan], [1.5, 2.5, nan], [nan, nan, 0.1]])
+    assert stats.unbeaten(apart).tolist() == [True, False, False]  # of the last nothing is known
+    assert stats.unbeaten(np.array([[1.0, nan], [nan, 2.0]])).all()
+    assert stats.unbeaten(np.array([[math.inf], [math.inf]])).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_on_equal_seeds_paired_ranks_are_those_of_the_means(losses):
+    array = np.array(losses, dtype=float)
+    np.testing.assert_array_equal(stats.paired_ranks(array), stats.ranks(array.mean(1)))
+    lowest = array.sum(1) == array.sum(1).min()
+    np.testing.assert_array_equal(stats.unbeaten(array), lowest)
+
+
 def ranked(*losses: Any) -> stats.Ranking:
     return stats.ranking([np.array(task, dtype=float) for task in losses])
 

@@ -81,6 +81,8 @@ def _compare_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("new", type=Path)
     text = "ratio new / base above which a worsening counts (default: 1.25)"
     sub.add_argument("--factor", type=factor, default=1.25, help=text)
+    text = "exit status 2 where times are not comparable (and nothing else is a regression)"
+    sub.add_argument("--require-times", action="store_true", help=text)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -88,7 +90,9 @@ def _compare(options: argparse.Namespace) -> int:
 
     comparison = compare(options.base, options.new, options.factor)
     print(render(comparison))
-    return 1 if comparison.regressions else 0
+    if comparison.regressions:
+        return 1
+    return 2 if options.require_times and len(comparison.refused) else 0
 
 
 def _plot_arguments(sub: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ that takes ``train'`` and ``infer'`` after
 
 pairs; where it is slower by the pair it is ahead until then, or never. Errors stand beside, for a
 solver that is faster and wrong has won nothing. What a compiler takes at the first pair counts as
-training.
+training. Two solvers are compared on the seeds that both ran.
 """
 
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
@@ -49,7 +49,7 @@ NOTES = (
     "fit, or the median of repeats where it is short, and what the first pair takes longer than "
     "the others.",
     "N*: held-out pairs after which the solver of the row, its training included, has taken less "
-    "time than that of the column; 0: from the "
+    "time than that of the column, on the seeds that both ran; 0: from the "
     "first pair on; until N: it is ahead up to there, for it is slower by the pair; never: it is "
     "slower in both.",
     "° trivial baseline.",
@@ -115,23 +115,22 @@ def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.Da
     errors = list(
         dict.fromkeys(name for name in (accuracy, *ERRORS) if name and f"metric_{name}" in runs)
     )
+    compiling = (
+        (runs["infer_cold_ms"] - runs[INFER]).clip(lower=0).fillna(0) / 1000
+        if "infer_cold_ms" in runs
+        else 0.0
+    )
+    runs = runs.assign(train_s=runs[FIT] + compiling)
+    of_solver = dict(iter(runs.groupby("solver_label", sort=False)))
     records = []
-    for solver, group in runs.groupby("solver_label", sort=False):
+    for solver, group in of_solver.items():
         learns = "learns" in group and group.learns.iloc[0] in (True,)  # absent from older rows
         record = {
             "solver_label": solver,
             "trivial": bool(group.trivial.iloc[0]),
             "learns": learns,
             "seeds": len(group),
-        }
-        compiling = (
-            (group["infer_cold_ms"] - group[INFER]).clip(lower=0).fillna(0) / 1000
-            if "infer_cold_ms" in group
-            else 0.0
-        )
-        record |= {
-            "train_s": float((group[FIT] + compiling).median()),
-            "infer_ms": float(group[INFER].median()),
+            **_times(group),
         }
         for name in errors:
             values = group[f"metric_{name}"].dropna().to_numpy(float)
@@ -150,21 +149,29 @@ def summarize(runs: pd.DataFrame, against: Sequence[str] | None = None) -> pd.Da
             else not other["trivial"] and not other["learns"]
         )
         if chosen:
-            counts = [
-                break_even(row, other) if row is not other else math.nan
-                for row in summary.to_dict("records")
+            name = other["solver_label"]
+            summary[f"break_even_{name}"] = [
+                break_even(of_solver[solver], of_solver[name]) if solver != name else math.nan
+                for solver in summary.solver_label
             ]
-            summary[f"break_even_{other['solver_label']}"] = counts
-            summary.loc[
-                summary.solver_label == other["solver_label"], f"break_even_{other['solver_label']}"
-            ] = math.nan
     return summary
 
 
-def break_even(row: dict, other: dict) -> float:
-    """N* of one row of `summarize` against another; infinite where it is never ahead, and -N where
-    it is until N pairs.
+def _times(runs: pd.DataFrame) -> dict[str, float]:
+    """Medians over the seeds."""
+    return {"train_s": float(runs.train_s.median()), "infer_ms": float(runs[INFER].median())}
+
+
+def break_even(runs: pd.DataFrame, others: pd.DataFrame) -> float:
+    """N* of the runs of one solver against those of another, on the seeds that both ran; infinite
+    where it is never ahead, -N where it is until N pairs, not a number without a common seed.
     """
+    row, other = (
+        _times(runs[runs.seed.isin(others.seed)]),
+        _times(others[others.seed.isin(runs.seed)]),
+    )
+    if math.isnan(row["infer_ms"]):
+        return math.nan
     saved_s, earlier_s = (
         (other["infer_ms"] - row["infer_ms"]) / 1000,
         other["train_s"] - row["train_s"],
@@ -179,8 +186,10 @@ def _table(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> Table:
     against = [name for name in summary if str(name).startswith("break_even_")]
     units = {name: unit for name in errors if (unit := quantity(name, runs).unit) != "1"}
     named = [f"{name} ({units[name]})" if name in units else name for name in errors]
+    uneven = summary.seeds.nunique() > 1
     head = [
         "solver",
+        *["seeds"] * uneven,
         "training (s)",
         "ms per pair",
         *named,
@@ -197,7 +206,8 @@ def _table(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> Table:
                 if math.isnan(row[name])
                 else number(row[name], None if math.isnan(half) else half)
             )
-        rows.append([solver, *cells, *(_count(row[name]) for name in against)])
+        seeds = [str(row["seeds"])] * uneven
+        rows.append([solver, *seeds, *cells, *(_count(row[name]) for name in against)])
     return Table(title, head, rows)
 
 

@@ -7,7 +7,8 @@ paired test says "worse" at 5 % after Holm's correction over all tests of that q
 equal seeds is nearly exact and must not pay for the noise of times), so that comparing equals
 seldom raises a false alarm. Since few seeds cannot carry many corrections, each solver is also
 tested over all its tasks at once (one mean log ratio per task). A run that was ok and now fails is
-always a regression. One seed cannot be tested.
+always a regression. One seed cannot be tested. Times are called only where both sides were
+measured in turn, on one machine and under like load, see `otbench.report.comparable`.
 
 What a ratio is made of (lower is better, never negative):
 
@@ -38,11 +39,11 @@ from typing import TYPE_CHECKING, Any
 
 from otbench.errors import UserError
 from otbench.metrics import METRICS
-from otbench.report import stats
+from otbench.report import comparable, stats
 from otbench.report.quantities import FIT, Quantity, measured, quantity
 from otbench.report.selected import by_name, has_failed, select
 from otbench.report.tables import plain_table
-from otbench.store import PROVENANCE, folders, load
+from otbench.store import load
 
 
 if TYPE_CHECKING:
@@ -57,11 +58,10 @@ TOLERANCE = {
     "MiB": 8.0,
 }  # by unit; any other: 1e-6
 RELATIVE = 1e-4
-TIMES = (FIT, "push_us_per_point", "infer_ms_per_pair")
-COSTS = (*TIMES, "host_peak_mib", "device_peak_mib")
+COSTS = (FIT, "push_us_per_point", "infer_ms_per_pair", "host_peak_mib", "device_peak_mib")
 ALPHA = 0.05
 ALL = "(all tasks)"
-UNKNOWN = "an unknown machine"
+REFUSED = "not comparable"
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ class Comparison:
 
     Attributes:
         changes: one row per task, solver and quantity: ``task_label, solver_label, quantity, n,
-            ratio, low, high, p, verdict``. ``p`` is Holm-adjusted, empty if untested; ``verdict``
-            is ``regression``, ``unsure`` (above the factor, not significant), ``untested`` (above
-            the factor, one seed), ``improved`` or ``same``.
+            ratio, low, high, p, verdict, reason``. ``p`` is Holm-adjusted, empty if untested;
+            ``verdict`` is ``regression``, ``unsure`` (above the factor, not significant),
+            ``untested`` (above the factor, one seed), ``improved``, ``same``, or of times ``not
+            comparable``, with the reason.
         statuses: one row per run that was ok on one side only: ``task_label, solver_label, seed,
             base, new, message``.
         notes: what was not compared and why.
@@ -85,6 +86,11 @@ class Comparison:
     notes: tuple[str, ...]
     paired: int
     factor: float
+
+    @property
+    def refused(self) -> pd.DataFrame:
+        """The times among ``changes`` that are not comparable."""
+        return self.changes[self.changes.verdict == REFUSED]
 
     @property
     def regressions(self) -> list[str]:
@@ -101,24 +107,8 @@ class Comparison:
         ]
 
 
-def machines(folder: Path) -> frozenset[str]:
-    """The machines named by the provenance of the run folders at or below ``folder``."""
-    found = set()
-    for run_folder in folders(folder):
-        path = run_folder / PROVENANCE
-        record = json.loads(path.read_text()) if path.is_file() else {}
-        found.add(
-            ", ".join(str(record[name]) for name in ("cpu", "cores", "gpu") if record.get(name))
-            or UNKNOWN
-        )
-    return frozenset(found)
-
-
 def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
     """Compare the runs of two results folders.
-
-    Times are compared only if the provenance of both sides names one and the same machine, between
-    runs with equally many threads.
 
     Args:
         base: the folder to compare to.
@@ -164,17 +154,6 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
             notes.append(f"the source of {name} {', '.join(changed)} differs between the two sides")
     if (alike & old.scoring_hash.notna() & (old.scoring_hash != now.scoring_hash)).any():
         notes.append("the source of the scoring differs between the two sides")
-    hardware = [machines(folder) for folder in (base, new)]
-    timed = len(hardware[0] | hardware[1] | {UNKNOWN}) == 2
-    if not timed:
-        names = (" and ".join(sorted(side)) for side in hardware)
-        notes.append(
-            "times not compared, they need one and the same machine: base on {}, new on {}".format(
-                *names
-            )
-        )
-    elif (old.threads != now.threads).any():
-        notes.append("times of runs with different numbers of threads not compared")
     together = old.together.notna() | now.together.notna()
     if together.any():
         notes.append(
@@ -183,15 +162,20 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
         )
 
     ok = (old.status == "ok") & (now.status == "ok")
+    apart = ok & ~together
+    obstacles = comparable.obstacles(old[apart], now[apart])
     rows = []
     for wanted in _quantities(old):
-        usable = (
-            ok
-            & (timed & (old.threads == now.threads) if wanted.is_time else True)
-            & (wanted.is_metric | ~together)
-        )
-        logs = _log_ratios(old[ok], now[ok], wanted)[usable[ok]].dropna()
+        logs = _log_ratios(old[ok], now[ok], wanted)[(wanted.is_metric | apart)[ok]].dropna()
         names = old.loc[logs.index, ["solver_label", "task_label"]]
+        if wanted.is_time:
+            names["reason"] = obstacles[logs.index]
+            refused = names[names.reason != ""]
+            rows += [
+                _row(task, solver, wanted.name, logs[group.index].to_numpy(float), reason)
+                for (solver, task, reason), group in refused.groupby(list(names))
+            ]
+            logs = logs.drop(refused.index)
         for solver, of_solver in logs.groupby(names.solver_label):
             groups = {
                 task: group.to_numpy(float) for task, group in of_solver.groupby(names.task_label)
@@ -201,18 +185,12 @@ def compare(base: Path, new: Path, factor: float = 1.25) -> Comparison:
             rows += [
                 _row(task, str(solver), wanted.name, values) for task, values in groups.items()
             ]
-    columns = ["task_label", "solver_label", "quantity", "n", "ratio", "low", "high", "p"]
+    columns = ["task_label", "solver_label", "quantity", "n", "ratio", "low", "high", "p", "reason"]
     changes = pd.DataFrame(rows, columns=columns)
     changes["p"] = changes.p.astype(float)
     for _, tested in changes[changes.p.notna()].groupby("quantity"):
         changes.loc[tested.index, "p"] = stats.holm(tested.p)
     changes["verdict"] = [_verdict(row, factor) for row in changes.itertuples()]
-
-    if set(changes.quantity[changes.verdict == "regression"]) & set(TIMES):
-        notes.append(
-            "the two sides were timed at different moments, and a machine busy with other work "
-            "looks like a regression: repeat it"
-        )
 
     flipped = old[(old.status == "ok") != (now.status == "ok")].index
     statuses = old.loc[flipped, ["task_label", "solver_label", "seed"]].assign(
@@ -225,7 +203,7 @@ def render(comparison: Comparison) -> str:
     """A table of what changed and a line with the verdict."""
     changes, factor = comparison.changes, comparison.factor
     order = {name: i for i, name in enumerate(("regression", "unsure", "untested", "improved"))}
-    shown = changes[changes.verdict != "same"].sort_values(
+    shown = changes[changes.verdict.isin(list(order))].sort_values(
         "verdict", key=lambda v: v.map(order), kind="stable"
     )
     lines = [["verdict", "quantity", "solver", "task", "new/base", "95 % interval", "n", "p"]]
@@ -251,15 +229,35 @@ def render(comparison: Comparison) -> str:
     ]
     parts += ["\n".join(statuses)] if statuses else []
     parts += ["\n".join(f"note: {note}" for note in comparison.notes)] if comparison.notes else []
+    refused = comparison.refused
+    parts += ["\n".join(_refusals(refused, factor))] if len(refused) else []
     same, tested = int((changes.verdict == "same").sum()), int(changes.p.notna().sum())
     found = len(comparison.regressions)
     verdict = f"{found} regression{'s' * (found != 1)}" if found else "no regression"
+    but = (
+        (" of what was compared", f", {len(refused)} times {REFUSED}") if len(refused) else ("", "")
+    )
     parts.append(
-        f"{verdict}: {comparison.paired} runs on both sides, {len(changes)} quantities, {tested} "
-        "tested "
-        f"(worse by x {factor:g}, p < {ALPHA} after Holm), {same} the same"
+        f"{verdict}{but[0]}: {comparison.paired} runs on both sides, {len(changes)} quantities, "
+        f"{tested} tested (worse by x {factor:g}, p < {ALPHA} after Holm), {same} the same{but[1]}"
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _refusals(refused: pd.DataFrame, factor: float) -> Iterator[str]:
+    """The times that look changed and are not comparable, how many there are in all, and what to
+    do.
+    """
+    changed = refused[(refused.ratio > factor) | (refused.ratio < 1 / factor)]
+    names = ["solver_label", "task_label", "reason"]
+    for (solver, task, reason), group in changed.groupby(names, sort=False):
+        ratios = ", ".join(f"{r.quantity} x {r.ratio:.2f}" for r in group.itertuples())
+        yield f"{ratios} of {solver} on {task} {REFUSED}: {reason}"
+    cells = refused.drop_duplicates(names)
+    causes = ", ".join(f"{kind} ({n})" for kind, n in comparable.kinds(cells.reason).items())
+    pairs = f"{len(cells)} pair{'s' * (len(cells) != 1)} of task and solver"
+    yield f"times of {pairs} {REFUSED}: {causes}"
+    yield comparable.HOW
 
 
 def _quantities(runs: pd.DataFrame) -> Iterator[Quantity]:
@@ -323,8 +321,9 @@ def _positive(runs: pd.DataFrame, wanted: Quantity) -> Any:
     return wanted.loss(values).clip(lower=0)
 
 
-def _row(task: str, solver: str, name: str, logs: np.ndarray) -> tuple:
-    low, high = stats.mean_interval(logs) or (math.nan, math.nan)
+def _row(task: str, solver: str, name: str, logs: np.ndarray, reason: str = "") -> tuple:
+    """Of what is not comparable there is a ratio, and no more."""
+    low, high = (None if reason else stats.mean_interval(logs)) or (math.nan, math.nan)
     return (
         task,
         solver,
@@ -333,11 +332,14 @@ def _row(task: str, solver: str, name: str, logs: np.ndarray) -> tuple:
         math.exp(logs.mean()),
         math.exp(low),
         math.exp(high),
-        stats.paired_test(logs),
+        None if reason else stats.paired_test(logs),
+        reason,
     )
 
 
 def _verdict(row: Any, factor: float) -> str:
+    if row.reason:
+        return REFUSED
     if row.ratio > factor:
         return "untested" if math.isnan(row.p) else "regression" if row.p < ALPHA else "unsure"
     return "improved" if row.ratio < 1 / factor and row.high < 1 else "same"

@@ -284,12 +284,18 @@ def _scores(entry: Entry, runs: pd.DataFrame | None) -> str:
     names = [name for name in SCORES if f"metric_{name}" in kept]
     if not names:
         return ""
-    rows = [["solver", *names, *(["verdict"] if "verdict" in kept else [])]]
+    uneven = kept.groupby("solver_label").size().nunique() > 1
+    rows = [["solver", *["seeds"] * uneven, *names, *(["verdict"] if "verdict" in kept else [])]]
     for solver, group in kept.groupby("solver_label"):
         means = [float(group[f"metric_{name}"].mean()) for name in names]
         verdicts = [", ".join(sorted(set(group.verdict.dropna())))] if "verdict" in kept else []
         rows.append(
-            [str(solver), *("" if math.isnan(mean) else number(mean) for mean in means), *verdicts]
+            [
+                str(solver),
+                *[str(len(group))] * uneven,
+                *("" if math.isnan(mean) else number(mean) for mean in means),
+                *verdicts,
+            ]
         )
     return pipe_table(rows)
 

@@ -47,6 +47,10 @@ NOTES = {
     "trivial": "° trivial baseline: a method that does not beat it has not worked.",
     "cold": "† first fit, compilation included (a fit of over five seconds is not repeated).",
     "n/a": "n/a: the run succeeded, but the number is not defined for it.",
+    "uneven": (
+        "n=2 of 5: the mean of two seeds, of five that were run on the task. Two solvers are "
+        "compared on the seeds that both ran: there no other has a better mean than one in bold."
+    ),
 }
 ASKEW = 1.5  # of an interval whose ends are shown: the upper part over the lower
 OTHER = "‡"  # of other settings than the published row of the same name
@@ -90,9 +94,9 @@ def leaderboard(
             summary = summarize(group, wanted)
             if not summary.empty:
                 summaries.append(summary)
-                extra = _published(group, wanted, show=published)
-                cells.append(_tidy(summary, extra, group, wanted))
-                tables.append(_table(_shown(summary), extra, wanted, setup))
+                extra, ranked = _published(group, wanted, show=published), ranks(summary)
+                cells.append(_tidy(summary, ranked, extra, group, wanted))
+                tables.append(_table(_shown(summary), ranked, extra, wanted, setup))
                 notes.update(dict.fromkeys(_notes(summary, extra, wanted)))
     if not tables:
         raise UserError(
@@ -108,8 +112,8 @@ def leaderboard(
 
 
 def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
-    """One row per solver and task: mean and interval over the successful runs, counts, and the mean
-    loss with failures imputed.
+    """One row per solver and task: mean and interval over the successful runs, counts, and the
+    losses by seed with failures imputed.
 
     Tasks on which the quantity does not exist (some run succeeded, none has it) are left out,
     unless their seeds were solved together: the time is that of the whole then, and of no run.
@@ -134,6 +138,7 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
     records = []
     for task, on_task in runs.groupby("task_label", sort=False):
         losses = stats.impute(wanted.loss(on_task.value), on_task.failed, wanted.worst)
+        ran = on_task.failed | on_task.value.notna() | on_task.whole_s.notna()
         for solver, group in on_task.assign(loss=losses).groupby("solver_label", sort=False):
             values = group.value.dropna().to_numpy(float)
             low, high = stats.mean_interval(values, wanted.positive) or (np.nan, np.nan)
@@ -152,11 +157,11 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
                     "n_ok": int((group.status == "ok").sum()),
                     "n_values": values.size,
                     "n_runs": len(group),
+                    "n_seeds": on_task.seed[ran].nunique(),
                     "counts": dict(group.status.value_counts()),
                     "message": next(
                         (str(m) for m in group.loc[group.status != "ok", "message"].dropna()), ""
                     ),
-                    "loss": float(group.loss.mean()),
                     "losses": dict(zip(group.seed, group.loss, strict=True)),
                     "cold": cold,
                     "n_together": int(group.whole_s.notna().sum()),
@@ -188,7 +193,7 @@ def ranks(summary: pd.DataFrame) -> pd.DataFrame:
     solvers = sorted(summary.solver_label.unique())
     losses = []
     for _, group in summary.groupby("task_label"):
-        by_seed = pd.DataFrame(dict(zip(group.solver_label, group.losses, strict=True))).T
+        by_seed = _by_seed(group)
         by_seed.loc[by_seed.index.isin(controls)] = np.nan
         losses.append(by_seed.reindex(solvers).to_numpy(float))
     found = stats.ranking(losses)
@@ -196,6 +201,13 @@ def ranks(summary: pd.DataFrame) -> pd.DataFrame:
     columns = {"rank": found.mean, "low": found.low, "high": found.high, "tied": found.tied}
     table = pd.DataFrame({**columns, "covered": covered}, index=solvers)
     return table.iloc[found.order].assign(of=len(losses), single=not found.tasks.any())
+
+
+def _by_seed(summary: pd.DataFrame) -> pd.DataFrame:
+    """The losses on one task, solvers by seeds."""
+    import pandas as pd
+
+    return pd.DataFrame(dict(zip(summary.solver_label, summary.losses, strict=True))).T
 
 
 def _default_views(runs: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
@@ -214,16 +226,17 @@ def _default_views(runs: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
     return [*views, (Quantity(FIT, FIT, "s", "lower"), runs)]
 
 
-def _table(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity, setup: str) -> Table:
+def _table(
+    summary: pd.DataFrame, ranked: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity, setup: str
+) -> Table:
     tasks = list(summary.task_label.unique())
-    ranked = ranks(summary)
+    ranked = ranked[ranked.index.isin(summary.solver_label)]
     cells = {(row.solver_label, row.task_label): row for row in summary.itertuples()}
-    finite = summary[summary.n_values > 0]
-    best = {
-        (r.solver_label, r.task_label)
-        for r in finite.itertuples()
-        if r.loss == finite.loss[finite.task_label == r.task_label].min()
-    }
+    best = set()
+    for task, group in summary[summary.n_values > 0].groupby("task_label"):
+        by_seed = _by_seed(group)
+        unbeaten = by_seed.index[stats.unbeaten(by_seed.to_numpy(float))]
+        best |= {(solver, task) for solver in unbeaten}
     trivial = set(summary.solver_label[summary.trivial])
     others = _other_settings(summary, extra)
     least, most = int(summary.n_runs.min()), int(summary.n_runs.max())
@@ -260,9 +273,9 @@ def _text(cell: Any) -> str:
     """What a cell says; ``cell`` is a row of `summarize`."""
     failures = {status: n for status, n in cell.counts.items() if Status(status).failed}
     if cell.n_values:
-        besides = [f"{n} {status}" for status, n in failures.items()] + [
-            f"{cell.n_together} together"
-        ] * bool(cell.n_together)
+        besides = [f"n={cell.n_values} of {cell.n_seeds}"] * _is_short(cell)
+        besides += [f"{n} {status}" for status, n in failures.items()]
+        besides += [f"{cell.n_together} together"] * bool(cell.n_together)
         return (
             _with_interval(cell.mean, cell.low, cell.high)
             + " †" * cell.cold
@@ -273,6 +286,12 @@ def _text(cell: Any) -> str:
     if cell.n_together:
         return f"{DASH} together"
     return "n/a" if cell.n_ok else "missing" if Status.MISSING in cell.counts else DASH
+
+
+def _is_short(cell: Any) -> bool:
+    """Whether a mean is over fewer seeds than the task has, for no reason that the cell gives."""
+    failed = sum(n for status, n in cell.counts.items() if Status(status).failed)
+    return bool(0 < cell.n_values < cell.n_seeds - failed - cell.n_together)
 
 
 def _with_interval(mean: float, low: float, high: float) -> str:
@@ -301,6 +320,7 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
         "trivial": summary.trivial.any(),
         "cold": summary.cold.any(),
         "n/a": "n/a" in texts,
+        "uneven": any(map(_is_short, summary.itertuples())),
     }
     notes = [NOTES[name] for name, needed in needs.items() if needed]
     if summary.n_together.any():
@@ -397,7 +417,11 @@ def _other_settings(summary: pd.DataFrame, extra: pd.DataFrame) -> dict[str, str
 
 
 def _tidy(
-    summary: pd.DataFrame, extra: pd.DataFrame, runs: pd.DataFrame, wanted: Quantity
+    summary: pd.DataFrame,
+    ranked: pd.DataFrame,
+    extra: pd.DataFrame,
+    runs: pd.DataFrame,
+    wanted: Quantity,
 ) -> pd.DataFrame:
     """Long form: one line per cell."""
     import pandas as pd
@@ -406,7 +430,6 @@ def _tidy(
         "; ".join(f"{status} {n}" for status, n in counts.items()) for counts in summary.counts
     ]
     device, dtype, threads = runs[["device", "dtype", "threads"]].iloc[0]
-    ranked = ranks(summary)
     if not wanted.better:
         ranked = ranked.assign(rank=math.nan, tied=-1)
     measured = summary.assign(
@@ -438,6 +461,7 @@ def _tidy(
         "tied",
         "n_ok",
         "n_runs",
+        "n_seeds",
         "statuses",
     ]
     columns += ["source", "device", "dtype", "threads"]

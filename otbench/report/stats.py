@@ -118,6 +118,48 @@ def ranks(losses: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(losses), np.nan, 1 + better + tied / 2)
 
 
+def paired_ranks(losses: np.ndarray) -> np.ndarray:
+    """Ranks of solvers on one task of which not all ran the same seeds: each two are compared by
+    their mean losses over the seeds that both ran.
+
+    Args:
+        losses: ``(solvers, seeds)``; not a number where there is no run.
+
+    Returns:
+        ``(solvers,)``: one more than the number of solvers that are better, and a half for each
+            that is equal; not a number for a solver without a run.
+    """
+    import numpy as np
+
+    worse, equal = _pairs(losses)
+    found = 1 + worse.sum(1) + (equal.sum(1) - 1) / 2
+    return np.where(np.isnan(losses).all(1), np.nan, found)
+
+
+def unbeaten(losses: np.ndarray) -> np.ndarray:
+    """Best solvers on one task: ``(solvers,)`` booleans, no other has a lower mean loss over the
+    seeds that both ran. One that shares no seed with any other is not among them, unless none does.
+
+    Args:
+        losses: ``(solvers, seeds)``; not a number where there is no run.
+    """
+    worse, equal = _pairs(losses)
+    compared = (worse | worse.T | equal).sum(1) > 1
+    return ~worse.any(1) & equal.any(1) & (compared | ~compared.any())
+
+
+def _pairs(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(solvers, solvers)`` booleans: worse than the other, and as good, over the seeds that both
+    ran; neither where there is none.
+    """
+    import numpy as np
+
+    ran = ~np.isnan(losses)
+    both = ran[:, None] & ran[None]
+    total = np.where(both, losses[:, None], 0.0).sum(-1)  # of the row's solver
+    return total > total.T, (total == total.T) & both.any(-1)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Mean ranks of solvers on the tasks and seeds that they have in common.
@@ -176,7 +218,7 @@ def ranking(losses: Sequence[np.ndarray], level: float = LEVEL, resamples: int =
         means = np.stack(by_task, -1)[:, np.arange(resamples)[:, None], drawn].mean(-1)
         low[solvers], high[solvers] = np.quantile(means, _tails(level), axis=1)
         tied[solvers] = _tied(np.concatenate([ranks(t) for t in tables], 1))
-    anywhere = _mean(np.stack([ranks(_mean(task)) for task in losses], -1))
+    anywhere = _mean(np.stack([paired_ranks(task) for task in losses], -1))
     order = np.lexsort((np.nan_to_num(anywhere, nan=np.inf), np.nan_to_num(mean, nan=np.inf)))
     return Ranking(mean, low, high, tied, order, tasks)
 

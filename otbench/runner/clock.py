@@ -1,4 +1,4 @@
-"""The clock and the memory meter, which the runner owns and adapters never touch.
+"""The clock and the meters of memory and load, which the runner owns and adapters never touch.
 
 JAX and CUDA return before they compute: every reading of the clock waits for the device first.
 ``jax.block_until_ready`` over ``jax.live_arrays()`` waits without help from the adapter;
@@ -8,13 +8,16 @@ JAX and CUDA return before they compute: every reading of the clock waits for th
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import psutil
 
 
 if TYPE_CHECKING:
@@ -139,6 +142,43 @@ class MemoryMeter:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
             1 if sys.platform == "darwin" else 1024
         )
+
+
+class LoadMeter:
+    """CPU load by other processes: the share of the time of some cores that they take, from now on.
+
+    The system counts in hundredths of a second, so of a tenth of a second the share is rough.
+
+    Args:
+        cpus: the cores; empty for all.
+    """
+
+    def __init__(self, cpus: Sequence[int] = ()) -> None:
+        self.cpus = cpus
+        self._before = self._look()
+
+    def share(self) -> float | None:
+        """From 0 to 1; None where the system does not say."""
+        now = self._look()
+        if now is None or self._before is None:
+            return None
+        total, busy, own = (after - before for after, before in zip(now, self._before, strict=True))
+        return min(1.0, max(0.0, (busy - own) / total)) if total > 0 else None
+
+    def _look(self) -> tuple[float, float, float] | None:
+        """Seconds so far of the cores, those that they were busy, and those of this process."""
+        try:
+            cores = psutil.cpu_times(percpu=True)
+            chosen = [cores[cpu] for cpu in self.cpus] or cores
+        except (OSError, IndexError):
+            return None
+        # What guests of a virtual machine take is counted in the time of its user, too.
+        guests = sum(getattr(c, "guest", 0) + getattr(c, "guest_nice", 0) for c in chosen)
+        total = sum(map(sum, chosen)) - guests
+        idle = sum(c.idle + getattr(c, "iowait", 0) for c in chosen)
+        own = os.times()
+        reaped = own.children_user + own.children_system
+        return total, total - idle, time.process_time() + reaped
 
 
 @dataclass

@@ -303,7 +303,7 @@ class Server:
         if kind == "checkpoint":
             worker.curves[member].append(event)
         elif kind in ("started", "resumed"):
-            known = ("threads", "machine", "resumed")
+            known = ("threads", "machine", "began", "resumed")
             worker.place |= {name: event[name] for name in known if name in event}
         if kind == "started":
             worker.started = True

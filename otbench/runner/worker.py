@@ -1,8 +1,8 @@
 """The worker process: takes a job, does its runs, and sends what happens as JSON lines.
 
-Events: ``{"event": "started", "threads": ..., "machine": ...}`` once imports are done,
-``{"event": "resumed", ...}`` where a saved fit goes on, ``{"event": "checkpoint", ...}`` as they
-are scored, and ``{"event": "result", ...}``. The process may be killed at any time.
+Events: ``{"event": "started", "threads": ..., "machine": ..., "began": ...}`` once imports are
+done, ``{"event": "resumed", ...}`` where a saved fit goes on, ``{"event": "checkpoint", ...}`` as
+they are scored, and ``{"event": "result", ...}``. The process may be killed at any time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from otbench.job import Job, Result
 from otbench.problem import Task
 from otbench.registry import registry
+from otbench.runner.clock import LoadMeter
 from otbench.runner.contract import findings
 from otbench.runner.fit import Run, refusal
 from otbench.runner.measure import Send
@@ -39,11 +41,14 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
         imported: seconds that packages imported ahead of the fork took.
     """
     left = dict.fromkeys(range(len(job.specs)))
-    place = {"threads": job.threads, "machine": machine()}
+    began = datetime.now(UTC).isoformat(timespec="milliseconds")
+    place = {"threads": job.threads, "machine": machine(), "began": began}
+    load = LoadMeter(job.cpus)
 
     def send_result(member: int, result: Result) -> None:
         del left[member]
         values = result.to_json()
+        values["measured"]["load"] = load.share()
         del values["curve"]  # its points were sent as they came
         send({"event": "result", "member": member, **values})
 
