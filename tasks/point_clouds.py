@@ -16,11 +16,11 @@ theirs has none at zero, and they converge the more slowly the sharper it is to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import COSTS, DiscreteProblem, Task, Truth
-from otbench.methods.discrete import exact_truth
+from otbench.methods.discrete import solved
 
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PointClouds(Task):
     def problem(
         self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
     ) -> DiscreteProblem:
-        """Draw the clouds from ``rng`` and solve the linear program."""
+        """Draw the clouds from ``rng``."""
         import numpy as np
         import torch
 
@@ -71,5 +71,4 @@ class PointClouds(Task):
             rng.dirichlet(np.ones(self.m)),
         )
         x, a, y, b = (torch.as_tensor(array, device=device, dtype=dtype) for array in arrays)
-        pair = DiscreteProblem(x, a, y, b, COSTS[self.cost], Truth("none"))
-        return replace(pair, truth=exact_truth(pair))
+        return solved(DiscreteProblem(x, a, y, b, COSTS[self.cost], Truth("none")))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
+OF_TRUTH = {"optimal_plan", "ot_cost", "optimal_map", "optimal_objective"}  # arrays
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
 WARM_TOLERANCE = 1e-6  # marginal error, in the l1 norm, that Sinkhorn's algorithm is counted to
 WARM_ITERATIONS = 5000  # most of them
@@ -33,16 +34,28 @@ def score_plans(
     """
     values: dict[str, list[float]] = {}
     for pair, plan in zip(pairs, plans, strict=True):
-        arrays = {**_plan_arrays(pair, plan), **_warm_start(pair, transport)}
+        # The solver's own function is called while nothing is held to score by.
+        arrays = {**_warm_start(pair, transport), **_plan_arrays(pair, plan)}
         for name, value in metrics.score(arrays).items():
             values.setdefault(name, []).append(value)
     return {name: sum(of_pairs) / len(of_pairs) for name, of_pairs in values.items()}
 
 
+def unscored(pairs: Sequence[DiscreteProblem]) -> dict[str, str]:
+    """Why a metric of plans could not be taken, by its name; of nothing where all pairs have a
+    truth.
+    """
+    reason = next((pair.truth.unsolved for pair in pairs if pair.truth.unsolved), "")
+    lacking = {name for name, metric in metrics.METRICS.items() if OF_TRUTH & set(metric.needs)}
+    if not any(pair.eps > 0 for pair in pairs):
+        lacking.discard("entropic_gap")
+    return dict.fromkeys(sorted(lacking), reason) if reason else {}
+
+
 def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
     x, y, a, b = (values.double() for values in (pair.x, pair.y, pair.a, pair.b))
-    plan = plan.detach().double()
+    plan = plan.detach()  # in float64 a block at a time: it may be all that there is room for
     held = metrics.entries(plan)
     if held.numel() and held.min() < -NEGATIVE * held.max():
         raise InvalidOutputError(
