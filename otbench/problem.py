@@ -221,6 +221,7 @@ class Truth:
         plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse
             COO where a dense one would be too large.
         unsolved: why a discrete problem has neither cost nor plan.
+        cost_bound: a lower bound of the optimal cost then.
     """
 
     certificate: str
@@ -242,6 +243,7 @@ class Truth:
     spurious: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     plan: Tensor | None = field(default=None, repr=False)
     unsolved: str = ""
+    cost_bound: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a map beside ``no_map``: no solver is scored against one optimum among many."""
@@ -282,6 +284,7 @@ class LazyTruth(Truth):
     cost = property(lambda self: self.found.cost)  # type: ignore[assignment]
     plan = property(lambda self: self.found.plan)  # type: ignore[assignment]
     unsolved = property(lambda self: self.found.unsolved)  # type: ignore[assignment]
+    cost_bound = property(lambda self: self.found.cost_bound)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

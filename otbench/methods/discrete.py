@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from otbench.methods.dual_bound import dual_bound
 from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.metrics import marginal, marginal_l1
 from otbench.problem import (
@@ -197,11 +198,11 @@ def certificate(eps: float) -> str:
 
 def solved(pair: DiscreteProblem) -> DiscreteProblem:
     """The pair with its truth: of the linear program, or where it has an eps of the entropic
-    problem; found when it is first asked for. A pair of more than `SOLVED` costs has none, and its
-    truth says so.
+    problem; found when it is first asked for.
 
-    Asking for the truth raises ValueError where the eps is too small for Sinkhorn's algorithm to
-    converge.
+    Of a pair of more than `SOLVED` costs the truth says that there is none, and bounds the cost of
+    the linear program from below. Asking for it raises ValueError where the eps is too small for
+    Sinkhorn's algorithm to converge.
     """
     return replace(pair, truth=LazyTruth(certificate(pair.eps), _truth, pair))
 
@@ -209,9 +210,8 @@ def solved(pair: DiscreteProblem) -> DiscreteProblem:
 def _truth(pair: DiscreteProblem) -> Truth:
     n, m = len(pair.x), len(pair.y)
     if n * m > SOLVED:
-        return Truth(
-            "none", unsolved=f"the exact solution of {n} x {m} points is out of reach (`SOLVED`)"
-        )
+        why = f"no exact solution: {n} x {m} costs are more than the {SOLVED} that are solved"
+        return Truth("none", unsolved=why, cost_bound=None if pair.eps > 0 else dual_bound(pair))
     return entropic_truth(pair) if pair.eps > 0 else exact_truth(pair)
 
 

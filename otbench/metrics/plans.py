@@ -27,6 +27,14 @@ def cost_gap(rounded_cost: float, ot_cost: float) -> float:
 
 
 @metric(unit="1", better="lower")
+def cost_gap_bound(rounded_cost: float, cost_bound: float) -> float:
+    """What the cost gap is at most, where the optimal cost is out of reach: <C, P> / L - 1 with P
+    rounded to the marginals and L a lower bound of <C, P*> by weak duality.
+    """
+    return ratio(rounded_cost, cost_bound) - 1
+
+
+@metric(unit="1", better="lower")
 def entropic_gap(rounded_objective: float, optimal_objective: float, ot_cost: float) -> float:
     """Excess of <C, P> + eps KL(P | a b') over its minimum, relative to <C, P*>, P rounded to the
     marginals: eps KL(P | P*) / <C, P*>.
@@ -110,7 +118,7 @@ def rounded_cost(
         i, j = plan.indices()
         cost = float((plan.values() * rows[i] * columns[j] * costs(i, j)).sum())
     if not plan.is_sparse or total > 0:
-        for part in row_blocks(plan):
+        for part in row_blocks(*plan.shape):
             matrix = blocks(part)
             if not plan.is_sparse:
                 cost += float(rows[part] @ (plan[part] * matrix) @ columns)
@@ -165,14 +173,14 @@ def marginal(plan: Tensor, dim: int) -> Tensor:
 
     if plan.is_sparse:
         return plan.double().sum(dim).to_dense()
-    sums = [plan[part].double().sum(dim) for part in row_blocks(plan)]
+    sums = [plan[part].double().sum(dim) for part in row_blocks(*plan.shape)]
     return torch.cat(sums) if dim == 1 else torch.stack(sums).sum(0)
 
 
-def row_blocks(plan: Tensor) -> Iterator[slice]:
-    """Rows of a plan, as many at a time as make up `BLOCK` entries."""
-    rows = max(1, BLOCK // plan.shape[1])
-    return (slice(start, start + rows) for start in range(0, len(plan), rows))
+def row_blocks(n: int, m: int) -> Iterator[slice]:
+    """The rows of an ``(n, m)`` matrix, as many at a time as make up `BLOCK` entries."""
+    rows = max(1, BLOCK // m)
+    return (slice(start, start + rows) for start in range(0, n, rows))
 
 
 def without_negative(plan: Tensor) -> Tensor:
@@ -205,7 +213,7 @@ def _dense_blocks(plan: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
     if plan.is_sparse:
         plan = plan.coalesce()
-    for part in row_blocks(plan):
+    for part in row_blocks(*plan.shape):
         if not plan.is_sparse:
             yield part, plan[part].double()
             continue
@@ -222,7 +230,7 @@ def _product(plan: Tensor, vectors: Tensor) -> Tensor:
 
     if plan.is_sparse:
         return plan.double() @ vectors
-    return torch.cat([plan[part].double() @ vectors for part in row_blocks(plan)])
+    return torch.cat([plan[part].double() @ vectors for part in row_blocks(*plan.shape)])
 
 
 def _transposed_product(plan: Tensor, vector: Tensor) -> Tensor:
@@ -230,7 +238,7 @@ def _transposed_product(plan: Tensor, vector: Tensor) -> Tensor:
     if plan.is_sparse:
         return plan.double().T @ vector
     total = vector.new_zeros(plan.shape[1])
-    for part in row_blocks(plan):
+    for part in row_blocks(*plan.shape):
         total += plan[part].double().T @ vector[part]
     return total
 

@@ -81,7 +81,7 @@ def result(row: Row) -> str:
     """A run in a line: its accuracy, verdict and fit time, or why there is none."""
     if row.status != Status.OK:
         return row.message
-    shown = ("l2_uvp", "cost_gap")
+    shown = ("l2_uvp", "cost_gap", "cost_gap_bound")
     parts = [f"{name} {row.metrics[name]:.4g}" for name in shown if name in row.metrics]
     parts += [row.verdict] if row.verdict else []
     if row.fit_cold_s is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from otbench import metrics
 from otbench.errors import InvalidOutputError
+from otbench.methods.discrete import SOLVED
 from otbench.methods.entropic import Entropic
 from otbench.problem import DiscreteProblem
 from otbench.scoring.outputs import check_output
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-OF_TRUTH = {"optimal_plan", "ot_cost", "optimal_map", "optimal_objective"}  # arrays
+OF_TRUTH = {"optimal_plan", "ot_cost", "optimal_map"}  # arrays that a truth is needed for
+OF_ENTROPIC = {"optimal_objective", "warm_iterations", "cold_iterations"}  # and with an eps
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
 WARM_TOLERANCE = 1e-6  # marginal error, in the l1 norm, that Sinkhorn's algorithm is counted to
 WARM_ITERATIONS = 5000  # most of them
@@ -46,10 +48,13 @@ def unscored(pairs: Sequence[DiscreteProblem]) -> dict[str, str]:
     truth.
     """
     reason = next((pair.truth.unsolved for pair in pairs if pair.truth.unsolved), "")
-    lacking = {name for name, metric in metrics.METRICS.items() if OF_TRUTH & set(metric.needs)}
-    if not any(pair.eps > 0 for pair in pairs):
-        lacking.discard("entropic_gap")
-    return dict.fromkeys(sorted(lacking), reason) if reason else {}
+    arrays = OF_TRUTH | (OF_ENTROPIC if any(pair.eps > 0 for pair in pairs) else set())
+    lacking = (
+        name
+        for name, metric in metrics.METRICS.items()
+        if arrays & set(metric.needs) and not OF_ENTROPIC - arrays & set(metric.needs)
+    )
+    return dict.fromkeys(lacking, reason) if reason else {}
 
 
 def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
@@ -63,8 +68,6 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
         )
     plan = metrics.without_negative(plan)
     arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
-    if pair.truth.plan is None or pair.truth.cost is None:
-        return arrays
 
     def costs(i: Tensor, j: Tensor) -> Tensor:
         return pair.cost.pairwise(x[i], y[j])
@@ -72,11 +75,18 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     def blocks(rows: slice) -> Tensor:
         return pair.cost.matrix(x[rows], y)
 
-    optimal = pair.truth.plan.double()
+    truth = pair.truth
+    if truth.cost_bound is not None:
+        arrays["cost_bound"] = truth.cost_bound
+        arrays["rounded_cost"] = metrics.rounded_cost(plan, a, b, costs, blocks)
+    if truth.plan is None or truth.cost is None:
+        return arrays
+
+    optimal = truth.plan.double()
     points = y.flatten(1)
     arrays |= {
         "optimal_plan": optimal,
-        "ot_cost": pair.truth.cost,
+        "ot_cost": truth.cost,
         "rounded_cost": metrics.rounded_cost(plan, a, b, costs, blocks),
         "rounded_map": metrics.barycentric_map(plan, a, b, points),
         "optimal_map": metrics.barycentric_map(optimal, a, b, points),
@@ -85,13 +95,15 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     if pair.eps > 0:
         of_plan, best = (metrics.rounded_entropy(coupling, a, b) for coupling in (plan, optimal))
         arrays["rounded_objective"] = arrays["rounded_cost"] + pair.eps * of_plan
-        arrays["optimal_objective"] = pair.truth.cost + pair.eps * best
+        arrays["optimal_objective"] = truth.cost + pair.eps * best
     return arrays
 
 
 def _warm_start(pair: DiscreteProblem, transport: Transport | None) -> dict[str, Any]:
     """Iterations of Sinkhorn's algorithm from a predicted potential, and from zero."""
     if transport is None or transport.pair_potential is None or not pair.eps > 0:
+        return {}
+    if len(pair.x) * len(pair.y) > SOLVED:
         return {}
     predicted = transport.pair_potential(pair)
     check_output("pair_potential", predicted, (len(pair.x),), like=pair.x)
