@@ -7,7 +7,8 @@ y_j||^2 or ||x_i - y_j||:
 
 The x_i are N(0, I_d); the y_j are N(m, G G') with |m| = 1 and G a random matrix with entries N(0,
 1/d); the weights are uniform on the simplex. The truth is the exact linear program (network
-simplex, POT's ``ot.emd``) in float64, on points and weights as rounded to the dtype asked for.
+simplex, POT's ``ot.emd``) in float64, on points and weights as rounded to the dtype asked for;
+beyond 2^26 costs, such as 8192 points of each cloud, there is a lower bound of the cost instead.
 
 The plain problem of discrete transport, easy for linear programs while the clouds are small. Hard
 for entropic solvers, which blur it: some optimal plan has at most n + m - 1 entries above zero,
