@@ -40,7 +40,7 @@ def ended(
         solver,
         [0],
         limits=limits,
-        plugins=[HOSTILE],
+        plugins=[str(HOSTILE)],
         results=folder,
         console=Console(file=io.StringIO()),
         **options,
