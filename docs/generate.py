@@ -25,7 +25,7 @@ from otbench.registry import registry
 from otbench.report.gallery import as_markdown
 from otbench.report.tables import pipe_table
 from otbench.scoring.verdict import Verdict
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 from otbench.store import COLUMNS
 
 
@@ -85,6 +85,8 @@ def columns() -> str:
         _meanings(metrics),
         "## Values of `status`",
         _meanings({status.value: status.meaning for status in Status}),
+        "## Values of `phase`",
+        _meanings({phase.value: phase.meaning for phase in Phase}),
         "## Values of `verdict`",
         _meanings({verdict.value: verdict.meaning for verdict in Verdict}),
         "## Arrays that metrics are functions of",

@@ -179,6 +179,7 @@ def solve(
     from otbench.code_hashes import Code
     from otbench.runner import plan
     from otbench.runner.fit import Run
+    from otbench.runner.measure import Phases
     from otbench.runner.provenance import machine
     from otbench.runner.run import find_device
     from otbench.statuses import Status
@@ -192,7 +193,11 @@ def solve(
     identity = plan.spec(tasks, solvers, seed, device, dtype, Code())
     job = Job((identity,), _several(plugins), threads=torch.get_num_threads())
     known = {"threads": job.threads, "machine": machine()}
-    fit = Run(job, 0, tasks.build(), solvers.build(), lambda event: None, known)
+
+    def unheard(event: object) -> None:
+        """There is no coordinator to hear it."""
+
+    fit = Run(job, 0, tasks.build(), solvers.build(), Phases(unheard), unheard, known)
     problem = fit.build()
     result = fit.result(problem)
     if result.status != Status.OK or fit.transport is None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 DEVICES = ("auto", "cpu", "cuda")  # that may be asked for
@@ -214,6 +214,7 @@ class Row:
         "share of the CPU time of the run's cores, 0 to 1, that other processes took while it ran; "
         "empty where the system does not say; what others do on a GPU is not seen"
     )
+    phase: str | None = _column("in which phase a run ended that is not ok: " + ", ".join(Phase))
     import_s: float | None = _column("importing the solver's packages, before any clock", "s")
     problem_s: float | None = _column("building the problem and drawing its test points", "s")
     fit_cold_s: float | None = _column(
@@ -247,7 +248,9 @@ class Row:
     infer_ms_per_pair: float | None = _column(
         "amortized setting: a held-out pair, median over pairs", "ms"
     )
-    score_s: float | None = _column("scoring, off the clock", "s")
+    score_s: float | None = _column(
+        "scoring, off the clock; solving a discrete problem to score by is part of it", "s"
+    )
     host_peak_mib: float | None = _column(
         "peak resident memory during fit and push above that before the fit (not of seeds solved "
         "together)",

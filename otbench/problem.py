@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 
@@ -223,6 +224,8 @@ class Truth:
             the source to the target.
         plan: the optimal plan of a discrete problem, ``(n, m)``, summing to one; dense, or sparse
             COO where a dense one would be too large.
+        unsolved: why a discrete problem has neither cost nor plan.
+        cost_bound: a lower bound of the optimal cost then.
     """
 
     certificate: str
@@ -243,6 +246,8 @@ class Truth:
     probes: tuple[Probe, ...] = field(default=(), repr=False)
     spurious: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     plan: Tensor | None = field(default=None, repr=False)
+    unsolved: str = ""
+    cost_bound: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a map beside ``no_map``, for no solver is scored against one optimum among many,
@@ -262,6 +267,42 @@ class Truth:
         exists or that it is not unique. Plans are then judged by their means, elsewhere by draws.
         """
         return not self.no_map.startswith(NO_MAP)
+
+
+class LazyTruth(Truth):
+    """The truth of a discrete problem that is solved for when its cost or plan is first asked for:
+    not while the problem is built, and not in the time and memory of a solver.
+
+    Args:
+        certificate: of what is found.
+        solve: finds the truth.
+        pair: the problem.
+    """
+
+    _solve: Callable[[DiscreteProblem], Truth]
+    _pair: DiscreteProblem
+
+    def __init__(
+        self,
+        certificate: str,
+        solve: Callable[[DiscreteProblem], Truth],
+        pair: DiscreteProblem,
+    ) -> None:
+        vars(self).update(certificate=certificate, _solve=solve, _pair=pair)
+
+    def __repr__(self) -> str:
+        """Without solving."""
+        return f"LazyTruth({self.certificate!r})"
+
+    @cached_property
+    def found(self) -> Truth:
+        """What was found."""
+        return self._solve(self._pair)
+
+    cost = property(lambda self: self.found.cost)  # type: ignore[assignment]
+    plan = property(lambda self: self.found.plan)  # type: ignore[assignment]
+    unsolved = property(lambda self: self.found.unsolved)  # type: ignore[assignment]
+    cost_bound = property(lambda self: self.found.cost_bound)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a run can end. Each outcome carries the sentence shown to the user."""
+"""How a run can end, and in which phase. Each outcome carries the sentence shown to the user."""
 
 from __future__ import annotations
 
@@ -33,10 +33,33 @@ class Status(Outcome):
         "the solver raised, or returned something that is not a transport of this problem",
     )
     TIMEOUT = "timeout", "killed at the time limit (--timeout)"
-    OOM = "oom", "killed at the memory limit (--memory)"
+    OOM = "oom", "out of memory, or killed at the memory limit (--memory)"
     CRASHED = "crashed", "the process died: a signal, or an exit without a result"
+    BROKEN = (
+        "broken",
+        "ended in the task's own work, which says nothing of the solver; always tried again",
+    )
 
     @property
     def failed(self) -> bool:
-        """A failure counts against the solver: skipped and missing runs do not."""
-        return self not in (Status.OK, Status.SKIPPED, Status.MISSING)
+        """A failure counts against the solver: skipped, missing and broken runs do not."""
+        return self not in (Status.OK, Status.SKIPPED, *UNDECIDED)
+
+
+UNDECIDED = (Status.MISSING, Status.BROKEN)  # another try may end otherwise, whoever the solver
+
+
+class Phase(Outcome):
+    """What a worker is at. Limits of time and memory are the solver's in its own phases alone."""
+
+    IMPORT = "import", "importing packages"
+    BUILD = "build", "building the problem and drawing its test points"
+    FIT = "fit", "the solver's fit, or whether it takes the problem"
+    PUSH = "push", "a function that the solver returned: push, plan, samples, potentials"
+    SCORE = "score", "scoring, and solving a discrete problem to score by"
+    REPEAT = "repeat", "repeats of a short fit or push"
+
+    @property
+    def of_task(self) -> bool:
+        """Whether it is the task's own work, which is never charged to the solver."""
+        return self in (Phase.BUILD, Phase.SCORE)

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MissingError, Task, Truth
 from otbench.data.catalogue import find_checked
-from otbench.methods.discrete import solved
+from otbench.methods.discrete import certificate, solved
 
 
 if TYPE_CHECKING:
@@ -139,11 +139,10 @@ class PalettePairs(Task):
     def problem(
         self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
     ) -> AmortizedProblem:
-        """Draw the pairs from ``rng``, find the palettes, and solve the held-out pairs.
+        """Draw the pairs from ``rng`` and find the palettes.
 
         Raises:
             MissingError: a picture is absent, or is another.
-            ValueError: the eps is too small for Sinkhorn's algorithm to converge.
         """
         import numpy as np
         import torch
@@ -165,7 +164,7 @@ class PalettePairs(Task):
 
         train, test = ([pair(names) for names in drawn] for drawn in self.draw_names(rng))
         held_out = [solved(pair) for pair in test]
-        return AmortizedProblem(train, held_out, SQEUCLIDEAN, Truth(held_out[0].truth.certificate))
+        return AmortizedProblem(train, held_out, SQEUCLIDEAN, Truth(certificate(self.eps)))
 
 
 def picture_and_labels(name: str, colours: int = COLOURS) -> tuple[np.ndarray, np.ndarray]:

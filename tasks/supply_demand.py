@@ -53,11 +53,10 @@ class SupplyDemand(GlobeTask):
     def problem(
         self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
     ) -> DiscreteProblem:
-        """Draw points and weights from ``rng``, and solve.
+        """Draw points and weights from ``rng``.
 
         Raises:
             MissingError: the raster is absent, or is another.
-            ValueError: the eps is too small for Sinkhorn's algorithm to converge.
         """
         import torch
 

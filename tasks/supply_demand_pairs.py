@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from otbench import GEODESIC, AmortizedProblem, DiscreteProblem, Truth
 from otbench.families.globe import GlobeTask, Population
-from otbench.methods.discrete import solved
+from otbench.methods.discrete import certificate, solved
 
 
 if TYPE_CHECKING:
@@ -65,11 +65,10 @@ class SupplyDemandPairs(GlobeTask):
     def problem(
         self, rng: np.random.Generator, *, device: str, dtype: torch.dtype
     ) -> AmortizedProblem:
-        """Draw the places, then the weights from ``rng``, and solve the held-out pairs.
+        """Draw the places, then the weights from ``rng``.
 
         Raises:
             MissingError: the raster is absent, or is another.
-            ValueError: the eps is too small for Sinkhorn's algorithm to converge.
         """
         import torch
 
@@ -89,4 +88,4 @@ class SupplyDemandPairs(GlobeTask):
         )  # so that held-out pairs do not depend on the number of training pairs
         pairs = [draw(train) for _ in range(self.train)]
         held_out = [solved(draw(test)) for _ in range(self.test)]
-        return AmortizedProblem(pairs, held_out, GEODESIC, Truth(held_out[0].truth.certificate))
+        return AmortizedProblem(pairs, held_out, GEODESIC, Truth(certificate(self.eps)))

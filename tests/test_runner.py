@@ -131,8 +131,8 @@ def test_absent_things_are_missing_with_the_remedy_and_tried_again(otbench, tmp_
     assert "1 already recorded" in again.stdout and "3 to do" in again.stdout
 
 
-def test_a_broken_task_is_an_error_of_its_runs_alone(otbench, tmp_path):
-    otbench(
+def test_a_broken_task_says_nothing_of_the_solver_and_is_tried_again(otbench, tmp_path):
+    call = (
         "run",
         "-t",
         "broken-task",
@@ -146,12 +146,15 @@ def test_a_broken_task_is_an_error_of_its_runs_alone(otbench, tmp_path):
         "--results",
         "out",
     )
+    assert otbench(*call).returncode == 0
     found = {row["task"]: row for row in rows(tmp_path / "out")}
-    assert (
-        found["broken-task"]["status"] == "error"
-        and "ZeroDivisionError: of the task" in found["broken-task"]["message"]
-    )
-    assert found["gaussian"]["status"] == "ok"
+    broken = found["broken-task"]
+    assert (broken["status"], broken["phase"]) == ("broken", "build")
+    assert broken["message"].startswith("ZeroDivisionError: of the task (hostile.py:")
+    assert broken["message"].endswith(", in phase build")
+    assert found["gaussian"]["status"] == "ok" and "phase" not in found["gaussian"]
+    again = otbench(*call)
+    assert "1 already recorded" in again.stdout and "1 to do" in again.stdout
 
 
 def test_each_second_is_booked_where_it_was_spent(otbench, tmp_path):

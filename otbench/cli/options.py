@@ -61,14 +61,14 @@ def add_limits(sub: argparse.ArgumentParser) -> None:
         type=seconds,
         default=600.0,
         metavar="TIME",
-        help="limit per run, such as 90s, 10m, 2h (default: 10m)",
+        help="limit of the solver in a run, such as 90s, 10m, 2h (default: 10m)",
     )
     sub.add_argument(
         "--memory",
         type=memory,
         default=8 * 2**30,
         metavar="SIZE",
-        help="limit per run, such as 500MiB, 8GiB (default: 8GiB)",
+        help="limit of the solver in a run, such as 500MiB, 8GiB (default: 8GiB)",
     )
 
 

@@ -46,6 +46,7 @@ from otbench.metrics.plans import (
     rounded_cost,
     rounded_entropy,
     rounding,
+    row_blocks,
     without_negative,
 )
 from otbench.metrics.table import CURVES, DEFECTS, METRICS, score
@@ -89,6 +90,7 @@ __all__ = [
     "rounded_cost",
     "rounded_entropy",
     "rounding",
+    "row_blocks",
     "score",
     "sliced_w2_squared",
     "target_gap",

@@ -109,6 +109,7 @@ _ALL = (
     Array("b", "m", "mass", "weights of the target points"),
     Array("rounded_cost", "", "cost", "<C, P>, P rounded to the marginals"),
     Array("ot_cost", "", "cost", "<C, P*>"),
+    Array("cost_bound", "", "cost", "a lower bound of <C, P*>, where that is out of reach"),
     Array("rounded_map", "n dim", "distance", "mean of y given each x under P, rounded"),
     Array("optimal_map", "n dim", "distance", "mean of y given each x under P*"),
     Array("rounded_objective", "", "cost", "<C, P> + eps KL(P | a b'), P rounded"),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from otbench.metrics.declare import metric, ratio
-from otbench.metrics.distances import BLOCK
 
 
 if TYPE_CHECKING:
     import torch
 
     Tensor = torch.Tensor
+
+BLOCK = 2**24  # entries of a dense plan or cost matrix that are held in float64 at a time
 
 
 @metric(unit="1", better="lower")
@@ -23,6 +24,14 @@ def cost_gap(rounded_cost: float, ot_cost: float) -> float:
     An entropic P* is not the cheapest plan: there a plan may be too cheap, and that is as wrong.
     """
     return abs(ratio(rounded_cost, ot_cost) - 1)
+
+
+@metric(unit="1", better="lower")
+def cost_gap_bound(rounded_cost: float, cost_bound: float) -> float:
+    """What the cost gap is at most, where the optimal cost is out of reach: <C, P> / L - 1 with P
+    rounded to the marginals and L a lower bound of <C, P*> by weak duality.
+    """
+    return ratio(rounded_cost, cost_bound) - 1
 
 
 @metric(unit="1", better="lower")
@@ -70,9 +79,8 @@ def marginal_l1(plan: Tensor, a: Tensor, b: Tensor) -> float:
 @metric(unit="1", better="lower")
 def plan_rmse(plan: Tensor, optimal_plan: Tensor) -> float:
     """Root mean square entry of P - P*."""
-    return float(
-        (_difference(plan, optimal_plan).square().sum() / (plan.shape[0] * plan.shape[1])).sqrt()
-    )
+    squares = sum(part.square().sum() for part in _differences(plan, optimal_plan))
+    return float((squares / (plan.shape[0] * plan.shape[1])) ** 0.5)
 
 
 @metric(unit="1", better="lower", worst=1.0)
@@ -80,7 +88,7 @@ def plan_tv(plan: Tensor, optimal_plan: Tensor) -> float:
     """Total variation of P and P*, half the sum of |P - P*|: the share of the mass that is matched
     otherwise.
     """
-    return float(_difference(plan, optimal_plan).abs().sum()) / 2
+    return sum(float(part.abs().sum()) for part in _differences(plan, optimal_plan)) / 2
 
 
 def rounded_cost(
@@ -110,8 +118,7 @@ def rounded_cost(
         i, j = plan.indices()
         cost = float((plan.values() * rows[i] * columns[j] * costs(i, j)).sum())
     if not plan.is_sparse or total > 0:
-        for start in range(0, len(a), BLOCK):
-            part = slice(start, start + BLOCK)
+        for part in row_blocks(*plan.shape):
             matrix = blocks(part)
             if not plan.is_sparse:
                 cost += float(rows[part] @ (plan[part] * matrix) @ columns)
@@ -126,7 +133,7 @@ def barycentric_map(plan: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
     """
     rows, columns, row_slack, column_slack = rounding(plan, a, b)
     total = row_slack.sum().clamp(min=1e-300)
-    sums = rows[:, None] * (plan @ (columns[:, None] * y)) + row_slack[:, None] * (
+    sums = rows[:, None] * _product(plan, columns[:, None] * y) + row_slack[:, None] * (
         column_slack @ y / total
     )
     return sums / a.clamp(min=1e-300)[:, None]
@@ -137,13 +144,10 @@ def rounded_entropy(plan: Tensor, a: Tensor, b: Tensor) -> float:
     import torch
 
     rows, columns, row_slack, column_slack = rounding(plan, a, b)
-    total, full = row_slack.sum().clamp(min=1e-300), plan.to_dense() if plan.is_sparse else plan
+    total = row_slack.sum().clamp(min=1e-300)
     entropy = 0.0
-    for start in range(0, len(a), BLOCK):
-        part = slice(start, start + BLOCK)
-        rounded = (
-            rows[part, None] * full[part] * columns + row_slack[part, None] * column_slack / total
-        )
+    for part, dense in _dense_blocks(plan):
+        rounded = rows[part, None] * dense * columns + row_slack[part, None] * column_slack / total
         entropy += float(
             torch.xlogy(rounded, rounded / (a[part, None] * b).clamp(min=1e-300)).sum()
         )
@@ -156,22 +160,36 @@ def rounding(plan: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor
     """
     mass = marginal(plan, 1)
     rows = (a / mass.clamp(min=1e-300)).clamp(max=1)
-    columns = (b / (plan.T @ rows).clamp(min=1e-300)).clamp(max=1)
-    row_slack = (a - rows * (plan @ columns)).clamp(min=0)
-    column_slack = (b - columns * (plan.T @ rows)).clamp(min=0)
+    moved = _transposed_product(plan, rows)
+    columns = (b / moved.clamp(min=1e-300)).clamp(max=1)
+    row_slack = (a - rows * _product(plan, columns)).clamp(min=0)
+    column_slack = (b - columns * moved).clamp(min=0)
     return rows, columns, row_slack, column_slack
 
 
 def marginal(plan: Tensor, dim: int) -> Tensor:
-    """Sum of a dense or sparse plan over one of its dimensions."""
-    total = plan.sum(dim)
-    return total.to_dense() if total.is_sparse else total
+    """Sum of a dense or sparse plan over one of its dimensions, in float64."""
+    import torch
+
+    if plan.is_sparse:
+        return plan.double().sum(dim).to_dense()
+    sums = [plan[part].double().sum(dim) for part in row_blocks(*plan.shape)]
+    return torch.cat(sums) if dim == 1 else torch.stack(sums).sum(0)
+
+
+def row_blocks(n: int, m: int) -> Iterator[slice]:
+    """The rows of an ``(n, m)`` matrix, as many at a time as make up `BLOCK` entries."""
+    rows = max(1, BLOCK // m)
+    return (slice(start, start + rows) for start in range(0, n, rows))
 
 
 def without_negative(plan: Tensor) -> Tensor:
-    """The plan with what rounding left below zero taken away."""
+    """The plan with what rounding left below zero taken away; itself where that is nothing."""
     import torch
 
+    held = entries(plan)
+    if not held.numel() or held.min() >= 0:
+        return plan
     if not plan.is_sparse:
         return plan.clamp(min=0)
     plan = plan.coalesce()
@@ -189,9 +207,46 @@ def entries(plan: Tensor) -> Tensor:
     return plan.coalesce().values() if plan.is_sparse else plan
 
 
-def _difference(plan: Tensor, other: Tensor) -> Tensor:
+def _dense_blocks(plan: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of rows in float64, those of a sparse plan filled with zeros."""
+    import torch
+
+    if plan.is_sparse:
+        plan = plan.coalesce()
+    for part in row_blocks(*plan.shape):
+        if not plan.is_sparse:
+            yield part, plan[part].double()
+            continue
+        i, j = plan.indices()  # in the order of the rows
+        start, end = torch.searchsorted(i, i.new_tensor([part.start, part.stop])).tolist()
+        dense = plan.values().new_zeros(len(range(*part.indices(len(plan)))), plan.shape[1])
+        dense[i[start:end] - part.start, j[start:end]] = plan.values()[start:end]
+        yield part, dense.double()
+
+
+def _product(plan: Tensor, vectors: Tensor) -> Tensor:
+    """``P v`` in float64, for ``v`` of shape ``(m,)`` or ``(m, k)``."""
+    import torch
+
+    if plan.is_sparse:
+        return plan.double() @ vectors
+    return torch.cat([plan[part].double() @ vectors for part in row_blocks(*plan.shape)])
+
+
+def _transposed_product(plan: Tensor, vector: Tensor) -> Tensor:
+    """``P' v`` in float64, for ``v`` of shape ``(n,)``."""
+    if plan.is_sparse:
+        return plan.double().T @ vector
+    total = vector.new_zeros(plan.shape[1])
+    for part in row_blocks(*plan.shape):
+        total += plan[part].double().T @ vector[part]
+    return total
+
+
+def _differences(plan: Tensor, other: Tensor) -> Iterator[Tensor]:
+    """``P - Q``, in parts, in float64; of two sparse plans the entries that either stores."""
     if plan.is_sparse and other.is_sparse:
-        return entries(plan - other)
-    return (plan.to_dense() if plan.is_sparse else plan) - (
-        other.to_dense() if other.is_sparse else other
-    )
+        yield entries(plan.double() - other.double())
+        return
+    for (_, one), (_, two) in zip(_dense_blocks(plan), _dense_blocks(other), strict=True):
+        yield one - two

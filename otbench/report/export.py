@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from otbench.errors import UserError
 from otbench.metrics import METRICS
 from otbench.report.tables import pipe_table
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 from otbench.store import COLUMNS
 
 
@@ -100,6 +100,8 @@ def describe(results: Results) -> str:
         _meanings(curves),
         "## values of `status`",
         _meanings({status.value: status.meaning for status in Status}),
+        "## values of `phase`",
+        _meanings({phase.value: phase.meaning for phase in Phase}),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -218,6 +218,8 @@ def _facts(problem: Problem) -> dict[str, str]:
     if truth.cost is not None:
         error = f" ± {truth.cost_error:.2g} (standard error)" if truth.cost_error else ""
         facts["optimal cost"] = f"{truth.cost:.6g}{error}, {problem.cost.convention}"
+    if truth.unsolved:
+        facts["optimal cost"] = truth.unsolved
     if isinstance(problem, MapProblem):
         facts["optimal map"] = truth.no_map or (
             "is not known"

@@ -21,7 +21,7 @@ from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, numb
 from otbench.report.selected import by_setup, has_failed, other_code, select
 from otbench.report.tables import DASH, Format, Table, render
 from otbench.selection import parse_selection
-from otbench.statuses import Status
+from otbench.statuses import UNDECIDED, Status
 
 
 if TYPE_CHECKING:
@@ -285,7 +285,8 @@ def _text(cell: Any) -> str:
         return ", ".join(f"{status} {n}/{cell.n_runs}" for status, n in failures.items())
     if cell.n_together:
         return f"{DASH} together"
-    return "n/a" if cell.n_ok else "missing" if Status.MISSING in cell.counts else DASH
+    undecided = [status for status in UNDECIDED if status in cell.counts]
+    return "n/a" if cell.n_ok else undecided[0] if undecided else DASH
 
 
 def _is_short(cell: Any) -> bool:

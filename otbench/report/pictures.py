@@ -149,7 +149,9 @@ def _matched(pair: DiscreteProblem) -> Scene:
     """The clouds, and the heaviest entries of the optimal plan."""
     import torch
 
-    plan = pair.truth.plan if pair.truth.plan is not None else torch.zeros(len(pair.x), len(pair.y))
+    plan = pair.truth.plan
+    if plan is None:
+        plan = torch.zeros(len(pair.x), len(pair.y), layout=torch.sparse_coo)
     plan = (plan if plan.is_sparse else plan.to_sparse()).coalesce()
     (i, j), mass = plan.indices().numpy(), _array(plan.values())
     order = (-mass).argsort(kind="stable")[:MOVES]

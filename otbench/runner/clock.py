@@ -186,9 +186,11 @@ class CallTimes:
     """Seconds of the calls of a transport's functions, in whose first a solver might train.
 
     Attributes:
+        calling: entered for each call.
         calls: points and seconds of each call, by the name of the function.
     """
 
+    calling: Callable[[], contextlib.AbstractContextManager[None]]
     calls: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
     def of(self, transport: Transport) -> Transport:
@@ -223,7 +225,8 @@ class CallTimes:
 
     def _timed(self, name: str, function: Callable[..., T]) -> Callable[..., T]:
         def call(x: torch.Tensor, *args: Any) -> T:
-            value, seconds = timed(lambda: function(x, *args))
+            with self.calling():
+                value, seconds = timed(lambda: function(x, *args))
             self.calls.setdefault(name, []).append((max(1, len(x)), seconds))
             return value
 

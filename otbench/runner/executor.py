@@ -20,10 +20,20 @@ EXECUTORS: Mapping[str, str] = {"local": "otbench.runner.local:Local"}
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may take: seconds, and bytes of its process, which seeds solved together share."""
+    """What a run may take. Seeds solved together have the seconds of all of them, and share bytes.
+
+    Attributes:
+        seconds: of the solver: its fit, its push and their repeats.
+        bytes: of its process and all that it started, while the solver works.
+        task_seconds: of the task's own work, building the problem and scoring; imports have a limit
+            of their own beside both.
+        task_bytes: that the task's own work may take above ``bytes``.
+    """
 
     seconds: float = 600.0
     bytes: int = 8 * 2**30
+    task_seconds: float = 3600.0
+    task_bytes: int = 8 * 2**30
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import statistics
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from otbench.errors import DivergedError, InvalidOutputError, MissingError
 from otbench.job import Job, Result, RunSpec
+from otbench.metrics import entries
 from otbench.problem import (
     AmortizedProblem,
     DiscreteProblem,
@@ -24,19 +26,22 @@ from otbench.problem import (
 from otbench.randomness import Randomness
 from otbench.runner import outputs
 from otbench.runner.clock import REPEAT_S, CallTimes, Clock, MemoryMeter, repeated, timed
-from otbench.runner.measure import Measured, Send
+from otbench.runner.measure import Measured, Phases, Send
 from otbench.runner.saving import Saver
 from otbench.scoring.maps import MapScoring
-from otbench.scoring.plans import score_plans
+from otbench.scoring.plans import score_plans, unscored
 from otbench.scoring.verdict import judge, late_value
 from otbench.solver import FitContext, Solver, Transport
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
+
 REDRAWN_S = 1.0  # a problem that is built sooner is drawn anew for the repeats of its fit
+REPEATED = 2**24  # entries of the largest plan that is held while others are made
 REMEMBERED = 0.1  # of the first fit: what a faster repeat returns is compared with the first
 PROBES = 256  # points
 
@@ -48,6 +53,7 @@ class Run:
         job: what the worker was told.
         member: place of the run in the job.
         task, solver: built.
+        phases: of the worker.
         send: takes an event.
         known: columns that are known before the run, among them where it is made.
     """
@@ -58,6 +64,7 @@ class Run:
         member: int,
         task: Task,
         solver: Solver,
+        phases: Phases,
         send: Send,
         known: Mapping[str, Any],
     ) -> None:
@@ -67,12 +74,12 @@ class Run:
         self.spec: RunSpec = job.specs[member]
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
         self.randomness = Randomness(self.spec.seed, self.spec.device, dtype)
-        self.measured = Measured(known, send, member)
+        self.measured = Measured(known, phases, send, member)
         self.transport: Transport | None = None
 
     def build(self) -> Problem:
         """The problem of the seed."""
-        with self.measured.booked("problem_s"):
+        with self.measured.booked("problem_s", Phase.BUILD):
             return self._drawn(self.randomness)
 
     def _drawn(self, randomness: Randomness) -> Problem:
@@ -86,7 +93,8 @@ class Run:
 
     def result(self, problem: Problem) -> Result:
         """Fit, score, and fit again where that is short."""
-        given = self.given(problem)
+        given, phases = self.given(problem), self.measured.phases
+        phases.enter(Phase.FIT)
         if (reason := refusal(self.solver, given)) is not None:
             return self.measured.ended(Status.SKIPPED, reason)
         if isinstance(problem, MapProblem):
@@ -94,7 +102,8 @@ class Run:
         else:
             self.transport, plan = self._plans(problem, given)
         self.measured.report(self.transport.info)
-        # What the first fit held is free by now, so a repeat has as much room.
+        phases.enter(Phase.REPEAT)
+        # What the first fit held is free by now but for a plan, so a repeat has as much room.
         self.measured.columns["fit_warm_s"] = self._warm_s(given, self.transport, plan)
         return self.measured.finished()
 
@@ -102,11 +111,11 @@ class Run:
         """Median seconds of up to three more fits, each with a push, of another draw of the problem
         where that is soon drawn: nothing that was remembered or put off is fast then.
 
-        None where the first fit took long, where the other draw could not be solved, or where the
-        repeats are far faster and yet give the answer of the first.
+        None where the first fit took long or its plan is large, where the other draw could not be
+        solved, or where the repeats are far faster and yet give the answer of the first.
         """
         cold = self.measured.columns["fit_cold_s"]
-        if cold >= REPEAT_S:
+        if cold >= REPEAT_S or (plan is not None and entries(plan).numel() > REPEATED):
             return None
         try:
             return self._repeated_s(given, transport, plan, cold)
@@ -122,14 +131,15 @@ class Run:
         randomness = self.randomness
         if self.measured.columns["problem_s"] < REDRAWN_S:
             randomness = randomness.other()
-            given = self.given(self._drawn(randomness))
+            with self.measured.phases.during(Phase.BUILD):
+                given = self.given(self._drawn(randomness))
         if isinstance(given, MapProblem):
             x = given.source.sample(PROBES, randomness.test_points())
 
         def answer(found: Transport, plan: Any) -> Any:
             return found.push(x.clone()) if isinstance(given, MapProblem) else plan  # type: ignore[misc]
 
-        answers = []
+        answers: deque[Any] = deque(maxlen=1)
         warm = repeated(
             lambda context: answers.append(answer(*self._solve(given, context))),
             randomness.context,
@@ -139,7 +149,7 @@ class Run:
             return warm
         first, again = answer(transport, plan), answers[-1]
         same = isinstance(first, torch.Tensor) and first.shape == again.shape
-        return None if same and torch.equal(first.to_dense(), again.to_dense()) else warm
+        return None if same and _equal(first, again) else warm
 
     def context(self, clock: Clock, memory: MemoryMeter) -> FitContext:
         """What the first fit is given; its state is saved and restored where that was asked for."""
@@ -180,12 +190,25 @@ class Run:
         transport, plan = self._solve(given, context)
         self.measured.columns["fit_cold_s"], plans = clock.stop(), [plan]
         if isinstance(problem, AmortizedProblem):
+            self.measured.phases.enter(Phase.PUSH)
             plans = self._predicted(transport, [without_answers(pair) for pair in pairs])
         self.measured.memory(memory)
-        with self.measured.booked("score_s"):
-            self.measured.metrics |= score_plans(as_given, plans, transport)
+        with self.measured.booked("score_s", Phase.SCORE):
+            potential = transport.pair_potential and self._called(transport.pair_potential)
+            scored = replace(transport, pair_potential=potential)
+            self.measured.metrics |= score_plans(as_given, plans, scored)
+            self.measured.info |= unscored(as_given)
             self.keep(lambda: outputs.plan_arrays(as_given, plans))
         return transport, plan
+
+    def _called(self, function: Callable[..., T]) -> Callable[..., T]:
+        """A function of the solver, that is called while its answer is scored."""
+
+        def call(*args: Any) -> T:
+            with self.measured.phases.calling():
+                return function(*args)
+
+        return call
 
     def _predicted(
         self, transport: Transport, pairs: Sequence[DiscreteProblem]
@@ -226,12 +249,13 @@ class MapRun:
     clock: Clock
     memory: MemoryMeter
     diverged: DivergedError | None = None
-    calls: CallTimes = field(default_factory=CallTimes)
+    calls: CallTimes = field(init=False)
 
     def __post_init__(self) -> None:
         """Draw the test points."""
         run, floors = self.run, self.run.job.floors
-        with run.measured.booked("problem_s"):
+        self.calls = CallTimes(run.measured.phases.calling)
+        with run.measured.booked("problem_s", Phase.BUILD):
             shared = Path(floors) / run.spec.problem_key if floors else None
             self.scoring = MapScoring(self.problem, run.randomness.test_points(), shared)
         self.context = run.context(self.clock, self.memory)
@@ -240,8 +264,10 @@ class MapRun:
     def _checkpoint(self, step: int, transport: Transport) -> None:
         if not isinstance(step, int) or step < 0:
             raise InvalidOutputError(f"checkpoint of step {step!r}, expected a whole number")
+        phases = self.run.measured.phases
         with self.clock.paused() as seconds:
             self.memory.pause()
+            phases.enter(Phase.SCORE)
             try:
                 if transport.push is not None and self.diverged is None:
                     scores = self.scoring.score_checkpoint(self.calls.of(transport))
@@ -250,6 +276,7 @@ class MapRun:
                 if len(self.run.job.specs) == 1:
                     raise
                 self.diverged = error  # the end of this run, not of those it is solved with
+            phases.enter(Phase.FIT)
             self.memory.resume()
 
     def score(self, transport: Transport, memory: MemoryMeter | None = None) -> None:
@@ -264,11 +291,12 @@ class MapRun:
         assert transport.push is not None
         push, measured, scoring = transport.push, self.run.measured, self.scoring
         x = scoring.x.clone()
+        measured.phases.enter(Phase.PUSH)
         pushed, first = timed(lambda: push(x))
         measured.columns["push_cold_s"] = first
         if memory is not None:
             measured.memory(memory)
-        with measured.booked("score_s"):
+        with measured.booked("score_s", Phase.SCORE):
             curve = measured.curve
             values = {p["step"]: p["saddle_value"] for p in curve if "saddle_value" in p}
             measured.metrics |= scoring.score(transport, pushed, late_value(values))
@@ -276,6 +304,7 @@ class MapRun:
             measured.columns["no_map"] = self.problem.truth.no_map
             self.run.keep(lambda: outputs.map_arrays(scoring, transport, pushed))
         measured.info |= scoring.notes
+        measured.phases.enter(Phase.REPEAT)
 
         x = scoring.x.clone()  # the first push may have written into its argument
         seconds = repeated(lambda _: push(x), self.run.randomness.context, first) or first
@@ -283,6 +312,17 @@ class MapRun:
         if "fit_cold_s" in measured.columns:
             self.calls.repeat_single(transport, x)
             measured.columns["fit_cold_s"] += self.calls.late()
+
+
+def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two dense or two sparse tensors of one shape are the same."""
+    import torch
+
+    if first.is_sparse and second.is_sparse:
+        first, second = first.coalesce(), second.coalesce()
+        if not torch.equal(first.indices(), second.indices()):
+            return False
+    return first.is_sparse == second.is_sparse and torch.equal(entries(first), entries(second))
 
 
 def checked(outcome: object, problem: Problem) -> Transport:

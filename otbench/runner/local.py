@@ -1,8 +1,9 @@
 """The local executor: every run in a process of its own on this machine, several at a time.
 
 `Local.execute` is a loop over one selector: results and output of the workers, starts and ends from
-the fork server, and ten times a second a look at the memory of each worker's process tree. Time
-limits count from the moment a worker has finished its imports.
+the fork server, and ten times a second a look at the memory of each worker's process tree. A worker
+says in which phase it is, and each phase is charged to its own limit: the imports, the task's own
+work, or the solver's.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from otbench.registry import registry, requirements
 from otbench.runner.clock import MIB
 from otbench.runner.executor import Event, Finished, Limits, Started
 from otbench.runner.processes import tree_memory
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 POLL_S = 0.1
 LOG_BYTES = 64 * 1024  # of what a run prints, the end is kept
-IMPORT_S = 120.0  # for a worker's imports, beside the time limit
+IMPORT_S = 300.0  # for a worker's imports
 EVENT_BYTES = 64 * 2**20  # of an event that does not end
 
 # What a worker may need and is slow to import, in this order. The rest is imported by the worker
@@ -49,8 +50,11 @@ class _Worker:
     slot: int
     events: int
     output: int
-    deadline: float
-    started: bool = False
+    phase: Phase = Phase.IMPORT
+    since: float = field(default_factory=time.monotonic)  # when the phase began
+    spent: defaultdict[str, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # seconds before it, by who pays
     pid: int | None = None
     buffer: bytes = b""
     log: bytes = b""
@@ -61,9 +65,21 @@ class _Worker:
     )
     killed: tuple[Status, str] | None = None
 
+    @property
+    def payer(self) -> str:
+        """To whose limit the phase is charged."""
+        return "task" if self.phase.of_task else "import" if self.phase == "import" else "solver"
+
+    def enter(self, phase: Phase, now: float) -> None:
+        """Note the beginning of a phase, and charge the one before."""
+        self.spent[self.payer] += now - self.since
+        self.phase, self.since = phase, now
+
     def ended(self, status: Status, message: str) -> list[Finished]:
         """The results of its runs; of those that sent none, how the job ended."""
-        end, log = Result(status, message, self.place), self.log.decode(errors="replace")
+        status = Status.BROKEN if self.phase.of_task else status
+        end = Result(status, message, {**self.place, "phase": self.phase})
+        log = self.log.decode(errors="replace")
         results = [self.results.get(member, end) for member in range(self.members)]
         return [
             Finished(self.job, member, replace(result, curve=self.curves[member]), log)
@@ -112,8 +128,11 @@ class Local:
                     # so that only the culprit pays.
                     for worker in server.workers.values():
                         if worker.job in suspects:
+                            server.hear(worker)
                             yield from worker.ended(
-                                Status.CRASHED, "took the process that started it down with it"
+                                Status.CRASHED,
+                                "took the process that started it down with it, in phase "
+                                f"{worker.phase}",
                             )
                         else:
                             waiting.append(worker.job)
@@ -221,9 +240,7 @@ class Server:
         """Have the fork server start a worker for a job."""
         events, their_events = os.pipe()
         output, their_output = os.pipe()
-        members = len(job.specs)
-        deadline = time.monotonic() + members * self.limits.seconds + IMPORT_S
-        self.workers[place] = _Worker(place, members, slot, events, output, deadline)
+        self.workers[place] = _Worker(place, len(job.specs), slot, events, output)
         request = json.dumps({"run": place, "job": job.to_json(), "spawn": self.spawn}) + "\n"
         try:
             socket.send_fds(self.control, [request.encode()], [their_events, their_output])
@@ -298,6 +315,8 @@ class Server:
                 return
             if kind == "result":
                 worker.results[member] = Result.from_json(event)
+            elif kind == "phase" and not worker.killed:
+                worker.enter(Phase(event["phase"]), time.monotonic())
         except (ValueError, KeyError, TypeError, AttributeError):
             return
         if kind == "checkpoint":
@@ -305,46 +324,54 @@ class Server:
         elif kind in ("started", "resumed"):
             known = ("threads", "machine", "began", "resumed")
             worker.place |= {name: event[name] for name in known if name in event}
-        if kind == "started":
-            worker.started = True
-            worker.deadline = time.monotonic() + worker.members * self.limits.seconds
 
     def watch(self, worker: _Worker, now: float) -> None:
         """Kill a worker that is over a limit."""
         if worker.killed:
             return
         together = f" for {worker.members} seeds together" if worker.members > 1 else ""
-        if now > worker.deadline:
-            limit = worker.members * self.limits.seconds
-            spent = f"{limit:g} s" if worker.started else f"{limit + IMPORT_S:g} s of importing"
+        limit_s, remedy = {
+            "import": (IMPORT_S, "import it alone to see why"),
+            "task": (worker.members * self.limits.task_seconds, "Limits.task_seconds gives more"),
+            "solver": (worker.members * self.limits.seconds, "give more with --timeout"),
+        }[worker.payer]
+        limit = self.limits.bytes + self.limits.task_bytes * worker.phase.of_task
+        if worker.spent[worker.payer] + now - worker.since > limit_s:
+            spent = f"{limit_s:g} s{together}, in phase {worker.phase}"
+            worker.killed = Status.TIMEOUT, f"killed after {spent}; {remedy}"
+        elif worker.pid is not None and (used := tree_memory(worker.pid)) > limit:
+            spent = f"{used / MIB:.0f} MiB, over the limit of {limit / MIB:.0f} MiB{together}"
             worker.killed = (
-                Status.TIMEOUT,
-                f"killed after {spent}{together}; give more with --timeout",
+                Status.OOM,
+                f"killed at {spent}, in phase {worker.phase}; give more with --memory",
             )
-        elif worker.pid is not None and (used := tree_memory(worker.pid)) > self.limits.bytes:
-            limit = self.limits.bytes / MIB
-            spent = f"{used / MIB:.0f} MiB, over the limit of {limit:.0f} MiB{together}"
-            worker.killed = Status.OOM, f"killed at {spent}; give more with --memory"
         if worker.killed:
             self.send({"kill": worker.job})
 
     def end_worker(self, place: int, status: int) -> list[Finished]:
         """The end of a job, with everything it still had to say."""
         worker = self.workers.pop(place)
+        self.hear(worker)
         for fd in (worker.events, worker.output):
-            if fd in self.selector.get_map():
-                while self.read(worker, fd):
-                    pass
             if fd in self.selector.get_map():
                 self.selector.unregister(fd)
             os.close(fd)
         if worker.killed:
             return worker.ended(*worker.killed)
+        phase = f"in phase {worker.phase}"
         if status < 0:
             name = signal.Signals(-status).name
             hint = " (the kernel may have run out of memory)" if name == "SIGKILL" else ""
-            return worker.ended(Status.CRASHED, f"died of {name}{hint}")
-        return worker.ended(Status.CRASHED, f"exited with status {status} without a result")
+            return worker.ended(Status.CRASHED, f"died of {name}{hint}, {phase}")
+        return worker.ended(
+            Status.CRASHED, f"exited with status {status} without a result, {phase}"
+        )
+
+    def hear(self, worker: _Worker) -> None:
+        """Take in all that a worker has sent and printed up to now."""
+        for fd in (worker.events, worker.output):
+            while fd in self.selector.get_map() and self.read(worker, fd):
+                pass
 
     def send(self, message: dict[str, Any]) -> None:
         """One line to the server."""

@@ -1,4 +1,4 @@
-"""The columns of one run, which fill up as it is measured."""
+"""The columns of one run, which fill up as it is measured, and the phase that it is in."""
 
 from __future__ import annotations
 
@@ -11,10 +11,46 @@ from typing import Any
 from otbench.errors import InvalidOutputError
 from otbench.job import Result
 from otbench.runner.clock import MemoryMeter, cuda_in_use
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 Send = Callable[[dict[str, Any]], None]
+
+
+class Phases:
+    """The phase that a worker is in, which it sends as it changes: should it be killed, that is
+    where.
+
+    Attributes:
+        now: the phase.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.now, self._send = Phase.IMPORT, send
+
+    def enter(self, phase: Phase) -> None:
+        """Go on to a phase."""
+        if phase != self.now:
+            self.now = phase
+            self._send({"event": "phase", "phase": phase})
+
+    @contextlib.contextmanager
+    def during(self, phase: Phase) -> Iterator[None]:
+        """Be in a phase for the block, and back in the one before after it. An error leaves `now`
+        where it was raised.
+        """
+        before = self.now
+        self.enter(phase)
+        yield
+        self.enter(before)
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[None]:
+        """A function of the solver is called in the block: amid the task's own work that is the
+        solver's.
+        """
+        with self.during(Phase.PUSH if self.now.of_task else self.now):
+            yield
 
 
 class Measured:
@@ -22,12 +58,15 @@ class Measured:
 
     Args:
         columns: what is known already.
+        phases: of the worker.
         send: takes an event; checkpoints are sent as they come, a killed run keeps them.
         member: place of the run in its job.
     """
 
-    def __init__(self, columns: Mapping[str, Any], send: Send, member: int = 0) -> None:
-        self.columns = dict(columns)
+    def __init__(
+        self, columns: Mapping[str, Any], phases: Phases, send: Send, member: int = 0
+    ) -> None:
+        self.columns, self.phases = dict(columns), phases
         self.metrics: dict[str, float] = {}
         self.info: dict[str, float | int | str | bool] = {}
         self.curve: list[dict[str, Any]] = []
@@ -35,10 +74,11 @@ class Measured:
         self.send, self.member = send, member
 
     @contextlib.contextmanager
-    def booked(self, name: str) -> Iterator[None]:
-        """Add the seconds of the block to a column."""
+    def booked(self, name: str, phase: Phase) -> Iterator[None]:
+        """Add the seconds of the block, which is a phase, to a column."""
         began = time.perf_counter()
-        yield
+        with self.phases.during(phase):
+            yield
         self.columns[name] = self.columns.get(name, 0.0) + time.perf_counter() - began
 
     def checkpoint(self, point: dict[str, Any]) -> None:

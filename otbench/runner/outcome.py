@@ -8,17 +8,24 @@ from typing import Any
 
 from otbench.errors import DivergedError, InvalidOutputError, MissingError
 from otbench.scoring.verdict import Verdict
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 RUNNER = Path(__file__).parent  # frames in here are not the solver's
 
 
-def failure(error: BaseException, setting: str) -> tuple[Status, str, dict[str, Any]]:
-    """Status, message and further columns of a run that ended with this exception."""
-    status = status_of(error)
-    diverged = status is Status.DIVERGED and setting == "map"
-    return status, describe(error), {"verdict": Verdict.DIVERGED} if diverged else {}
+OF_SOLVER = (DivergedError, InvalidOutputError)  # whoever found it
+
+
+def failure(error: BaseException, setting: str, phase: Phase) -> tuple[Status, str, dict[str, Any]]:
+    """Status, message and further columns of a run that ended with this exception in a phase."""
+    status, message = status_of(error), describe(error)
+    columns: dict[str, Any] = {"phase": phase}
+    if phase.of_task and not isinstance(error, (MissingError, *OF_SOLVER)):
+        return Status.BROKEN, f"{message}, in phase {phase}", columns
+    if status is Status.DIVERGED and setting == "map":
+        columns["verdict"] = Verdict.DIVERGED
+    return status, message, columns
 
 
 def status_of(error: BaseException) -> Status:
@@ -36,7 +43,7 @@ def status_of(error: BaseException) -> Status:
 
 def describe(error: BaseException) -> str:
     """One line: kind of the error, its text, and the place in the code nearest to the solver."""
-    if isinstance(error, (MissingError, DivergedError, InvalidOutputError)):
+    if isinstance(error, (MissingError, *OF_SOLVER)):
         return str(error)
     text = str(error).strip().splitlines()
     kind = "called sys.exit" if isinstance(error, SystemExit) else type(error).__name__

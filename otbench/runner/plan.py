@@ -17,7 +17,7 @@ from otbench.code_hashes import Code
 from otbench.errors import UserError, nearest
 from otbench.job import DEVICES, DTYPES, Row, RunSpec
 from otbench.registry import Selection, registry
-from otbench.statuses import Status
+from otbench.statuses import UNDECIDED, Status
 
 
 Rerun = Literal["missing", "failed", "changed", "all"]
@@ -178,7 +178,7 @@ def pending(
     runs: Iterable[RunSpec], recorded: Mapping[str, Row], rerun: Rerun, saved: Container[str] = ()
 ) -> list[RunSpec]:
     """The runs still to be done. One that ended ``missing`` is always tried again, its remedy may
-    have been applied.
+    have been applied; so is one that ended ``broken``, which says nothing of its solver.
 
     Args:
         runs: the plan.
@@ -191,7 +191,7 @@ def pending(
 
     def wanted(run: RunSpec) -> bool:
         row = recorded.get(run.key)
-        if rerun == "all" or row is None or row.status == Status.MISSING:
+        if rerun == "all" or row is None or row.status in UNDECIDED:
             return True
         if run.key in saved and row.status in CUT_SHORT:
             return True

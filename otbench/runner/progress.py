@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from otbench.job import Row
-from otbench.statuses import Status
+from otbench.statuses import UNDECIDED, Status
 
 
 class Progress:
@@ -63,7 +63,7 @@ class Progress:
         elapsed = self.bars.tasks[0].elapsed or 0.0
         left = f"about {duration(elapsed / self.done * (self.total - self.done))} left"
         self.bars.update(self.all, completed=self.done, count=count, left=left)
-        if self.live and not status.failed and status is not Status.MISSING:
+        if self.live and not status.failed and status not in UNDECIDED:
             return
         line = Text(f"[{self.done:>{len(str(self.total))}}/{self.total}] ")
         style = "green" if status is Status.OK else "red" if status.failed else "yellow"
@@ -81,7 +81,7 @@ def result(row: Row) -> str:
     """A run in a line: its accuracy, verdict and fit time, or why there is none."""
     if row.status != Status.OK:
         return row.message
-    shown = ("l2_uvp", "cost_gap")
+    shown = ("l2_uvp", "cost_gap", "cost_gap_bound")
     parts = [f"{name} {row.metrics[name]:.4g}" for name in shown if name in row.metrics]
     parts += [row.verdict] if row.verdict else []
     if row.fit_cold_s is not None:

@@ -11,7 +11,7 @@ from otbench.problem import MapProblem
 from otbench.runner.clock import Clock, MemoryMeter
 from otbench.runner.fit import MapRun, Run, checked, refusal
 from otbench.runner.outcome import failure
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 def results_together(runs: Sequence[Run]) -> Iterator[Result]:
@@ -22,7 +22,12 @@ def results_together(runs: Sequence[Run]) -> Iterator[Result]:
     Raises:
         InvalidOutputError: the solver is batched and the problems are no map problems.
     """
-    solver, problems = runs[0].solver, [run.build() for run in runs]
+    solver, problems, phases = (
+        runs[0].solver,
+        [run.build() for run in runs],
+        runs[0].measured.phases,
+    )
+    phases.enter(Phase.FIT)
     given = [run.given(problem) for run, problem in zip(runs, problems, strict=True)]
     for problem in given:
         if (reason := refusal(solver, problem)) is not None:
@@ -53,5 +58,5 @@ def _scored(member: MapRun, outcome: object) -> Result:
         return measured.finished()
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        status, message, columns = failure(error, setting="map")
+        status, message, columns = failure(error, "map", measured.phases.now)
         return measured.ended(status, message, **columns)

@@ -1,8 +1,9 @@
 """The worker process: takes a job, does its runs, and sends what happens as JSON lines.
 
 Events: ``{"event": "started", "threads": ..., "machine": ..., "began": ...}`` once imports are
-done, ``{"event": "resumed", ...}`` where a saved fit goes on, ``{"event": "checkpoint", ...}`` as
-they are scored, and ``{"event": "result", ...}``. The process may be killed at any time.
+done, ``{"event": "phase", "phase": ...}`` as one begins, ``{"event": "resumed", ...}`` where a
+saved fit goes on, ``{"event": "checkpoint", ...}`` as they are scored, and ``{"event": "result",
+...}``. The process may be killed at any time.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from otbench.registry import registry
 from otbench.runner.clock import LoadMeter
 from otbench.runner.contract import findings
 from otbench.runner.fit import Run, refusal
-from otbench.runner.measure import Send
+from otbench.runner.measure import Phases, Send
 from otbench.runner.outcome import failure
 from otbench.runner.provenance import machine
 from otbench.runner.together import results_together
 from otbench.solver import Solver
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
@@ -43,7 +44,7 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
     left = dict.fromkeys(range(len(job.specs)))
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
     place = {"threads": job.threads, "machine": machine(), "began": began}
-    load = LoadMeter(job.cpus)
+    load, phases = LoadMeter(job.cpus), Phases(send)
 
     def send_result(member: int, result: Result) -> None:
         del left[member]
@@ -53,18 +54,19 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
         send({"event": "result", "member": member, **values})
 
     try:
-        _perform(job, send, send_result, imported, place)
+        _perform(job, phases, send, send_result, imported, place)
     except BaseException as error:
         with contextlib.suppress(Exception):  # a solver may have closed stderr
             traceback.print_exc()
         setting = registry("task", job.plugins).entries[job.specs[0].task].cls.setting
-        status, message, columns = failure(error, setting)
+        status, message, columns = failure(error, setting, phases.now)
         for member in list(left):
             send_result(member, Result(status, message, {**place, **columns}))
 
 
 def _perform(
     job: Job,
+    phases: Phases,
     send: Send,
     send_result: Callable[[int, Result], None],
     imported: Mapping[str, float],
@@ -89,7 +91,7 @@ def _perform(
     if spec.device == "cuda":
         torch.zeros(1, device="cuda")  # opens the context before any clock
     known = {**place, "import_s": import_s}
-    runs = [Run(job, member, task, solver, send, known) for member in range(len(job.specs))]
+    runs = [Run(job, member, task, solver, phases, send, known) for member in range(len(job.specs))]
     if job.purpose == "contract":
         send_result(0, _contract(runs[0]))
     elif len(runs) == 1:
@@ -102,6 +104,7 @@ def _perform(
 def _contract(run: Run) -> Result:
     """What the solver does wrong on the problem of the run."""
     problem, spec = run.build(), run.spec
+    run.measured.phases.enter(Phase.FIT)
     if (reason := refusal(run.solver, problem)) is not None:
         return Result(Status.SKIPPED, reason)
     found = findings(run.solver, problem, spec.device, run.randomness.dtype)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from otbench import metrics
 from otbench.errors import InvalidOutputError
+from otbench.methods.discrete import SOLVED
 from otbench.methods.entropic import Entropic
 from otbench.problem import DiscreteProblem
 from otbench.scoring.outputs import check_output
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
+OF_TRUTH = {"optimal_plan", "ot_cost", "optimal_map"}  # arrays that a truth is needed for
+OF_ENTROPIC = {"optimal_objective", "warm_iterations", "cold_iterations"}  # and with an eps
 NEGATIVE = 1e-6  # of the largest entry of a plan: what rounding may leave below zero
 WARM_TOLERANCE = 1e-6  # marginal error, in the l1 norm, that Sinkhorn's algorithm is counted to
 WARM_ITERATIONS = 5000  # most of them
@@ -33,16 +36,31 @@ def score_plans(
     """
     values: dict[str, list[float]] = {}
     for pair, plan in zip(pairs, plans, strict=True):
-        arrays = {**_plan_arrays(pair, plan), **_warm_start(pair, transport)}
+        # The solver's own function is called while nothing is held to score by.
+        arrays = {**_warm_start(pair, transport), **_plan_arrays(pair, plan)}
         for name, value in metrics.score(arrays).items():
             values.setdefault(name, []).append(value)
     return {name: sum(of_pairs) / len(of_pairs) for name, of_pairs in values.items()}
 
 
+def unscored(pairs: Sequence[DiscreteProblem]) -> dict[str, str]:
+    """Why a metric of plans could not be taken, by its name; of nothing where all pairs have a
+    truth.
+    """
+    reason = next((pair.truth.unsolved for pair in pairs if pair.truth.unsolved), "")
+    arrays = OF_TRUTH | (OF_ENTROPIC if any(pair.eps > 0 for pair in pairs) else set())
+    lacking = (
+        name
+        for name, metric in metrics.METRICS.items()
+        if arrays & set(metric.needs) and not OF_ENTROPIC - arrays & set(metric.needs)
+    )
+    return dict.fromkeys(lacking, reason) if reason else {}
+
+
 def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
     x, y, a, b = (values.double() for values in (pair.x, pair.y, pair.a, pair.b))
-    plan = plan.detach().double()
+    plan = plan.detach()  # in float64 a block at a time: it may be all that there is room for
     held = metrics.entries(plan)
     if held.numel() and held.min() < -NEGATIVE * held.max():
         raise InvalidOutputError(
@@ -50,8 +68,6 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
         )
     plan = metrics.without_negative(plan)
     arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
-    if pair.truth.plan is None or pair.truth.cost is None:
-        return arrays
 
     def costs(i: Tensor, j: Tensor) -> Tensor:
         return pair.cost.pairwise(x[i], y[j])
@@ -59,11 +75,18 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     def blocks(rows: slice) -> Tensor:
         return pair.cost.matrix(x[rows], y)
 
-    optimal = pair.truth.plan.double()
+    truth = pair.truth
+    if truth.cost_bound is not None:
+        arrays["cost_bound"] = truth.cost_bound
+        arrays["rounded_cost"] = metrics.rounded_cost(plan, a, b, costs, blocks)
+    if truth.plan is None or truth.cost is None:
+        return arrays
+
+    optimal = truth.plan.double()
     points = y.flatten(1)
     arrays |= {
         "optimal_plan": optimal,
-        "ot_cost": pair.truth.cost,
+        "ot_cost": truth.cost,
         "rounded_cost": metrics.rounded_cost(plan, a, b, costs, blocks),
         "rounded_map": metrics.barycentric_map(plan, a, b, points),
         "optimal_map": metrics.barycentric_map(optimal, a, b, points),
@@ -72,13 +95,15 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
     if pair.eps > 0:
         of_plan, best = (metrics.rounded_entropy(coupling, a, b) for coupling in (plan, optimal))
         arrays["rounded_objective"] = arrays["rounded_cost"] + pair.eps * of_plan
-        arrays["optimal_objective"] = pair.truth.cost + pair.eps * best
+        arrays["optimal_objective"] = truth.cost + pair.eps * best
     return arrays
 
 
 def _warm_start(pair: DiscreteProblem, transport: Transport | None) -> dict[str, Any]:
     """Iterations of Sinkhorn's algorithm from a predicted potential, and from zero."""
     if transport is None or transport.pair_potential is None or not pair.eps > 0:
+        return {}
+    if len(pair.x) * len(pair.y) > SOLVED:
         return {}
     predicted = transport.pair_potential(pair)
     check_output("pair_potential", predicted, (len(pair.x),), like=pair.x)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from otbench.errors import InvalidOutputError
 from otbench.methods.c_transform import c_transform
 from otbench.problem import EUCLIDEAN, MapProblem
 from otbench.scoring.outputs import Outputs, check_output
@@ -114,4 +115,9 @@ def _gradient(potential: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     x = x.detach().clone().requires_grad_()
     with torch.enable_grad():
-        return torch.autograd.grad(potential(x).sum(), x)[0]
+        values = potential(x)
+        if not values.requires_grad:
+            raise InvalidOutputError(
+                "potential has no gradient: make it differentiable by autograd"
+            )
+        return torch.autograd.grad(values.sum(), x)[0]

@@ -7,10 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from otbench import DivergedError, MissingError, Problem, Solver, Task, Transport
+from otbench import (
+    SQEUCLIDEAN,
+    DiscreteProblem,
+    DivergedError,
+    MissingError,
+    Problem,
+    Solver,
+    Task,
+    Transport,
+    Truth,
+)
+from otbench.problem import LazyTruth
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,16 @@ class Hostile(Solver):
             return x.clone()
 
         return Transport(push=push)
+
+    def _die_in_push(self, problem, context):
+        return Transport(push=lambda x: os.kill(os.getpid(), signal.SIGKILL))  # pyright: ignore[reportArgumentType]
+
+    def _sleep_in_sample(self, problem, context):
+        def sample(x, k):
+            time.sleep(self.seconds)
+            return x[:, None].repeat_interleave(k, 1)
+
+        return Transport(push=lambda x: x.clone(), sample=sample)
 
     def _checkpoints(self, problem, context):
         for step in range(3):
@@ -340,3 +361,41 @@ class BrokenTask(Task):
     def problem(self, rng, *, device, dtype):
         """Never built."""
         raise ZeroDivisionError("of the task")
+
+
+@dataclass(frozen=True)
+class Laborious(Task):
+    """Two points, whose problem or truth is ``where`` something happens, as ``act`` has it."""
+
+    name: ClassVar[str] = "laborious"
+    setting: ClassVar[str] = "discrete"
+    where: str = "build"
+    act: str = "none"
+    seconds: float = 0.0
+
+    def problem(self, rng, *, device, dtype):
+        """The problem."""
+        import torch
+
+        if self.where == "build":
+            self._act()
+        x, a = torch.arange(2, device=device, dtype=dtype)[:, None], torch.full((2,), 0.5)
+        pair = DiscreteProblem(x, a, x, a, SQEUCLIDEAN, Truth("none"))
+        return replace(pair, truth=LazyTruth("lp", self._solved, pair))
+
+    def _solved(self, pair):
+        import torch
+
+        if self.where == "truth":
+            self._act()
+        return Truth("lp", 0.0, plan=torch.diag(pair.a))
+
+    def _act(self):
+        if self.act == "sleep":
+            time.sleep(self.seconds)
+        elif self.act == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.act == "hoard":
+            hoard = bytearray(os.urandom(1 << 20)) * 900
+            time.sleep(0.5)
+            del hoard
