@@ -6,12 +6,13 @@ source is degenerate a saddle need not be a transport map: T minimises against t
 and yet T#source != target, a *spurious* solution (Choi, Choi & Kwon 2025). It is told from a run
 that has not converged by the residuals of the saddle, small or not beside the defect:
 
-| defect of map, marginal or cost | saddle residuals small | verdict |
+| defect | saddle residual small beside it | verdict |
 |---|---|---|
-| no | either | ``ok`` |
-| yes | yes | ``spurious`` |
-| yes | no | ``unconverged``, or ``diverged`` where the objective is out of all proportion |
-| yes | nothing can be said of a saddle | ``inaccurate`` |
+| none | either | ``ok`` |
+| of push-forward or cost | yes | ``spurious`` |
+| of push-forward or cost | no | ``unconverged``, or ``diverged`` if out of all proportion |
+| of push-forward or cost | nothing can be said of a saddle | ``inaccurate`` |
+| of the map alone | either | ``inaccurate`` |
 
 The numbers are metrics of the row (see `otbench.metrics`), so that a verdict can be passed again at
 any threshold. A defect counts if it is above the threshold and above what sampling alone may show.
@@ -53,7 +54,7 @@ class Verdict(Outcome):
     INACCURATE = (
         "inaccurate",
         "a wrong push-forward or cost, and no saddle to judge: no target potential, or no optimal "
-        "cost to compare with",
+        "cost to compare with; or nothing but the map is wrong, or no better than a trivial one",
     )
 
 
@@ -78,25 +79,26 @@ def judge(
     """
     if scores.get("target_defect") is None or scores.get("cost_defect") is None:
         return None
-    defects = {name: scores[name] or 0.0 for name in scores if name.endswith("_defect")}
-    found = [
-        value
-        for name, value in defects.items()
-        if value
-        > max(
-            cost_tau if name == "cost_defect" else tau,
-            scores.get(name.replace("_defect", "_visible")) or 0,
-        )
-    ]
+    thresholds = {"cost_defect": cost_tau}
+    found = {
+        name: value
+        for name, value in scores.items()
+        if name.endswith("_defect")
+        and value is not None
+        and value
+        > max(thresholds.get(name, tau), scores.get(name.replace("_defect", "_visible")) or 0)
+    }
     if not found and beats_trivial(scores):
         return Verdict.OK
     if (scores.get("saddle_excess") or 0) > DIVERGED:
         return Verdict.DIVERGED
+    # Of the map alone no objective of a push-forward and a cost can be said to be blind.
+    of_saddle = [value for name, value in found.items() if name != "map_defect"]
     residual = saddle_residual(scores)
-    if residual is None:
+    if residual is None or not of_saddle:
         return Verdict.INACCURATE
-    seen = residual > saddle_tau * min(1.0, max(found, default=1.0))
-    return Verdict.UNCONVERGED if seen else Verdict.SPURIOUS
+    small = residual <= saddle_tau * min(1.0, max(of_saddle))
+    return Verdict.SPURIOUS if small else Verdict.UNCONVERGED
 
 
 def beats_trivial(scores: Mapping[str, float | None]) -> bool:
