@@ -65,7 +65,8 @@ def methods() -> str:
         parts += [f"## {name}", as_markdown(summary), as_markdown(rest)]
         presets = f" Presets: {', '.join(entry.presets)}." if entry.presets else ""
         values = ", ".join(f"`{key}={value}`" for key, value in entry.parameters.items())
-        parts.append(f"Parameters: {values or 'none'}.{presets}")
+        tuned = f" Chosen: {entry.cls.tuning}." if entry.cls.tuning else ""
+        parts.append(f"Parameters: {values or 'none'}.{presets}{tuned}")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

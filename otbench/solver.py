@@ -109,6 +109,11 @@ class FitContext:
         return state["solver"]
 
 
+TUNED_BELOW_1000 = (
+    "defaults and presets of this suite: on seeds below 1000, some of which are reported"
+)
+
+
 class Solver(ABC):
     """A way to solve problems. Subclass as a frozen dataclass; its annotated fields are the
     parameters.
@@ -124,6 +129,8 @@ class Solver(ABC):
             as one (``otbench run --together``).
         control: True for a solver that is given the answer, to show what the scores and verdicts of
             a known map are; it is never ranked.
+        tuning: on what its defaults and the presets of this suite were chosen: tasks, seeds,
+            budget; written into every row. Seeds from 1000 on are for choosing.
     """
 
     name: ClassVar[str]
@@ -133,6 +140,7 @@ class Solver(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
     batched: ClassVar[bool] = False
     control: ClassVar[bool] = False
+    tuning: ClassVar[str] = ""
 
     @property
     def solvers(self) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ from otbench.methods.amortized.solver import draw_pairs, entropic_problems
 from otbench.methods.entropic import Entropic
 from otbench.methods.neural.networks import MLP, Weights, weights_of_each
 from otbench.methods.neural.training import Decay, Player, train
+from otbench.solver import TUNED_BELOW_1000
 
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class MinStp(Solver):
 
     name: ClassVar[str] = "min-stp"
     learns: ClassVar[bool] = True
+    tuning: ClassVar[str] = TUNED_BELOW_1000
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
         "truong-nguyen": {"pairs": "given", "steps": 5000, "batch": 1, "lr": 1e-3}
     }

@@ -30,7 +30,9 @@ ROOT = Path(__file__).parent.parent
         (["run", "-t", "gaussian[dim=two]"], "parameter 'dim' of gaussian must be int, got 'two'"),
         (["run", "--timeout", "soon"], "'soon' is not a time such as 90s, 10m or 2h"),
         (["run", "--memory", "lots"], "'lots' is not a size such as 500MiB or 8GiB"),
-        (["run", "--seeds", "0"], "'0' is not a whole number of at least 1"),
+        (["run", "--seeds", "0"], "'0' is no number of seeds, and no range A:B of them"),
+        (["run", "--seeds", "5:3"], "'5:3' is no number of seeds"),
+        (["run", "--seeds", "1:2:3"], "'1:2:3' is no number of seeds"),
         (["run", "--plugins", "absent.py"], "no such Python file or folder"),
         (["leaderboard", "nowhere"], "no results folder nowhere"),
         (["compare", "nowhere", "nowhere"], "no results folder nowhere"),
@@ -44,6 +46,17 @@ def test_bad_input_is_one_clear_line(otbench, arguments, words):
     done = otbench(*arguments)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("otbench")
+
+
+def test_a_range_of_seeds_and_how_settings_were_chosen(otbench, tmp_path):
+    solvers = ["linear", "otm[steps=2]"]
+    done = otbench("run", "-t", "gaussian[dim=1]", "-s", *solvers, "--seeds", "1000:1002")
+    assert done.returncode == 0, done.stderr
+    found = rows(tmp_path)
+    assert {(row["solver"], row["seed"]) for row in found} == {
+        (solver, seed) for solver in ("linear", "otm") for seed in (1000, 1001)
+    }
+    assert all(("info_tuning" in row) == (row["solver"] == "otm") for row in found)
 
 
 @pytest.mark.skipif(

@@ -79,6 +79,19 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seeds(text: str) -> range:
+    """``N`` is the seeds 0 ... N-1, ``A:B`` the seeds A ... B-1."""
+    first, separator, end = text.rpartition(":")
+    numbers = (first, end) if separator else ("0", end)
+    if not all(number.isdecimal() for number in numbers) or not (
+        chosen := range(*map(int, numbers))
+    ):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seeds, and no range A:B of them"
+        )
+    return chosen
+
+
 def factor(text: str) -> float:
     """A number above 1."""
     return _above(text, 1)

@@ -12,6 +12,7 @@ from otbench.cli.options import (
     add_plugins,
     count,
     seconds,
+    seeds,
 )
 from otbench.data.points import read_samples
 from otbench.errors import UserError
@@ -54,7 +55,8 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         choices=tuple(COSTS),
         help="between --source and --target (default: sqeuclidean)",
     )
-    add("--seeds", type=count, help="seeds 0 ... N-1 instead of the suite's number")
+    text = "seeds 0 ... N-1, or A ... B-1 of A:B, instead of the suite's number"
+    add("--seeds", type=seeds, metavar="N", help=text)
     add("--device", choices=DEVICES, default="auto")
     add(
         "--dtype",
@@ -117,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
         suite=options.suite,
         tasks=[*(options.task or []), *own_samples(options)] or None,
         solvers=options.solver,
-        seeds=range(options.seeds) if options.seeds else None,
+        seeds=options.seeds,
         device=options.device,
         dtype=options.dtype,
         jobs=options.jobs,

@@ -75,6 +75,8 @@ class Run:
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
         self.randomness = Randomness(self.spec.seed, self.spec.device, dtype)
         self.measured = Measured(known, phases, send, member)
+        if solver.tuning:
+            self.measured.report({"tuning": solver.tuning})
         self.transport: Transport | None = None
 
     def build(self) -> Problem:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from otbench.methods.entropic import Entropic
 from otbench.problem import AmortizedProblem, Cost, DiscreteProblem, Problem
-from otbench.solver import FitContext, Solver, Transport
+from otbench.solver import TUNED_BELOW_1000, FitContext, Solver, Transport
 
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class AmortizedSolver(Solver):
     """Base of the solvers that predict potentials."""
 
     learns: ClassVar[bool] = True
+    tuning: ClassVar[str] = TUNED_BELOW_1000
 
     def supports(self, problem: Problem) -> str | None:
         """Entropic pairs, some of them to learn from."""

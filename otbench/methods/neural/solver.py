@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from otbench.errors import DivergedError
 from otbench.problem import MapProblem, Problem
-from otbench.solver import FitContext, Solver, Transport
+from otbench.solver import TUNED_BELOW_1000, FitContext, Solver, Transport
 
 
 class NeuralSolver(Solver):
@@ -17,6 +17,7 @@ class NeuralSolver(Solver):
     """
 
     batched: ClassVar[bool] = True
+    tuning: ClassVar[str] = TUNED_BELOW_1000
 
     def require(
         self,
