@@ -522,7 +522,7 @@ def test_floors_are_shared_and_the_same(tmp_path) -> None:
         scoring = MapScoring(problem, generator(3), path)
         scoring.score(Transport(push=lambda x: x), scoring.x)
         floors.append(scoring.after_fit["target_floors"])
-    names = ["problem-floors.json", "problem-trivial.json"]
+    names = [f"problem-{of}.json" for of in ("floors", "slices", "trivial")]
     assert sorted(file.name for file in tmp_path.iterdir()) == names
     assert floors[0].shape == (8, 2)
     assert all(torch.equal(floors[0], other) for other in floors)

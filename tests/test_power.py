@@ -39,7 +39,7 @@ def test_a_lost_direction_is_seen_along_it_alone(power, monkeypatch):
     assert not any(bench.flags(bench.fresh(20)).values())
     found = bench.smallest(power.lost, 1)
     assert "before" not in found and found["after"] <= 1.0 and found["largest"] <= 0.5
-    page = power.page({"gaussian[dim=20]": power.Measured(True, {"lost direction": found})}, 1)
+    page = power.page({"gaussian[dim=20]": {"lost direction": found}}, 1)
     assert f"| gaussian[dim=20] | – → {found['after']:g} |" in page  # noqa: RUF001
 
 

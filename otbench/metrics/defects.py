@@ -62,8 +62,9 @@ def direction_defect(largest_slice: float) -> float:
     """Verdict: W2^2 of the push-forward to the target along the direction where it is largest, as a
     share of the target's variance there, or of its mean variance in a direction where that is more.
 
-    Above dimension 16. It sees what slices in random directions cannot: a lost coordinate, a lost
-    mode, a Gaussian in place of a mixture (measured: docs/power.md). Not of images.
+    In high dimension it sees what slices in random directions cannot: a lost coordinate, a lost
+    mode, a Gaussian in place of a mixture (measured: docs/power.md). Not of images, which have
+    their scattering features.
     """
     return largest_slice
 

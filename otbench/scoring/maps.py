@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 GAP_POINTS = 1024  # per sample of the target gap, exact W2^2
 SLICED_GAP_POINTS = 4096  # per sample of the target gap, sliced W2^2
+SLICE_POINTS = 8  # fewest of a sample whose worst direction is sought
 FLOORS = 8  # pairs of fresh target samples
 PATHS = 2000  # of test points whose way is measured
 FLOW_POINTS = 4096  # per sample of the plug-in W2 of flows
@@ -103,7 +104,7 @@ class MapScoring:
             "target_scale": scale,
             "cost_scale": self.problem.cost.scale(scale),
         }
-        if not (exact or target.image):
+        if target.dim > 1 and target.image is None and size >= SLICE_POINTS:
             slices = self._floors("slices", size, FLOORS, metrics.largest_slice)
             arrays["largest_slice_floors"] = slices
         if self.problem.cost.power == 2:
