@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from otbench import AmortizedProblem, MapProblem, Problem, Transport, metrics
+from otbench import AmortizedProblem, DiscreteProblem, MapProblem, Problem, Transport, metrics
 from otbench.metrics import ARRAYS, METRICS, Metric, metric
 from otbench.metrics.arrays import Array
 from otbench.metrics.table import table
@@ -73,6 +73,10 @@ def provided() -> dict[str, list[Any]]:
         assert pair.truth.plan is not None
         zero = Transport(pair_potential=lambda pair: torch.zeros_like(pair.a))
         score_plans([pair], [pair.truth.plan], zero)
+        patch.setattr("otbench.methods.discrete.SOLVED", 1)
+        unsolved = problem("point-clouds[n=4,m=4]")
+        assert isinstance(unsolved, DiscreteProblem)
+        score_plans([unsolved], [torch.full((4, 4), 1 / 16, dtype=torch.float64)], Transport())
     return given
 
 
