@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 import otbench
 from otbench.errors import InvalidOutputError
 from otbench.scoring.verdict import Verdict
 from tests.hostile.games import REMEMBERED, WORK_S, Game
+
+
+GAMES = str(Path(__file__).parent / "hostile" / "games.py")
 
 
 def played(task: str, play: str, seed: int = 0, dtype: str = "float32") -> otbench.Solved:
@@ -78,9 +85,54 @@ def test_answers_and_questions_are_out_of_sight():
     assert otbench.solve("gaussian[dim=1]", "oracle").row.metrics["l2_uvp"] == 0
 
 
-def test_a_failure_is_not_something_that_is_missing():
-    with pytest.raises(InvalidOutputError, match="missing in the midst of the fit"):
-        played("gaussian[dim=1]", "hide")
+def test_a_failure_is_the_solvers_wherever_it_is_moved_to(tmp_path):
+    """Not something that is missing, nor the task's own work, nor after the clock was stopped."""
+    said = {
+        "hide": "missing in phase fit",
+        "hide_in_push": "missing in phase push",
+        "break": "no gradient today",
+        "catch": "no push today",
+        "sparse": "returned layout",
+        "sigma": "sigma is 'little'",
+        "gradless": "without gradients",
+        "disguise": "returned Same",
+        "detour": "path is no way that begins at x",
+    }
+    plays = ",".join([*said, "ponder", "poison"])
+    runs = otbench.run(
+        "gaussian[dim=1]",
+        f"game[play=[{plays}]]",
+        1,
+        results=tmp_path / "out",
+        plugins=[GAMES],
+        console=Console(quiet=True),
+    ).runs
+    by_play = {json.loads(row["solver_params"])["play"]: row for row in runs.to_dict("records")}
+    for play, words in said.items():
+        assert by_play[play]["status"] == "error", by_play[play]
+        assert words in by_play[play]["message"], by_play[play]
+    assert by_play["ponder"]["status"] == "ok" and by_play["ponder"]["fit_cold_s"] > 0.9 * WORK_S
+    assert by_play["poison"]["status"] == "ok" and len(otbench.load(tmp_path / "out").runs) == 11
+
+
+def test_no_row_is_known_to_be_compared_with_the_target():
+    for task in ("w1-funnels[dim=20]", "one-to-many"):
+        row = played(task, "first_rows").row
+        assert row.verdict not in (None, Verdict.OK), row.metrics
+        assert row.metrics["target_defect"] > 0.1 or row.metrics["direction_defect"] > 0.1
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 3), (60, 20), (30, 64), (12, 20)])
+def test_of_few_points_nothing_is_said(tmp_path, n, d):
+    """Two clouds half a standard deviation apart, held out a few points of each."""
+    rng = np.random.default_rng(0)
+    for name, points in (("x", rng.normal(size=(n, d))), ("y", 1.5 * rng.normal(size=(n, d)))):
+        np.save(tmp_path / f"{name}.npy", points + 0.5 * (name == "y"))
+    task = f"samples[source={tmp_path}/x.npy,target={tmp_path}/y.npy]"
+    for solver in ("identity", "constant"):
+        row = otbench.solve(task, solver).row
+        assert row.verdict != Verdict.OK, row.metrics
+        assert row.status == "ok"
 
 
 def test_colours_too_faint_to_be_seen_are_none():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,12 @@ UNBOUNDED = -1e30  # of a c-transform that has no minimum: a number, so that the
 
 
 def c_transform(
-    cost: Any, g: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, pool: Tensor
+    cost: Any,
+    g: Callable[[Tensor], Tensor],
+    x: Tensor,
+    start: Tensor,
+    pool: Tensor,
+    calling: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Tensor:
     """``(n,)`` upper bounds of min_y c(x, y) - g(y) that gradient descent makes tight (the pool
     alone is biased upwards).
@@ -27,6 +33,7 @@ def c_transform(
         x: ``(n, *source shape)``.
         start: ``(n, *target shape)``, a candidate for each x.
         pool: ``(m, *target shape)``, candidates for all.
+        calling: entered while g and its gradient are computed.
     """
     import torch
 
@@ -38,7 +45,7 @@ def c_transform(
     def objective(y: Tensor) -> tuple[Tensor, Tensor]:
         """Its values at y, and their gradient."""
         y = y.detach().requires_grad_()
-        with torch.enable_grad():
+        with calling(), torch.enable_grad():
             values = cost.pairwise(x, y) - g(y)
             (slope,) = torch.autograd.grad(values.sum(), y)
         return values.detach(), slope

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otbench.metrics import row_blocks
-from otbench.problem import DiscreteProblem
+from otbench.problem import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem
 
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def dual_bound(pair: DiscreteProblem) -> float:
         (points[weights > 0].double(), weights[weights > 0].double())
         for points, weights in ((pair.x, pair.a), (pair.y, pair.b))
     )
+    if pair.cost in (SQEUCLIDEAN, EUCLIDEAN):  # whose costs round less about the origin
+        x, y = x - y.mean(0), y - y.mean(0)
     parts = list(row_blocks(len(x), len(y)))
     mean = sum(float(a[part] @ matrix(x[part], y) @ b) for part in parts)
 

@@ -22,6 +22,7 @@ BLOCK = 4096  # rows of a matrix of distances that are held at a time
 ASCENT_STARTS = 4  # at random
 ASCENT_STEPS = 30
 ASCENT_LENGTH = 0.1  # of the first step, in radians; they shrink to nothing
+TINY = 1e-30  # least variance of points that are not larger than one
 MOMENT_DIM = 1024  # most coordinates where eigenvectors of covariances are starts, too
 
 
@@ -147,7 +148,8 @@ def _ascent_starts(x: Tensor, y: Tensor) -> Tensor:
     ]
     if x.shape[1] <= MOMENT_DIM:
         s, t = x.T.cov(), y.T.cov()
-        unit = torch.linalg.cholesky(t + t.diagonal().mean() * torch.eye(len(t), dtype=t.dtype))
+        least = t.diagonal().mean().clamp(min=TINY)
+        unit = torch.linalg.cholesky(t + least * torch.eye(len(t), dtype=t.dtype))
         inverse = torch.linalg.inv(unit)
         apart = torch.linalg.eigh(inverse @ (s - t) @ inverse.T).eigenvectors
         starts.append((inverse.T @ apart[:, [0, -1]]).T)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def cost_gap_bound(rounded_cost: float, cost_bound: float) -> float:
     """What the cost gap is at most, where the optimal cost is out of reach: <C, P> / L - 1 with P
     rounded to the marginals and L a lower bound of <C, P*> by weak duality.
     """
-    return ratio(rounded_cost, cost_bound) - 1
+    return max(0.0, ratio(rounded_cost, cost_bound) - 1) if cost_bound > 0 else math.nan
 
 
 @metric(unit="1", better="lower")

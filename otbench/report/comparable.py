@@ -62,7 +62,8 @@ def _obstacles(base: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
     if base.resumed.notna().any() or new.resumed.notna().any():
         yield "resumed fits"
     sides = base, new
-    recorded &= all(side[name].notna().all() for side in sides for name in ("began", "load"))
+    needed = ("began", "when", "load")
+    recorded &= all(side[name].notna().all() for side in sides for name in needed)
     if not recorded:
         yield "machine or load not recorded"
         return
@@ -71,10 +72,10 @@ def _obstacles(base: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
     elif not _alternate(base, new):
         yield "not interleaved"
     lengths = [_seconds(side) for side in sides]
-    loads = [
-        float((side.load.astype(float) * length).sum() / length.sum())
-        for side, length in zip(sides, lengths, strict=True)
-    ]
+    if not all((length > 0).all() for length in lengths):
+        yield "ended before it began"
+        return
+    loads = [float(side.load.astype(float).mean()) for side in sides]
     left = [max(1 - load, 0.01) for load in loads]
     allowed = max(ALIKE, TICKS_S / min(float(length.mean()) for length in lengths))
     if max(left) > (1 + allowed) * min(left):
@@ -92,7 +93,7 @@ def _alternate(base: pd.DataFrame, new: pd.DataFrame) -> bool:
 
 def _seconds(runs: pd.DataFrame) -> pd.Series:
     """From the start of each run to its end."""
-    return (_moments(runs.when) - _moments(runs.began)).dt.total_seconds().clip(lower=1e-3)
+    return (_moments(runs.when) - _moments(runs.began)).dt.total_seconds()
 
 
 def _moments(times: pd.Series) -> pd.Series:

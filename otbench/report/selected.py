@@ -16,7 +16,7 @@ from otbench.errors import UserError, nearest
 from otbench.job import SCHEMA
 from otbench.registry import registry
 from otbench.report.quantities import FIT
-from otbench.statuses import Status
+from otbench.statuses import Phase, Status
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
         UserError: there are no runs, or none on a task of that name.
     """
     runs = of_tasks(runs, tasks)
-    runs = runs[~superseded(runs)]
+    runs = charged(runs[~superseded(runs)])
     runs = runs.sort_values(
         ["task_label", "solver_label", "seed"],
         key=lambda column: column.map(_natural),
@@ -73,6 +73,17 @@ def superseded(runs: pd.DataFrame) -> pd.Series:
     when = runs.assign(source=source).sort_values("when", kind="stable")
     newest = when.groupby(together).source.transform("last").reindex(runs.index)
     return source != newest
+
+
+def charged(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, those that broke while they were scored as crashed where a run of another solver on
+    the same problem was scored: then it was not the task that failed.
+    """
+    problem = ["task_label", "task_hash", "seed", "device", "dtype"]
+    scored = runs[runs.status == Status.OK].set_index(problem).index
+    broken = (runs.status == Status.BROKEN) & (runs.phase == Phase.SCORE)
+    blamed = broken & runs.set_index(problem).index.isin(scored)
+    return runs.assign(status=runs.status.where(~blamed, Status.CRASHED.value))
 
 
 def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -37,7 +37,7 @@ NOTES = {
     **{verdict.value: f"{verdict}: {verdict.meaning}." for verdict in Verdict},
     "failed": (
         "failed: ended by a limit or an error, without a verdict; counted in runs, not in the "
-        "rates."
+        "spurious rate. Broken runs, which ended in the task's own work, are in neither."
     ),
     "failures": (
         "failure rate: share of the runs that are not ok, whatever they are else [95 % Wilson "
@@ -145,7 +145,8 @@ def judged(runs: pd.DataFrame, tau: float = TAU, saddle_tau: float = SADDLE_TAU)
         **{name: pd.Series(values, runs.index, dtype=object) for name, values in columns.items()}
     )
     of_maps = runs.verdict.notna().groupby(runs.task_label).transform("any")
-    return runs[of_maps & (runs.verdict.notna() | has_failed(runs.status))]
+    began = has_failed(runs.status) | (runs.status == Status.BROKEN)
+    return runs[of_maps & (runs.verdict.notna() | began)]
 
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
@@ -160,14 +161,15 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         n, saddles = int(group.verdict.notna().sum()), int(group.converged.notna().sum())
         done = int(group.converged.fillna(False).astype(bool).sum())
         failures = dict(group.status[group.verdict.isna()].value_counts())
+        decided = len(group) - int((group.status == Status.BROKEN).sum())
         records.append(
             {
                 "task_label": task,
                 "solver_label": solver,
-                "runs": len(group),
-                **_rate("failure_rate", len(group) - counts["ok"], len(group)),
+                "runs": decided,
+                **_rate("failure_rate", decided - counts["ok"], decided),
                 **counts,
-                "failed": len(group) - n,
+                "failed": decided - n,
                 "failures": "; ".join(
                     f"{Status(status)} {count}" for status, count in failures.items()
                 ),

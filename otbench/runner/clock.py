@@ -59,10 +59,14 @@ def jax_in_use() -> list:
 
 
 class Clock:
-    """Seconds of solver time. ``paused()`` stops it, synchronised, for scoring."""
+    """Seconds of solver time. ``paused()`` stops it, synchronised, for scoring.
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    Args:
+        seconds: that have passed already.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self._since: float | None = None
 
     def start(self) -> None:
@@ -81,8 +85,10 @@ class Clock:
     @contextlib.contextmanager
     def paused(self) -> Iterator[float]:
         """The seconds so far, with the clock stopped inside the block."""
-        yield self.stop()
-        self.start()
+        try:
+            yield self.stop()
+        finally:
+            self.start()
 
 
 class MemoryMeter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import traceback
 from collections import deque
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from otbench.errors import DivergedError, InvalidOutputError, MissingError
+from otbench.errors import DivergedError, InvalidOutputError
 from otbench.job import Job, Result, RunSpec
 from otbench.metrics import entries
 from otbench.problem import (
@@ -78,6 +79,7 @@ class Run:
         if solver.tuning:
             self.measured.report({"tuning": solver.tuning})
         self.transport: Transport | None = None
+        self.asked_s = 0.0  # that `supports` took: it has the problem in hand
 
     def build(self) -> Problem:
         """The problem of the seed."""
@@ -97,7 +99,8 @@ class Run:
         """Fit, score, and fit again where that is short."""
         given, phases = self.given(problem), self.measured.phases
         phases.enter(Phase.FIT)
-        if (reason := refusal(self.solver, given)) is not None:
+        reason, self.asked_s = timed(lambda: refusal(self.solver, given))
+        if reason is not None:
             return self.measured.ended(Status.SKIPPED, reason)
         if isinstance(problem, MapProblem):
             self.transport, plan = self._map(problem, given), None
@@ -172,7 +175,7 @@ class Run:
             self.measured.remark(f"raw output not kept: {error.strerror}")
 
     def _map(self, problem: MapProblem, given: Problem) -> Transport:
-        memory, clock = MemoryMeter(), Clock()
+        memory, clock = MemoryMeter(), Clock(self.asked_s)
         run = MapRun(self, problem, clock, memory)
         clock.start()
         transport, _ = self._solve(given, run.context)
@@ -186,7 +189,7 @@ class Run:
         """Fit and take the plan of every pair, in the amortized setting timed one by one."""
         pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test
         as_given = copy.deepcopy(pairs)  # scored on these: a solver may write into its own
-        memory, clock = MemoryMeter(), Clock()
+        memory, clock = MemoryMeter(), Clock(self.asked_s)
         context = self.context(clock, memory)
         clock.start()
         transport, plan = self._solve(given, context)
@@ -226,10 +229,7 @@ class Run:
 
     def _solve(self, problem: Problem, context: FitContext) -> tuple[Transport, Any]:
         """What a fit's time is of: the transport, and in the discrete setting its plan."""
-        try:
-            transport = checked(self.solver.fit(problem, context), problem)
-        except MissingError as error:  # what is missing is said before a fit begins, by `needs`
-            raise InvalidOutputError(f"missing in the midst of the fit: {error}") from error
+        transport = checked(self.solver.fit(problem, context), problem)
         discrete = isinstance(problem, DiscreteProblem) and transport.plan is not None
         return transport, transport.plan(problem) if discrete else None  # type: ignore[misc]
 
@@ -244,6 +244,7 @@ class MapRun:
         clock, memory: of the fit.
         context: for the solver.
         diverged: the error of a checkpoint, where the fit is also that of other seeds.
+        failed: the error of a checkpoint, which a solver may have caught.
     """
 
     run: Run
@@ -251,6 +252,7 @@ class MapRun:
     clock: Clock
     memory: MemoryMeter
     diverged: DivergedError | None = None
+    failed: Exception | None = None
     calls: CallTimes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -259,27 +261,31 @@ class MapRun:
         self.calls = CallTimes(run.measured.phases.calling)
         with run.measured.booked("problem_s", Phase.BUILD):
             shared = Path(floors) / run.spec.problem_key if floors else None
-            self.scoring = MapScoring(self.problem, run.randomness.test_points(), shared)
+            stream, calling = run.randomness.test_points(), run.measured.phases.calling
+            self.scoring = MapScoring(self.problem, stream, shared, calling)
         self.context = run.context(self.clock, self.memory)
         self.context.on_checkpoint = self._checkpoint
 
     def _checkpoint(self, step: int, transport: Transport) -> None:
         if not isinstance(step, int) or step < 0:
             raise InvalidOutputError(f"checkpoint of step {step!r}, expected a whole number")
-        phases = self.run.measured.phases
         with self.clock.paused() as seconds:
             self.memory.pause()
-            phases.enter(Phase.SCORE)
             try:
-                if transport.push is not None and self.diverged is None:
-                    scores = self.scoring.score_checkpoint(self.calls.of(transport))
-                    self.run.measured.checkpoint({"step": step, "seconds": seconds, **scores})
+                with self.run.measured.phases.during(Phase.SCORE):
+                    if transport.push is not None and self.diverged is None:
+                        scores = self.scoring.score_checkpoint(self.calls.of(transport))
+                        self.run.measured.checkpoint({"step": step, "seconds": seconds, **scores})
             except DivergedError as error:
+                self.failed = error
                 if len(self.run.job.specs) == 1:
                     raise
                 self.diverged = error  # the end of this run, not of those it is solved with
-            phases.enter(Phase.FIT)
-            self.memory.resume()
+            except Exception as error:
+                self.failed = error
+                raise
+            finally:
+                self.memory.resume()
 
     def score(self, transport: Transport, memory: MemoryMeter | None = None) -> None:
         """Push the test points and score them; then repeat a short push. What a solver had put off
@@ -289,6 +295,8 @@ class MapRun:
             transport: what the solver returned.
             memory: has watched the fit, where it was of this run alone.
         """
+        if self.failed is not None:
+            raise self.failed
         transport = self.calls.of(transport)
         assert transport.push is not None
         push, measured, scoring = transport.push, self.run.measured, self.scoring
@@ -331,8 +339,10 @@ def checked(outcome: object, problem: Problem) -> Transport:
     """What a fit returned.
 
     Raises:
-        InvalidOutputError: it is nothing that can be scored.
+        InvalidOutputError: it is nothing that can be scored, or torch is not as it was.
     """
+    import torch
+
     if not isinstance(outcome, Transport):
         kind = type(outcome).__name__
         raise InvalidOutputError(f"fit returned {kind}, expected an otbench.Transport")
@@ -341,6 +351,13 @@ def checked(outcome: object, problem: Problem) -> Transport:
         raise InvalidOutputError(
             f"fit returned a Transport without {wanted}, which the {problem.setting} setting needs"
         )
+    sigma = outcome.sigma
+    if not isinstance(sigma, (int, float)) or not 0 <= sigma < math.inf:
+        raise InvalidOutputError(f"sigma is {sigma!r}, expected a number from 0 on")
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise InvalidOutputError("fit left torch without gradients: leave the mode that it entered")
+    if torch.get_default_device().type != "cpu":
+        raise InvalidOutputError("fit left torch with another default device")
     return outcome
 
 

@@ -16,6 +16,8 @@ from otbench.statuses import Phase, Status
 
 Send = Callable[[dict[str, Any]], None]
 
+LARGEST_INTEGER = 2**63  # from which on a column of a table does not hold one
+
 
 class Phases:
     """The phase that a worker is in, which it sends as it changes: should it be killed, that is
@@ -27,6 +29,7 @@ class Phases:
 
     def __init__(self, send: Send) -> None:
         self.now, self._send = Phase.IMPORT, send
+        self._raised: tuple[BaseException | None, Phase] = None, self.now
 
     def enter(self, phase: Phase) -> None:
         """Go on to a phase."""
@@ -36,13 +39,21 @@ class Phases:
 
     @contextlib.contextmanager
     def during(self, phase: Phase) -> Iterator[None]:
-        """Be in a phase for the block, and back in the one before after it. An error leaves `now`
-        where it was raised.
-        """
+        """Be in a phase for the block, and back in the one before after it, also after an error."""
         before = self.now
         self.enter(phase)
-        yield
-        self.enter(before)
+        try:
+            yield
+        except BaseException as error:
+            self._raised = error, self.of(error)
+            raise
+        finally:
+            self.enter(before)
+
+    def of(self, error: BaseException) -> Phase:
+        """The phase that an error was raised in."""
+        raised, phase = self._raised
+        return phase if raised is error else self.now
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[None]:
@@ -77,9 +88,11 @@ class Measured:
     def booked(self, name: str, phase: Phase) -> Iterator[None]:
         """Add the seconds of the block, which is a phase, to a column."""
         began = time.perf_counter()
-        with self.phases.during(phase):
-            yield
-        self.columns[name] = self.columns.get(name, 0.0) + time.perf_counter() - began
+        try:
+            with self.phases.during(phase):
+                yield
+        finally:
+            self.columns[name] = self.columns.get(name, 0.0) + time.perf_counter() - began
 
     def checkpoint(self, point: dict[str, Any]) -> None:
         """Add a point to the curve."""
@@ -101,9 +114,14 @@ class Measured:
         """Take what a solver says of itself.
 
         Raises:
-            InvalidOutputError: a value is no plain number, string or boolean.
+            InvalidOutputError: a name is no string, or a value no plain number, string or boolean.
         """
         for name, value in info.items():
+            if not isinstance(name, str):
+                raise InvalidOutputError(f"info has the key {name!r}, expected a string")
+            name = name.encode(errors="backslashreplace").decode()
+            if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+                raise InvalidOutputError(f"info[{name!r}] is a whole number of more than 64 bits")
             if not isinstance(value, (bool, int, float, str)):
                 kind = type(value).__name__
                 raise InvalidOutputError(

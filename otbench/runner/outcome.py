@@ -18,10 +18,14 @@ OF_SOLVER = (DivergedError, InvalidOutputError)  # whoever found it
 
 
 def failure(error: BaseException, setting: str, phase: Phase) -> tuple[Status, str, dict[str, Any]]:
-    """Status, message and further columns of a run that ended with this exception in a phase."""
+    """Status, message and further columns of a run that ended with this exception in a phase.
+    What is missing is said before a fit begins; from then on it is an error.
+    """
     status, message = status_of(error), describe(error)
+    if status is Status.MISSING and phase not in (Phase.IMPORT, Phase.BUILD):
+        status, message = Status.ERROR, f"missing in phase {phase}: {message}"
     columns: dict[str, Any] = {"phase": phase}
-    if phase.of_task and not isinstance(error, (MissingError, *OF_SOLVER)):
+    if phase.of_task and status is not Status.MISSING and not isinstance(error, OF_SOLVER):
         return Status.BROKEN, f"{message}, in phase {phase}", columns
     if status is Status.DIVERGED and setting == "map":
         columns["verdict"] = Verdict.DIVERGED

@@ -58,5 +58,5 @@ def _scored(member: MapRun, outcome: object) -> Result:
         return measured.finished()
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        status, message, columns = failure(error, "map", measured.phases.now)
+        status, message, columns = failure(error, "map", measured.phases.of(error))
         return measured.ended(status, message, **columns)

@@ -59,7 +59,7 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
         with contextlib.suppress(Exception):  # a solver may have closed stderr
             traceback.print_exc()
         setting = registry("task", job.plugins).entries[job.specs[0].task].cls.setting
-        status, message, columns = failure(error, setting, phases.now)
+        status, message, columns = failure(error, setting, phases.of(error))
         for member in list(left):
             send_result(member, Result(status, message, {**place, **columns}))
 

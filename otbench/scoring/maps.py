@@ -4,6 +4,7 @@ metrics take of both (`otbench.metrics.arrays`).
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otbench import metrics
+from otbench.errors import InvalidOutputError
 from otbench.problem import EUCLIDEAN, MapProblem
 from otbench.scoring.outputs import Outputs, check_output
 from otbench.scoring.pictures import FRECHET_IMAGES, REFERENCE_IMAGES, TargetImages
-from otbench.scoring.potentials import Saddle, dual_arrays
+from otbench.scoring.potentials import Calling, Saddle, dual_arrays
 from otbench.scoring.samples import (
     IMAGES,
     VECTORS,
@@ -42,6 +44,7 @@ PATHS = 2000  # of test points whose way is measured
 FLOW_POINTS = 4096  # per sample of the plug-in W2 of flows
 PLUGIN_POINTS = 1024  # per sample of the plug-in W2^2; how many published tables took is not sure
 REFERENCE_POINTS = 65536  # that an unknown variance of the target, or optimal cost, is estimated on
+OFF_PATH = 1e-3  # of the target's variance, that a way may miss x and T(x)
 DRAWS = 64  # of the plan, for one x
 
 
@@ -54,6 +57,7 @@ class MapScoring:
         generator: the test stream.
         shared: path whose name, with endings, files have that hold what is the same for every
             solver of this very problem and stream.
+        calling: entered while gradients of a solver's potentials are computed.
 
     Attributes:
         x: the test points.
@@ -65,9 +69,16 @@ class MapScoring:
     """
 
     def __init__(
-        self, problem: MapProblem, generator: torch.Generator, shared: Path | None = None
+        self,
+        problem: MapProblem,
+        generator: torch.Generator,
+        shared: Path | None = None,
+        calling: Calling = contextlib.nullcontext,
     ) -> None:
+        import torch
+
         self.problem, self.generator, self.shared = problem, generator, shared
+        self.calling = calling
         target, test_points = problem.target, problem.truth.test_points
         self.sizes = VECTORS if target.image is None else IMAGES
         tests = at_most(self.sizes.test, problem)
@@ -87,6 +98,9 @@ class MapScoring:
         points = GAP_POINTS if exact else at_most(SLICED_GAP_POINTS, problem)
         size = min(points, self.apart // 2)
         self.known["target_sample"], _ = two_samples(target, size, generator)
+        # No solver knows which of its points are compared with the target.
+        stream = Stream.ORDER.generator(generator)
+        self.order = torch.randperm(self.apart, generator=stream, device=stream.device)
         self.pool = target.sample_test(at_most(self.sizes.pool, problem), generator)
         self.notes: dict[str, str] = {}
 
@@ -143,27 +157,27 @@ class MapScoring:
         outputs = self._outputs(transport)
         pushed = outputs.checked_push(pushed, self.x)
         mapped = outputs.mapped(self.x, pushed)
-        size = len(self.known["target_sample"])
+        compared = mapped[self.order]
         arrays = {
             **self.known,
             **self.after_fit,
             **self._mapped_arrays(self.x, pushed, mapped),
-            "mapped_sample": mapped[:size],
-            **self.target_arrays(mapped, self.after_fit),
-            **self._flow_arrays(transport, mapped),
+            "mapped_sample": compared[: len(self.known["target_sample"])],
+            **self.target_arrays(compared, self.after_fit),
+            **self._flow_arrays(transport, pushed, compared),
             **self._probe_arrays(outputs, mapped),
             **self._dual_arrays(transport),
         }
         if "mapped_images" in arrays:
             images = arrays["start_images"], arrays["mapped_images"]
-            compared, notes = self.target_images.compared(*images)
-            arrays |= {**self.target_images.arrays, **compared}
+            features, notes = self.target_images.compared(*images)
+            arrays |= {**self.target_images.arrays, **features}
             self.notes = {**self.target_images.notes, **notes}
         if transport.target_potential is not None and "cost_optimal" in arrays:
             saddle = self._saddle(outputs, mapped)
             # A potential is not blamed for what an estimate of the cost may be too high.
             cost = float(arrays["cost_optimal"].mean()) - 3 * arrays["cost_error"]
-            arrays |= {**saddle.terms(), **saddle.optimum(cost)}
+            arrays |= {**saddle.terms(), **saddle.optimum(cost, self.calling)}
             if earlier is not None:
                 arrays["earlier_saddle_value"] = earlier
         return metrics.score(arrays)
@@ -312,17 +326,20 @@ class MapScoring:
             "mapped_floors": metrics.discrepancies(first, second),
         }
 
-    def _flow_arrays(self, transport: Transport, mapped: Tensor) -> Arrays:
+    def _flow_arrays(self, transport: Transport, pushed: Tensor, mapped: Tensor) -> Arrays:
         """Of a solver that integrates a velocity: the way of some points, and samples to compare
         the mapped points with.
         """
+        import torch
+
         if transport.path is None:
             return {}
         start = self.x[: min(PATHS, self.sizes.checkpoint)]
         path = transport.path(start.clone())
-        steps = len(path) - 1 if hasattr(path, "__len__") else 0
+        steps = path.shape[0] - 1 if type(path) is torch.Tensor and path.ndim else 0
         shape = (max(steps, 1) + 1, len(start), *self.problem.target.shape)
         check_output("path", path, shape, like=self.x)
+        self._check_ends(path.detach(), pushed[: len(start)])
         target, fresh = self._fresh_samples(FLOW_POINTS, Stream.FLOW)
         return {
             "path": path.detach(),
@@ -330,6 +347,15 @@ class MapScoring:
             "flow_target": target,
             "flow_fresh": fresh,
         }
+
+    def _check_ends(self, path: Tensor, pushed: Tensor) -> None:
+        """Refuse a way that does not lead from x to T(x)."""
+        start = self.known["start"][: len(pushed)]
+        ends = (("begins at x", path[0], start), ("ends at T(x)", path[-1], pushed))
+        for what, at, should in ends:
+            error = float((at.double() - should.double()).flatten(1).square().sum(1).mean())
+            if error > OFF_PATH * self.known["target_variance"]:
+                raise InvalidOutputError(f"path is no way that {what}: off by {error:.3g} squared")
 
     def _probe_arrays(self, outputs: Outputs, mapped: Tensor) -> Arrays:
         """What the problem's own probes say of one mapped point of each x, and of several draws;
@@ -347,7 +373,8 @@ class MapScoring:
         return arrays
 
     def _dual_arrays(self, transport: Transport) -> Arrays:
-        return dual_arrays(self.problem, transport, self.x[: self.sizes.gradient], self.pool)
+        x = self.x[: self.sizes.gradient]
+        return dual_arrays(self.problem, transport, x, self.pool, self.calling)
 
     def _saddle(self, outputs: Outputs, mapped: Tensor) -> Saddle:
         return Saddle.of(outputs, self.x[: self.sizes.saddle], mapped, self.pool)

@@ -5,6 +5,7 @@ saddle of a map and a target potential, with the c-transform.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 
+Calling = Callable[[], AbstractContextManager[None]]
+
+
 def dual_arrays(
-    problem: MapProblem, transport: Transport, x: Tensor, pool: Tensor
+    problem: MapProblem, transport: Transport, x: Tensor, pool: Tensor, calling: Calling
 ) -> dict[str, Any]:
     """Values and gradient of the solver's potentials for the cost ||x - y||. A potential f alone
     makes the pair of f and -f there.
@@ -32,6 +36,7 @@ def dual_arrays(
         transport: what the solver returned.
         x: test points.
         pool: target points.
+        calling: entered while a gradient of the solver's is computed.
     """
     import torch
 
@@ -44,7 +49,9 @@ def dual_arrays(
     check_output("potential" if g is None else "target_potential", of_y, (len(pool),), like=x)
     arrays = {"source_values": of_x, "target_side_values": of_y}
     if true is not None:
-        arrays |= {"gradient": _gradient(f, x), "optimal_gradient": _gradient(true, x)}
+        with calling():
+            gradient = _gradient(f, x)
+        arrays |= {"gradient": gradient, "optimal_gradient": _gradient(true, x)}
         check_output("the gradient of potential", arrays["gradient"], tuple(x.shape), like=x)
     return arrays
 
@@ -92,20 +99,22 @@ class Saddle:
             "target_values": of_target,
         }
 
-    def optimum(self, cost: float) -> dict[str, Any]:
+    def optimum(self, cost: float, calling: Calling) -> dict[str, Any]:
         """What the objective is measured against; nothing where the optimal cost of the smoothed
         problem is unknown.
 
         Args:
             cost: optimal cost of the problem itself.
+            calling: entered while a gradient of the solver's is computed.
         """
         if self.sigma > 0:
             smoothed = self.problem.truth.smoothed_cost
             if smoothed is None:
                 return {}
             cost = smoothed(self.sigma)
+        points = self.x, self.y, self.pool
         return {
-            "c_transform": c_transform(self.problem.cost, self.g, self.x, self.y, self.pool),
+            "c_transform": c_transform(self.problem.cost, self.g, *points, calling),
             "saddle_cost": cost,
         }
 

@@ -57,6 +57,7 @@ class Stream(IntEnum):
     IMAGES = 5
     REFERENCE_IMAGES = 6
     TRIVIAL = 7
+    ORDER = 8
 
     def seed(self, test: torch.Generator) -> int:
         """Its seed, beside that of the test stream."""

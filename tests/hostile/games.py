@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,6 +24,7 @@ from otbench.methods.gaussian_maps import gaussian_map
 
 WORK_S = 0.6
 REMEMBERED: list[Transport] = []
+ENTERED: list[torch.inference_mode] = []  # which a mode leaves when it is forgotten
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class Game(Solver):
 
     name: ClassVar[str] = "game"
     play: str = "turned"
+
+    def supports(self, problem: Problem) -> str | None:
+        """Take all, some after long thought."""
+        if self.play == "ponder":
+            time.sleep(WORK_S)
+        return None
 
     def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Play."""
@@ -108,6 +116,90 @@ class Game(Solver):
     def _hide(self, problem: MapProblem, context: FitContext) -> Transport:
         """Call a failure something that is missing."""
         raise MissingError("no luck today")
+
+    def _hide_in_push(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Call a failure of the map something that is missing."""
+
+        def push(x: torch.Tensor) -> torch.Tensor:
+            raise MissingError("no luck today")
+
+        return Transport(push=push)
+
+    def _ponder(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Have worked before the fit."""
+        return self._idle(problem, context)
+
+    def _break(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Fail in a gradient, which scoring asks for."""
+
+        class Broken(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, y):
+                return y.square().sum(1)
+
+            @staticmethod
+            def backward(ctx, *grad_outputs):
+                raise RuntimeError("no gradient today")
+
+        return Transport(push=lambda x: x.clone(), target_potential=lambda y: Broken.apply(y))
+
+    def _catch(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Let a checkpoint fail, to go on with the clock stopped."""
+
+        def push(x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no push today")
+
+        with contextlib.suppress(Exception):
+            context.checkpoint(1, Transport(push=push))
+        return self._idle(problem, context)
+
+    def _disguise(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Points whose difference to any others is nothing."""
+
+        class Same(torch.Tensor):
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                value = super().__torch_function__(func, types, args, kwargs or {})
+                return 0 * value if "sub" in getattr(func, "__name__", "") else value
+
+        return Transport(push=lambda x: x.clone().as_subclass(Same))
+
+    def _sparse(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Points in a layout that scoring does not take."""
+        return Transport(push=lambda x: x.to_sparse())
+
+    def _sigma(self, problem: MapProblem, context: FitContext) -> Transport:
+        """A noise that is no number."""
+        return Transport(push=lambda x: x.clone(), sigma="little")  # type: ignore[arg-type]
+
+    def _gradless(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Leave torch in a mode that scoring fails in."""
+        mode = torch.inference_mode()
+        mode.__enter__()
+        ENTERED.append(mode)
+        return self._idle(problem, context)
+
+    def _detour(self, problem: MapProblem, context: FitContext) -> Transport:
+        """A straight way that is of other points."""
+        steps = torch.linspace(0, 1, 9)[:, None, None]
+        return Transport(
+            push=lambda x: x + 1, path=lambda x: steps.to(x).expand(-1, *x.shape).clone()
+        )
+
+    def _poison(self, problem: MapProblem, context: FitContext) -> Transport:
+        """A name that no file can hold."""
+        return Transport(push=lambda x: x.clone(), info={"\ud800": 3})
+
+    def _first_rows(self, problem: MapProblem, context: FitContext) -> Transport:
+        """Target points for the rows that might be compared with the target, the rest at rest."""
+
+        def push(x: torch.Tensor) -> torch.Tensor:
+            y = x.clone()
+            count = min(4096, len(x))
+            y[:count] = problem.target.sample(count, context.generator)
+            return y
+
+        return Transport(push=push)
 
     def _grey_noise(self, problem: MapProblem, context: FitContext) -> Transport:
         """The grey image in colours too faint to be seen."""
