@@ -222,8 +222,8 @@ TEMPLATE = """# What the test of the push-forward can see
 Where the optimal map is known, its error is a defect of the verdict and nothing hides from it.
 Where it is not, the verdict rests on the push-forward and the cost. This page says how large a
 defect of the push-forward has to be to be flagged, cost and map error left aside. Defects are
-planted into fresh target samples; the tables give the smallest size, of {sizes}, that is flagged in
-{repeats} of {repeats} repeats, {dash} where none is.
+planted into fresh target samples; the tables give the smallest size that is flagged in every one of
+{repeats} repeats, {dash} where none is, among {sizes}.
 
 {defects}
 
