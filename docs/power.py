@@ -141,7 +141,7 @@ class Bench:
     def fresh(self, repeat: int) -> Tensor:
         """What a perfect map gives: two samples."""
         generator = torch.Generator().manual_seed(SEED + 1 + repeat)
-        return self.scoring.problem.target.sample(2 * len(self.target), generator).double()
+        return self.scoring.problem.target.sample(2 * len(self.scoring.many), generator).double()
 
     def flags(self, x: Tensor) -> dict[str, bool]:
         """Which tests see something wrong in a push-forward."""

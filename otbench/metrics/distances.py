@@ -120,7 +120,7 @@ def largest_slice(x: Tensor, y: Tensor) -> float:
     random starts, the difference of the means, and the directions where the variance of x is most
     above and below that of y. Not a number where y is a single point.
     """
-    x, y = x.flatten(1).double().cpu(), y.flatten(1).double().cpu()
+    x, y = x[: len(y)].flatten(1).double().cpu(), y[: len(x)].flatten(1).double().cpu()
     x, y = x - y.mean(0), y - y.mean(0)
     unit = max(float(x.abs().max()), float(y.abs().max()))
     x, y = x / unit, y / unit
@@ -162,7 +162,6 @@ def _slice_shares(x: Tensor, y: Tensor, directions: Tensor, least: float) -> tup
     """
     import torch
 
-    x, y = x[: len(y)], y[: len(x)]
     projected = directions @ y.T
     along_x, of_x = (directions @ x.T).sort(1)
     along_y, of_y = projected.sort(1)

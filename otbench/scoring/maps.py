@@ -94,10 +94,12 @@ class MapScoring:
             "target_variance": self._target_variance(),
             **self._optimum(),
         }
-        exact = target.dim <= metrics.EXACT_DIM
-        points = GAP_POINTS if exact else at_most(SLICED_GAP_POINTS, problem)
-        size = min(points, self.apart // 2)
+        many = min(at_most(SLICED_GAP_POINTS, problem), self.apart // 2)
+        size = min(GAP_POINTS, many) if target.dim <= metrics.EXACT_DIM else many
         self.known["target_sample"], _ = two_samples(target, size, generator)
+        self.many = self.known["target_sample"]  # for what is of slices alone
+        if many > size:
+            self.many, _ = two_samples(target, many, Stream.SLICES.generator(generator))
         # No solver knows which of its points are compared with the target.
         stream = Stream.ORDER.generator(generator)
         self.order = torch.randperm(self.apart, generator=stream, device=stream.device)
@@ -118,8 +120,8 @@ class MapScoring:
             "target_scale": scale,
             "cost_scale": self.problem.cost.scale(scale),
         }
-        if target.dim > 1 and target.image is None and size >= SLICE_POINTS:
-            slices = self._floors("slices", size, FLOORS, metrics.largest_slice)
+        if target.dim > 1 and target.image is None and len(self.many) >= SLICE_POINTS:
+            slices = self._floors("slices", len(self.many), FLOORS, metrics.largest_slice)
             arrays["largest_slice_floors"] = slices
         if self.problem.cost.power == 2:
             few = min(PLUGIN_POINTS, size)
@@ -249,7 +251,7 @@ class MapScoring:
         variance, spurious = self.known["target_variance"], self.problem.truth.spurious
         if spurious is None:
             return variance
-        wrong = self._discrepancies(spurious(self.x[: 2 * size]), size)
+        wrong = self._discrepancies(spurious(self.x[self.order[: 2 * size]]), size)
         gap = metrics.target_gap(**wrong, target_floors=target_floors)
         return min(variance, gap) if gap > 0 else variance
 
@@ -272,7 +274,7 @@ class MapScoring:
         known, size = {**self.known, **arrays}, len(self.known["target_sample"])
         x, largest = self.x, []
         if "optimal" not in known:
-            x = x[: 2 * size]
+            x = x[self.order[: 2 * max(size, len(self.many))]]
         for push in trivial_maps(self.problem, Stream.TRIVIAL.generator(self.generator)):
             y = push(x)
             if "optimal" in known:
@@ -309,7 +311,7 @@ class MapScoring:
         size, few = len(target), min(PLUGIN_POINTS, len(target))
         arrays = self._discrepancies(mapped, size)
         if "largest_slice_floors" in floors:
-            arrays["largest_slice"] = metrics.largest_slice(mapped[:size], target)
+            arrays["largest_slice"] = metrics.largest_slice(mapped, self.many)
         if "plugin_floor" in floors:
             arrays["plugin_discrepancy"] = (
                 float(arrays["target_discrepancies"][0])

@@ -58,6 +58,7 @@ class Stream(IntEnum):
     REFERENCE_IMAGES = 6
     TRIVIAL = 7
     ORDER = 8
+    SLICES = 9
 
     def seed(self, test: torch.Generator) -> int:
         """Its seed, beside that of the test stream."""

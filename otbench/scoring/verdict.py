@@ -105,10 +105,10 @@ def judge(
 
 
 def blind(scores: Mapping[str, float | None]) -> bool:
-    """Whether sampling alone may show a push-forward or a cost that is wrong by half: of so few
-    points nothing can be said.
+    """Whether sampling alone may show a push-forward that is wrong by half: of so few points
+    nothing can be said.
     """
-    seen = (scores.get(name) or 0.0 for name in ("target_visible", "cost_visible"))
+    seen = (scores.get(name) or 0.0 for name in ("target_visible", "direction_visible"))
     return max(seen) > MOST_VISIBLE
 
 
