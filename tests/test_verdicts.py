@@ -93,6 +93,9 @@ def test_wilson_interval_rises_with_successes_and_shrinks_with_trials(successes_
         (WRONG | SADDLE | {"inner_gap": 20.0, "saddle_excess": 20.0}, "diverged"),
         (RIGHT | {"target_defect": 0.1}, "ok"),  # at a threshold is not above it
         (WRONG | {"target_visible": 0.5}, "ok"),  # fresh samples of the target differ as much
+        (WRONG | {"target_visible": 0.6}, None),  # of such nothing can be said
+        (RIGHT | {"best_trivial": 0.2, "cost_visible": 0.3}, None),
+        (RIGHT | {"best_trivial": 0.2, "cost_visible": 0.05}, "ok"),
         (RIGHT | {"cost_defect": 0.2}, "inaccurate"),
         (RIGHT | {"cost_defect": 0.2, "cost_visible": 0.3}, "ok"),
         (RIGHT | {"cost_defect": 0.3} | SADDLE, "spurious"),

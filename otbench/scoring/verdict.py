@@ -80,8 +80,6 @@ def judge(
     """
     if scores.get("target_defect") is None or scores.get("cost_defect") is None:
         return None
-    if scores.get("map_defect") is None and blind(scores):
-        return None
     thresholds = {"cost_defect": cost_tau}
     found = {
         name: value
@@ -91,8 +89,9 @@ def judge(
         and value
         > max(thresholds.get(name, tau), scores.get(name.replace("_defect", "_visible")) or 0)
     }
-    if not found and beats_trivial(scores):
-        return Verdict.OK
+    better = beats_trivial(scores)
+    if not found and better is not False:
+        return Verdict.OK if better else None
     if (scores.get("saddle_excess") or 0) > DIVERGED:
         return Verdict.DIVERGED
     # Of the map alone no objective of a push-forward and a cost can be said to be blind.
@@ -104,28 +103,22 @@ def judge(
     return Verdict.SPURIOUS if small else Verdict.UNCONVERGED
 
 
-def blind(scores: Mapping[str, float | None]) -> bool:
-    """Whether sampling alone may show a push-forward that is wrong by half: of so few points
-    nothing can be said.
-    """
-    seen = (scores.get(name) or 0.0 for name in ("target_visible", "direction_visible"))
-    return max(seen) > MOST_VISIBLE
-
-
-def beats_trivial(scores: Mapping[str, float | None]) -> bool:
+def beats_trivial(scores: Mapping[str, float | None]) -> bool | None:
     """Whether the answer is better than that of every trivial map, by more than sampling may show;
-    so it is where one of these is itself right.
+    so it is where one of these is itself right. None where that cannot be told: sampling may show a
+    wrong half, or as much as the best of these.
     """
-    best = scores.get("best_trivial")
-    if best is None:
-        return True
-    error = scores.get("map_defect")
+    best, error = scores.get("best_trivial"), scores.get("map_defect")
     if error is not None:
-        return best <= RIGHT or error < best
+        return best is None or best <= RIGHT or error < best
     named = {name: value for name, value in scores.items() if value is not None}
     noise = max((v for name, v in named.items() if name.endswith("_visible")), default=0.0)
     worst = max(v for name, v in named.items() if name.endswith("_defect"))
-    return best <= max(RIGHT, min(noise, TAU)) or worst < best - noise
+    if noise > MOST_VISIBLE:
+        return None
+    if best is None or best <= max(RIGHT, min(noise, TAU)) or worst < best - noise:
+        return True
+    return None if best <= noise else False
 
 
 def saddle_residual(scores: Mapping[str, float | None]) -> float | None:
