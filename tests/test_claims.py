@@ -21,7 +21,7 @@ import otbench
 from otbench.report import published
 from otbench.report.selected import select
 from otbench.report.verdicts import judged
-from otbench.scoring.verdict import SADDLE_TAU, TAU
+from otbench.scoring.verdict import SADDLE_TAU, TAU, saddle_residual
 from otbench.tasks.blur_permutation import BlurPermutation
 from tests.truths import build
 
@@ -61,6 +61,13 @@ class Rows:
         """Today's verdicts of a solver on every task where it has one."""
         found = judged(self.runs)
         return found.verdict[found.solver_label == solver].dropna()
+
+    def residuals(self, solver: str) -> pd.Series:
+        """Saddle residuals of a solver, as shares of what an untrained one leaves."""
+        names = [name for name in self.runs if name.startswith("metric_")]
+        found = self.runs[self.runs.solver_label == solver][names].dropna(axis=1)
+        found.columns = [name.removeprefix("metric_") for name in names if name in found]
+        return pd.Series([saddle_residual(scores) for scores in found.to_dict("records")])
 
     def converged(self, solver: str, task: str) -> bool:
         """Whether the saddle of every run is near optimal."""
@@ -279,6 +286,15 @@ CLAIMS = [
             rows.ok("otp", CONTROL, tau=0.12) == "10 of 10"
             and rows.ok("otp[sigma_min=0.08]", CONTROL) == "10 of 10"
             and rows.converged("otp[sigma_min=0.08]", CONTROL)
+        ),
+    ),
+    Claim(
+        "docs/measuring.md",
+        "otm[steps=1] leaves 0.96 to 1.01 of it, otm less than 0.1 where nothing is degenerate",
+        "saddle-controls",
+        lambda rows: (
+            rows.residuals("otm[steps=1]").between(0.96, 1.01).sum() == 18
+            and (rows.residuals("otm") < 0.1).sum() == 12
         ),
     ),
     Claim(
