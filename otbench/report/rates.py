@@ -16,7 +16,7 @@ from otbench.metrics import EXACT_DIM
 from otbench.report import drawing, published
 from otbench.report.drawing import wrapped
 from otbench.report.styles import Style, axis_name, legend
-from otbench.report.verdicts import judged, summarize
+from otbench.report.verdicts import judged, judged_at, summarize
 from otbench.scoring.verdict import SADDLE_TAU, TAU
 
 
@@ -98,8 +98,10 @@ def _shares(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     """`summarize` at every threshold of one kind, with the share of runs that are not ok."""
     import pandas as pd
 
-    parts = [summarize(judged(runs, **{name: tau})).assign(threshold=tau) for tau in TAUS]
-    shares = pd.concat(parts)
+    usual = {name: default for name, (default, _) in THRESHOLDS.items()}
+    pairs = ((at["tau"], at["saddle_tau"]) for at in (usual | {name: tau} for tau in TAUS))
+    judged_runs = zip(TAUS, judged_at(runs, pairs), strict=True)
+    shares = pd.concat([summarize(of_tau).assign(threshold=tau) for tau, of_tau in judged_runs])
     return shares.assign(not_ok=1 - shares.ok / (shares.runs - shares.failed))
 
 

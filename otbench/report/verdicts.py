@@ -13,7 +13,7 @@ good as the recorded one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +91,8 @@ def verdicts(
             "no run here has a verdict: verdicts are about maps; `otbench leaderboard` shows "
             "plans, and how runs ended"
         )
-    others = [
-        judged(chosen, tau * marginal, saddle_tau * saddle)
-        for marginal, saddle in product(NEARBY, repeat=2)
-    ]
+    nearby = ((tau * by, saddle_tau * saddle_by) for by, saddle_by in product(NEARBY, repeat=2))
+    others = list(judged_at(chosen, nearby))
     summaries = {
         setup: _with_range(
             summarize(group), [summarize(of[of.index.isin(group.index)]) for of in others]
@@ -126,27 +124,35 @@ def judged(runs: pd.DataFrame, tau: float = TAU, saddle_tau: float = SADDLE_TAU)
     ``verdict`` is passed anew at these thresholds, None for a failed run; ``converged`` is None
     where a run has no saddle; ``alarm`` says that a run is called spurious for its cost alone.
     """
+    return next(judged_at(runs, [(tau, saddle_tau)]))
+
+
+def judged_at(
+    runs: pd.DataFrame, thresholds: Iterable[tuple[float, float]]
+) -> Iterator[pd.DataFrame]:
+    """`judged` at each of several pairs of thresholds."""
     import pandas as pd
 
     names = [name for name in runs.columns if name.startswith("metric_")]
     scores = [_scores(run) for run in runs[names].to_dict("records")]
-    # A run that diverged has nothing to be judged by.
-    passed = [
-        judge(s, tau, saddle_tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None)
-        for s, was in zip(scores, runs.verdict, strict=True)
-    ]
-    alarm = [
-        v == Verdict.SPURIOUS and judge({**s, "cost_defect": 0.0}, tau, saddle_tau) == Verdict.OK
-        for v, s in zip(passed, scores, strict=True)
-    ]
-    done = [converged(s, saddle_tau) for s in scores]
-    columns = {"verdict": passed, "converged": done, "alarm": alarm}
-    runs = runs.assign(
-        **{name: pd.Series(values, runs.index, dtype=object) for name, values in columns.items()}
-    )
-    of_maps = runs.verdict.notna().groupby(runs.task_label).transform("any")
     began = has_failed(runs.status) | (runs.status == Status.BROKEN)
-    return runs[of_maps & (runs.verdict.notna() | began)]
+    for tau, saddle_tau in thresholds:
+        # A run that diverged has nothing to be judged by.
+        passed = [
+            judge(s, tau, saddle_tau) or (Verdict.DIVERGED if was == Verdict.DIVERGED else None)
+            for s, was in zip(scores, runs.verdict, strict=True)
+        ]
+        alarm = [
+            v == Verdict.SPURIOUS
+            and judge({**s, "cost_defect": 0.0}, tau, saddle_tau) == Verdict.OK
+            for v, s in zip(passed, scores, strict=True)
+        ]
+        done = [converged(s, saddle_tau) for s in scores]
+        values = {"verdict": passed, "converged": done, "alarm": alarm}
+        columns = {name: pd.Series(of, runs.index, dtype=object) for name, of in values.items()}
+        verdict = columns["verdict"].notna()
+        of_maps = verdict.groupby(runs.task_label).transform("any")
+        yield runs.assign(**columns)[of_maps & (verdict | began)]
 
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
