@@ -23,6 +23,7 @@ ASCENT_STARTS = 4  # at random
 ASCENT_STEPS = 30
 ASCENT_LENGTH = 0.1  # of the first step, in radians; they shrink to nothing
 TINY = 1e-30  # least variance of points that are not larger than one
+NO_LENGTH = 1e-300  # of what is not scaled to length one
 MOMENT_DIM = 1024  # most coordinates where eigenvectors of covariances are starts, too
 
 
@@ -120,6 +121,8 @@ def largest_slice(x: Tensor, y: Tensor) -> float:
     random starts, the difference of the means, and the directions where the variance of x is most
     above and below that of y. Not a number where y is a single point.
     """
+    from torch.nn.functional import normalize
+
     x, y = x[: len(y)].flatten(1).double().cpu(), y[: len(x)].flatten(1).double().cpu()
     x, y = x - y.mean(0), y - y.mean(0)
     unit = max(float(x.abs().max()), float(y.abs().max()))
@@ -132,7 +135,7 @@ def largest_slice(x: Tensor, y: Tensor) -> float:
         _, slope = _slice_shares(x[:half], y[:half], directions, least)
         slope -= (slope * directions).sum(1, keepdim=True) * directions
         length = ASCENT_LENGTH * (1 - step / ASCENT_STEPS)
-        directions = _rows_of_norm_1(directions + length * _rows_of_norm_1(slope))
+        directions = normalize(directions + length * normalize(slope, eps=NO_LENGTH), eps=NO_LENGTH)
     sought, _ = _slice_shares(x[:half], y[:half], directions, least)
     shares, _ = _slice_shares(x[half:], y[half:], directions, least)
     return float(shares[sought.argmax()])
@@ -140,6 +143,8 @@ def largest_slice(x: Tensor, y: Tensor) -> float:
 
 def _ascent_starts(x: Tensor, y: Tensor) -> Tensor:
     import torch
+    from scipy.linalg import eigh
+    from torch.nn.functional import normalize
 
     generator = torch.Generator().manual_seed(DIRECTIONS_SEED)
     starts = [
@@ -149,11 +154,9 @@ def _ascent_starts(x: Tensor, y: Tensor) -> Tensor:
     if x.shape[1] <= MOMENT_DIM:
         s, t = x.T.cov(), y.T.cov()
         least = t.diagonal().mean().clamp(min=TINY)
-        unit = torch.linalg.cholesky(t + least * torch.eye(len(t), dtype=t.dtype))
-        inverse = torch.linalg.inv(unit)
-        apart = torch.linalg.eigh(inverse @ (s - t) @ inverse.T).eigenvectors
-        starts.append((inverse.T @ apart[:, [0, -1]]).T)
-    return _rows_of_norm_1(torch.cat(starts))
+        _, axes = eigh((s - t).numpy(), (t + least * torch.eye(len(t), dtype=t.dtype)).numpy())
+        starts.append(torch.from_numpy(axes[:, [0, -1]].T))
+    return normalize(torch.cat(starts), eps=NO_LENGTH)
 
 
 def _slice_shares(x: Tensor, y: Tensor, directions: Tensor, least: float) -> tuple[Tensor, Tensor]:
@@ -171,10 +174,6 @@ def _slice_shares(x: Tensor, y: Tensor, directions: Tensor, least: float) -> tup
     share = apart.square().mean(1, keepdim=True) / variance.clamp(min=least)
     slope = of_x @ x - of_y @ y - share * (variance > least) * (projected @ y)
     return share[:, 0], slope / variance.clamp(min=least) / len(x)
-
-
-def _rows_of_norm_1(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
 
 
 def total_distance(x: Tensor, y: Tensor) -> float:

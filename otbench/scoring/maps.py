@@ -64,6 +64,9 @@ class MapScoring:
         apart: how many of them, the first, are independent of the target's held-out points: only
             they are compared with these.
         known: the arrays that do not depend on the solver, but for those of `after_fit`.
+        many: target points that slices are taken of, ``known["target_sample"]`` or more.
+        order: in which the first ``apart`` test points are compared with the target: no solver
+            knows which of its points are.
         pool: target points that potentials are evaluated at.
         notes: why a metric could not be taken, by its name.
     """
@@ -95,16 +98,20 @@ class MapScoring:
             **self._optimum(),
         }
         many = min(at_most(SLICED_GAP_POINTS, problem), self.apart // 2)
-        size = min(GAP_POINTS, many) if target.dim <= metrics.EXACT_DIM else many
+        size = min(GAP_POINTS, many) if self.exact else many
         self.known["target_sample"], _ = two_samples(target, size, generator)
-        self.many = self.known["target_sample"]  # for what is of slices alone
+        self.many = self.known["target_sample"]
         if many > size:
             self.many, _ = two_samples(target, many, Stream.SLICES.generator(generator))
-        # No solver knows which of its points are compared with the target.
         stream = Stream.ORDER.generator(generator)
         self.order = torch.randperm(self.apart, generator=stream, device=stream.device)
         self.pool = target.sample_test(at_most(self.sizes.pool, problem), generator)
         self.notes: dict[str, str] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether distances to the target are exact ones, too."""
+        return self.problem.target.dim <= metrics.EXACT_DIM
 
     @cached_property
     def after_fit(self) -> Arrays:
@@ -112,7 +119,6 @@ class MapScoring:
         they would hide its peak memory, as the process keeps what it once took.
         """
         target, size = self.problem.target, len(self.known["target_sample"])
-        exact = target.dim <= metrics.EXACT_DIM
         floors = self._floors("floors", size, FLOORS, metrics.discrepancies)
         scale = self._target_scale(size, floors)
         arrays: Arrays = {
@@ -126,7 +132,9 @@ class MapScoring:
         if self.problem.cost.power == 2:
             few = min(PLUGIN_POINTS, size)
             of_few = (
-                floors[:, 0] if exact else self._floors("few", few, 1, metrics.plugin_w2_squared)
+                floors[:, 0]
+                if self.exact
+                else self._floors("few", few, 1, metrics.plugin_w2_squared)
             )
             arrays["plugin_floor"] = float(of_few.mean())
         defects = self._shared("trivial", lambda: self._trivial_defects(arrays))
@@ -315,7 +323,7 @@ class MapScoring:
         if "plugin_floor" in floors:
             arrays["plugin_discrepancy"] = (
                 float(arrays["target_discrepancies"][0])
-                if self.problem.target.dim <= metrics.EXACT_DIM
+                if self.exact
                 else metrics.plugin_w2_squared(mapped[:few], target[:few])
             )
         return arrays
