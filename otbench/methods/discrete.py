@@ -39,7 +39,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.methods.dual_bound import dual_bound
 from otbench.methods.entropic import Entropic, entropic_truth
@@ -287,9 +287,11 @@ def gibbs_weights(pair: DiscreteProblem, g: Tensor, eps: float) -> Callable[[Ten
     """``(k, *shape) -> (k, m)``: the law of y given x under the entropic plan of ``g``, among the m
     target points with mass.
     """
+    import torch
+
     kept = pair.b > 0
     y, offset = pair.y[kept], pair.b[kept].log() + g[kept] / eps
-    return lambda x: (offset - pair.cost.matrix(x, y) / eps).softmax(1)
+    return lambda x: torch.add(offset, pair.cost.matrix(x, y), alpha=-1 / eps).softmax(1)
 
 
 def gibbs_row(pair: DiscreteProblem, g: Tensor, eps: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -343,25 +345,40 @@ def c_transform(pair: DiscreteProblem, g: Tensor, eps: float | None) -> Callable
     Autograd goes through it: the gradient of the hard one is that of the cost to the point that
     attains the minimum.
     """
-    from torch.utils.checkpoint import checkpoint
+    import torch
 
     kept = pair.b > 0
     cost, y, b, g = pair.cost, pair.y[kept], pair.b[kept], g[kept]
+    if eps is None:
 
-    def hard(x: Tensor) -> Tensor:
-        best = (cost.matrix(x.detach(), y) - g).argmin(1)
-        return cost.pairwise(x, y[best]) - g[best]
+        def hard(x: Tensor) -> Tensor:
+            best = (cost.matrix(x.detach(), y) - g).argmin(1)
+            return cost.pairwise(x, y[best]) - g[best]
 
-    def soft(x: Tensor, eps: float) -> Tensor:
-        return -eps * ((g - cost.matrix(x, y)) / eps + b.log()).logsumexp(1)
+        return in_chunks(hard)
+    offset = g / eps + b.log()
 
-    # a cost matrix is computed again for the gradient: kept, all chunks together could fill the
-    # memory
-    return in_chunks(
-        hard
-        if eps is None
-        else lambda x: checkpoint(soft, x, eps, use_reentrant=False, preserve_rng_state=False)
-    )
+    def soft(x: Tensor) -> Tensor:
+        return -eps * torch.add(offset, cost.matrix(x, y), alpha=-1 / eps).logsumexp(1)
+
+    class Soft(torch.autograd.Function):
+        """The cost matrix is computed again for the gradient: kept, those of all chunks together
+        could fill the memory.
+        """
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return soft(x)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, slope: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+            with torch.enable_grad():
+                x = ctx.saved_tensors[0].detach().requires_grad_()
+                return torch.autograd.grad(soft(x) @ slope, x)[0]
+
+    return in_chunks(Soft.apply)
 
 
 def in_chunks(push: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -17,10 +17,16 @@ DIRECTIONS = 512
 DIRECTIONS_SEED = 20_111  # far from the seeds of samples, lest directions be points
 BLOCK = 4096  # rows of a matrix of distances that are held at a time
 
+# Potentials that an assignment starts from.
+SCALED_EPS = (1 / 20, 1 / 100, 1 / 400)  # of the mean cost
+SINKHORN_ITERATIONS = 20  # at each eps
+
 # The search for the direction of the largest slice: enough for the defects of docs/power.md, with
 # twice the steps and the starts they are hardly larger.
 ASCENT_STARTS = 4  # at random
 ASCENT_STEPS = 30
+ASCENT_ALL = 10  # steps of every start; then the best go on
+ASCENT_BEST = 3
 ASCENT_LENGTH = 0.1  # of the first step, in radians; they shrink to nothing
 TINY = 1e-30  # least variance of points that are not larger than one
 NO_LENGTH = 1e-300  # of what is not scaled to length one
@@ -45,8 +51,8 @@ def exact_w2_squared(x: Tensor, y: Tensor) -> float:
     """Exact W2^2 between uniform samples ``(n, d)`` of equal size, as a linear assignment.
 
     Of more than 4,096 points it is the mean over blocks of so many; points that do not fill a block
-    are left out. Three Sinkhorn iterations give potentials that the assignment starts from: it then
-    takes two thirds of the time or less. With equal rows, as a constant map has, it takes a
+    are left out. Sixty Sinkhorn iterations in float32 give potentials that the assignment starts
+    from: it then takes half of the time or less. With equal rows, as a constant map has, it takes a
     thirtieth: what is left of their columns is zero.
     """
     import torch
@@ -73,20 +79,24 @@ def exact_w2_squared(x: Tensor, y: Tensor) -> float:
 
 
 def _column_potential(cost: Tensor) -> Tensor:
-    """``(m,)`` entropic potential after three Sinkhorn iterations in float32, eps a twentieth of
-    the mean cost.
-    """
+    """``(m,)`` entropic potential of Sinkhorn's algorithm in float32, with eps scaled down."""
     import torch
 
-    eps = float(cost.mean()) / 20
-    if not eps > 0:
+    mean = float(cost.mean())
+    if not mean > 0:
         return cost.new_zeros(cost.shape[1])
-    scaled = (cost / -eps).float()
-    g = scaled.new_zeros(cost.shape[1])
-    for _ in range(3):
-        f = -torch.logsumexp(scaled + g, 1, keepdim=True)
-        g = -torch.logsumexp(scaled + f, 0)
-    return eps * g.to(cost.dtype)
+    cost = (cost / mean).float()
+    g = cost.new_zeros(cost.shape[1])
+    for eps in SCALED_EPS:
+        f = (cost - g).amin(1, keepdim=True)
+        # Not below 2e-22: arithmetic of subnormal numbers is slow.
+        kernel = ((f + g - cost) / eps).clamp_(min=-50).exp_()
+        v = torch.ones_like(g)
+        for _ in range(SINKHORN_ITERATIONS):
+            u = (kernel @ v).reciprocal()
+            v = (kernel.T @ u).reciprocal()
+        g = g + eps * v.log()
+    return mean * g.double()
 
 
 def sliced_w2_squared(x: Tensor, y: Tensor) -> float:
@@ -132,7 +142,10 @@ def largest_slice(x: Tensor, y: Tensor) -> float:
         return math.inf if y.any() else math.nan
     directions = _ascent_starts(x[:half], y[:half])
     for step in range(ASCENT_STEPS):
-        _, slope = _slice_shares(x[:half], y[:half], directions, least)
+        sought, slope = _slice_shares(x[:half], y[:half], directions, least)
+        if step == ASCENT_ALL:
+            best = sought.topk(ASCENT_BEST).indices
+            directions, slope = directions[best], slope[best]
         slope -= (slope * directions).sum(1, keepdim=True) * directions
         length = ASCENT_LENGTH * (1 - step / ASCENT_STEPS)
         directions = normalize(directions + length * normalize(slope, eps=NO_LENGTH), eps=NO_LENGTH)
@@ -163,12 +176,14 @@ def _slice_shares(x: Tensor, y: Tensor, directions: Tensor, least: float) -> tup
     """W2^2 of the projections on each direction over the variance of those of y, but at least over
     ``least``, ``(k,)``; half its gradient ``(k, d)``.
     """
+    import numpy as np
     import torch
 
-    projected = directions @ y.T
-    along_x, of_x = (directions @ x.T).sort(1)
-    along_y, of_y = projected.sort(1)
-    apart = along_x - along_y
+    projections = directions @ x.T, directions @ y.T
+    # numpy sorts several rows faster than torch
+    of_x, of_y = (torch.from_numpy(np.argsort(z.numpy(), axis=1)) for z in projections)
+    projected = projections[1]
+    apart = projections[0].gather(1, of_x) - projected.gather(1, of_y)
     of_x, of_y = (torch.empty_like(apart).scatter_(1, order, apart) for order in (of_x, of_y))
     variance = projected.square().mean(1, keepdim=True)
     share = apart.square().mean(1, keepdim=True) / variance.clamp(min=least)
