@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Array = np.ndarray
 
 COLUMNS = 3  # panels side by side
+AZIMUTH, ELEVATION = math.radians(-75), math.radians(22)  # of the eye that looks at space
 
 
 @contextmanager
@@ -76,6 +77,44 @@ def wheel(turns: Array) -> Array:
     import seaborn
 
     return seaborn.color_palette("husl", as_cmap=True)((turns + 0.5) % 1)
+
+
+def oblique(points: Array) -> Array:
+    """The plane as it is; space, or three coordinates of more, seen obliquely: ``(..., d)`` to
+    ``(..., 2)``.
+    """
+    import numpy as np
+
+    if points.shape[-1] == 2:
+        return points
+    right = (-math.sin(AZIMUTH), math.cos(AZIMUTH), 0)
+    up = (
+        -math.sin(ELEVATION) * math.cos(AZIMUTH),
+        -math.sin(ELEVATION) * math.sin(AZIMUTH),
+        math.cos(ELEVATION),
+    )
+    return points[..., [0, 1, -1]] @ np.array([right, up]).T
+
+
+def view(points: Array) -> tuple[Callable[[Array], Array], str]:
+    """How points are shown in the plane that lie about those given, ``(n, d)``, and words on it:
+    `oblique` up to space, beyond it their first two principal coordinates.
+    """
+    import numpy as np
+
+    d = points.shape[1]
+    if d == 2:
+        return oblique, ""
+    if d == 3:
+        return oblique, (
+            "seen obliquely: $x_1$ to the right, $x_2$ into the picture, $x_3$ upwards"
+        )
+    mean = points.mean(0)
+    _, sizes, axes = np.linalg.svd(points - mean, full_matrices=False)
+    share = (sizes[:2] ** 2).sum() / ((sizes**2).sum() or 1.0)
+    axes = axes[:2] * np.where(axes[:2].sum(1, keepdims=True) < 0, -1, 1)
+    words = f"first two principal coordinates of {d}, {share:.0%} of the variance"
+    return lambda shown: (shown - mean) @ axes.T, words
 
 
 def longitude_latitude(points: Array) -> Array:

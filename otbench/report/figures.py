@@ -1,6 +1,6 @@
 """Pictures of the rows: error against time with its Pareto front, accuracy against time while
 fitting, the rate of spurious solutions, published distances to the target beside their floor, the
-maps of 2-D tasks, the couplings of `otbench.report.couplings`, and the images of
+maps of vectors, the couplings of `otbench.report.couplings`, and the images of
 `otbench.report.images`.
 
 Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
@@ -48,6 +48,7 @@ def plot(
     dirs: Sequence[str | os.PathLike[str]],
     out: Path,
     tasks: Sequence[str] | None = None,
+    image: tuple[int, int, int] | None = None,
 ) -> list[Path]:
     """Draw whatever the rows allow; the PNG files written. Of those that show data which may not be
     published, a line on stderr says so.
@@ -57,6 +58,7 @@ def plot(
         dirs: the same folders, in which kept outputs are looked for.
         out: the folder to write to, made if need be.
         tasks: names or labels of tasks; by default all.
+        image: channels, height and width of what vectors of that many coordinates are images of.
 
     Raises:
         UserError: an unknown task, or nothing to draw.
@@ -84,7 +86,7 @@ def plot(
             for kind, figure in couplings.draw(str(task), coupled).items()
         }
         name = f"images-{slug(str(task))}"
-        figures[name] = images.draw(str(task), dict(kept_images(group, dirs)))
+        figures[name] = images.draw(str(task), dict(kept_images(group, dirs, image)))
         if figures[name] is not None and shows_unpublished(group):
             private.append(f"{name}.png")
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
@@ -273,8 +275,10 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
         for title, name in columns.items()
         if any(name in arrays for arrays in solved.values())
     }
+    ends = [arrays[name] for arrays in solved.values() for name in ("x", "target")]
+    flat, words = drawing.view(np.concatenate(ends))
     fixed = [
-        arrays[name]
+        flat(arrays[name])
         for arrays in solved.values()
         for name in ("x", "optimal", "target")
         if name in arrays
@@ -286,7 +290,8 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
     with drawing.panels(len(solved) * len(columns), len(columns), size=2.2) as (figure, axes):
         wheel = seaborn.color_palette("husl", as_cmap=True)
         for i, (solver, arrays) in enumerate(solved.items()):
-            centred = arrays["x"][:DOTS] - arrays["x"].mean(0)
+            start = flat(arrays["x"])
+            centred = start[:DOTS] - start.mean(0)
             angles = np.arctan2(centred[:, 1], centred[:, 0])
             for ax, (title, name) in zip(axes[i * len(columns) :], columns.items(), strict=False):
                 if name in arrays:
@@ -295,7 +300,7 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
                         if name == "target"
                         else {"c": angles, "cmap": wheel, "vmin": -math.pi, "vmax": math.pi}
                     )
-                    ax.scatter(*arrays[name][:DOTS].T, s=5, linewidths=0, **look)
+                    ax.scatter(*flat(arrays[name][:DOTS]).T, s=5, linewidths=0, **look)
                 ax.set(
                     xlim=(middle[0] - half, middle[0] + half),
                     ylim=(middle[1] - half, middle[1] + half),
@@ -307,6 +312,8 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
                 )
         for ax in axes:
             ax.label_outer()
+        if words:
+            figure.supxlabel(words, fontsize="medium")
         figure.suptitle(task)
     return figure
 
