@@ -20,6 +20,7 @@ from otbench.report.drawing import (
     longitude_latitude,
     panels,
     theme,
+    titled,
     view,
     ways,
     wrapped,
@@ -77,7 +78,7 @@ def draw(task: str, solved: Mapping[str, Arrays]) -> dict[str, Figure]:
             drawn["recoloured"] = recoloured(task, [_pictures(solved) for solved in pairs])
         if first["cost"] == "geodesic" and first["x"].shape[1:] == (3,):
             drawn["geodesics"] = geodesics(task, pairs[0])
-        elif not drawn and first["x"].ndim == 2 and first["x"].shape[1:] == first["y"].shape[1:]:
+        elif not drawn and first["x"].ndim == 2 and 1 < first["x"].shape[1] == first["y"].shape[1]:
             drawn["moves"] = moves(task, pairs[0])
     if paths:
         drawn["paths"] = trajectories(task, paths)
@@ -106,7 +107,7 @@ def interpolation(
             axes[0].set_ylabel(wrapped(name), rotation=0, ha="right", va="center")
         for ax, t in zip(frames[0], FRAMES, strict=True):
             ax.set_title(f"t = {t}", fontsize="medium")
-        figure.suptitle(title)
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -126,7 +127,7 @@ def recoloured(title: str, rows: Sequence[Mapping[str, Array]]) -> Figure:
                     ax.set_anchor("N")
         for ax, name in zip(frames[0], names, strict=True):
             ax.set_title(wrapped(name), fontsize="medium")
-        figure.suptitle(title)
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -173,21 +174,20 @@ def geodesics(task: str, solved: Mapping[str, Arrays]) -> Figure:
         for ax in axes:
             ax.label_outer()
         figure.supxlabel("longitude and latitude in degrees", fontsize="medium")
-        figure.suptitle(f"{task}: the {MOVES} heaviest moves")
+        title = f"{task}: the {MOVES} heaviest moves"
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
-def moves(task: str, solved: Mapping[str, Arrays]) -> Figure | None:
+def moves(task: str, solved: Mapping[str, Arrays]) -> Figure:
     """One panel for the truth and one for each solver: the heaviest moves, from points sized by
-    their weights to those of the target, in grey. None of points on a line.
+    their weights to those of the target, in grey.
     """
     import numpy as np
     from matplotlib.collections import LineCollection
 
     plans = list(_plans(solved))
     first = plans[0][1]
-    if first["x"].shape[1] == 1:
-        return None
     flat, words = view(np.concatenate([first["x"], first["y"]]))
     ends = flat(np.concatenate([first["x"], first["y"]]))
     low, high = ends.min(0), ends.max(0)
@@ -212,7 +212,8 @@ def moves(task: str, solved: Mapping[str, Arrays]) -> Figure | None:
             ax.label_outer()
         if words:
             figure.supxlabel(words, fontsize="medium")
-        figure.suptitle(f"{task}: the {MOVES} heaviest moves")
+        title = f"{task}: the {MOVES} heaviest moves"
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -255,7 +256,7 @@ def trajectories(task: str, solved: Mapping[str, Arrays]) -> Figure:
             frameon=False,
             markerscale=2,
         )
-        figure.suptitle(task)
+        figure.suptitle(titled(task, figure.get_figwidth()))
     return figure
 
 

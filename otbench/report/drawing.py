@@ -5,7 +5,9 @@ of points, and maps of the globe.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     Array = np.ndarray
 
 COLUMNS = 3  # panels side by side
+PANEL = 3.2  # inches, the side of a panel
+LETTERS = 10  # of a title in an inch
+PATH = re.compile(r"[^=,\[\]'\"]*/[^=,\[\]'\"/]*\.\w+")  # of a file, in a label
 AZIMUTH, ELEVATION = math.radians(-75), math.radians(22)  # of the eye that looks at space
 
 
@@ -35,7 +40,7 @@ def theme() -> Iterator[Any]:
 
 @contextmanager
 def panels(
-    count: int, columns: int = COLUMNS, size: float = 3.2
+    count: int, columns: int = COLUMNS, size: float = PANEL
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of ``count`` equal panels in rows, without window."""
     from matplotlib.figure import Figure
@@ -56,6 +61,31 @@ def panels(
 def wrapped(label: str) -> str:
     """A long ``name[a=1,b=2]`` over several lines."""
     return label if len(label) < 22 else label.replace("[", "[\n  ", 1).replace(",", ",\n  ")
+
+
+def titled(text: str, inches: float) -> str:
+    """A long title over as many lines as fit into a width, broken after commas and blanks."""
+    most = int(LETTERS * inches)
+    if len(text) <= most:
+        return text
+    lines = textwrap.wrap(text.replace(",", ", "), most, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def short_paths(labels: Iterable[str]) -> dict[str, str]:
+    """Labels with paths of files cut to their last parts, as few as tell the paths apart."""
+    labels = list(labels)
+    paths = {path for label in labels for path in PATH.findall(label)}
+    parts = {path: path.split("/") for path in paths}
+
+    def tail(path: str) -> str:
+        """Of the path: no other one ends so."""
+        for k in range(1, len(parts[path])):
+            if sum(other[-k:] == parts[path][-k:] for other in parts.values()) == 1:
+                return "/".join(parts[path][-k:])
+        return path
+
+    return {label: PATH.sub(lambda found: tail(found[0]), label) for label in labels}
 
 
 def directions(points: Array) -> Array:

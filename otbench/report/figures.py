@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from otbench.errors import UserError
 from otbench.report import amortization, couplings, drawing, images
-from otbench.report.drawing import wrapped
+from otbench.report.drawing import short_paths, titled, wrapped
 from otbench.report.kept import kept_couplings, kept_images, kept_maps, shows_unpublished
 from otbench.report.quantities import FIT, INFER, accuracy_of
 from otbench.report.rates import floor, spurious_rate
@@ -64,6 +64,7 @@ def plot(
         UserError: an unknown task, or nothing to draw.
     """
     runs = select(results.runs, tasks)
+    runs = runs.assign(task_label=runs.task_label.map(short_paths(runs.task_label.unique())))
     style = styles(runs)
     figures: dict[str, Figure | None] = {}
     setups = list(by_setup(runs, time=True))
@@ -156,7 +157,7 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
                     zorder=3,
                 )
             ax.set(
-                title=task,
+                title=titled(task, drawing.PANEL),
                 xlabel="fit time (s)" if time == FIT else "time of a held-out pair (ms)",
                 ylabel=axis_name(metric, group),
             )
@@ -201,7 +202,11 @@ def accuracy_curves(
                 look = style[str(solver)]
                 ax.fill_between(time, low, high, color=look["color"], alpha=0.2, linewidth=0)
                 ax.plot(time, middle, **look, markersize=4)
-            ax.set(title=task, xlabel="solver time (s)", ylabel=axis_name(metric, group))
+            ax.set(
+                title=titled(task, drawing.PANEL),
+                xlabel="solver time (s)",
+                ylabel=axis_name(metric, group),
+            )
         legend(
             figure, style, {s for _, of_task, _ in panels.values() for s in of_task.solver_label}
         )
@@ -238,7 +243,7 @@ def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
                     markevery=12,
                 )
             ax.set(
-                title=task,
+                title=titled(task, drawing.PANEL),
                 xscale="log",
                 yscale="log",
                 xlabel="pairs solved",
@@ -286,7 +291,7 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
     everything = np.concatenate(fixed)
     low, high = everything.min(0), everything.max(0)
     # Room for a map that overshoots, but not so much that one stray point shrinks the rest.
-    middle, half = (low + high) / 2, 0.6 * float((high - low).max())
+    middle, half = (low + high) / 2, 0.6 * float((high - low).max() or 1.0)
     with drawing.panels(len(solved) * len(columns), len(columns), size=2.2) as (figure, axes):
         wheel = seaborn.color_palette("husl", as_cmap=True)
         for i, (solver, arrays) in enumerate(solved.items()):
@@ -314,7 +319,7 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
             ax.label_outer()
         if words:
             figure.supxlabel(words, fontsize="medium")
-        figure.suptitle(task)
+        figure.suptitle(titled(task, figure.get_figwidth()))
     return figure
 
 

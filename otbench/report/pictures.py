@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from otbench.metrics import barycentric_map
 from otbench.problem import DiscreteProblem, MapProblem, Problem, Truth
 from otbench.report import couplings
-from otbench.report.drawing import directions, longitude_latitude, oblique, theme, ways, wheel
+from otbench.report.drawing import (
+    directions,
+    longitude_latitude,
+    oblique,
+    theme,
+    titled,
+    ways,
+    wheel,
+)
 from otbench.report.images import pixels
 
 
@@ -266,7 +274,7 @@ def _draw_images(rows: Mapping[str, Array], title: str) -> Figure:
                 va="center",
             )
             ax.set(xticks=[], yticks=[], frame_on=False)
-        figure.suptitle(title)
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -315,7 +323,7 @@ def _draw_clouds(scenes: Sequence[Scene], title: str, globe: bool) -> Figure:
             f"seen obliquely: $x_1$ to the right, $x_2$ into the picture, $x_{{{d}}}$ upwards",
             fontsize="medium",
         )
-    figure.suptitle(title)
+    figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
