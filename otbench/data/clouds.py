@@ -224,7 +224,7 @@ def _held(path: Path, file: CloudFile, preferred: str) -> tuple[Any, Any | None]
     if suffix in tables.SUFFIXES:
         frame = tables.read_table(path)
         if file.where:
-            frame = frame[tables.select_rows(path, frame, file.where)]
+            frame = frame.loc[tables.select_rows(path, frame, file.where)]
         chosen, of_weights = _columns(path, file, list(frame.columns))
         weights = None if of_weights is None else tables.numbers(path, frame, [of_weights])
         return tables.numbers(path, frame, chosen), weights
