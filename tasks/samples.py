@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from otbench import COSTS, Cost, MapProblem, Task, Truth, empirical
 from otbench.data.points import read_samples
 from otbench.errors import UserError
+from otbench.methods.exact import exact_plan
 
 
 if TYPE_CHECKING:
@@ -118,9 +119,9 @@ def exact_cost(x: torch.Tensor, y: torch.Tensor, cost: Cost) -> tuple[float, flo
     error as an estimate, bias apart.
     """
     import numpy as np
-    import ot
 
     matrix = cost.matrix(x.double(), y.double()).cpu().numpy()
     n, m = matrix.shape
-    _, log = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), matrix, numItermax=10**8, log=True)
-    return float(log["cost"]), float(np.sqrt(log["u"].var() / n + log["v"].var() / m))
+    found = exact_plan(matrix, np.full(n, 1 / n), np.full(m, 1 / m))
+    error = float(np.sqrt(found.f.var() / n + found.g.var() / m))
+    return found.cost, math.hypot(error, found.gap)
