@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from otbench import get_solver
-from otbench.methods.discrete import exact_truth, extend
+from otbench.methods.discrete import exact_truth, extend, solved
 from otbench.methods.exact import exact_plan
 from otbench.problem import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, Truth
+from otbench.scoring.plans import score_plans
 from otbench.solver import FitContext
 
 
@@ -163,3 +164,13 @@ def test_geodesics_keep_their_digits(dtype: torch.dtype) -> None:
             )
     assert (GEODESIC.pairwise(x, x) == 0).all() and (GEODESIC.pairwise(2 * x, x) == 0).all()
     assert GEODESIC.pairwise(x, -x).numpy() == pytest.approx(math.pi)
+
+
+def test_optimal_plans_of_copies_have_the_same_barycentric_map() -> None:
+    """Of two source points, each twice, to four targets: every order of the copies is optimal."""
+    x = np.array([[0.0], [0.0], [9.0], [9.0]])
+    y = np.array([[0.0], [1.0], [8.0], [9.0]])
+    problem = solved(pair(x, y))
+    other = problem.truth.plan[[1, 0, 3, 2]]  # type: ignore[index]
+    scores = score_plans([problem], [other])
+    assert scores["barycentric_uvp"] == 0 and scores["cost_gap"] == 0
