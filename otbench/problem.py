@@ -308,25 +308,25 @@ class Truth:
 
 
 class LazyTruth(Truth):
-    """The truth of a discrete problem that is solved for when its cost or plan is first asked for:
-    not while the problem is built, and not in the time and memory of a solver.
+    """A truth that is solved for when its cost or plan is first asked for: not while the problem is
+    built, and not in the time and memory of a solver.
 
     Args:
         certificate: of what is found.
-        solve: finds the truth.
-        pair: the problem.
+        solve: finds the truth, given ``arguments``.
+        arguments: the discrete problem, for instance.
+        no_map: as in `Truth`.
     """
 
-    _solve: Callable[[DiscreteProblem], Truth]
-    _pair: DiscreteProblem
+    _solve: Callable[..., Truth]
+    _arguments: tuple[object, ...]
 
     def __init__(
-        self,
-        certificate: str,
-        solve: Callable[[DiscreteProblem], Truth],
-        pair: DiscreteProblem,
+        self, certificate: str, solve: Callable[..., Truth], *arguments: object, no_map: str = ""
     ) -> None:
-        vars(self).update(certificate=certificate, _solve=solve, _pair=pair)
+        vars(self).update(
+            certificate=certificate, no_map=no_map, _solve=solve, _arguments=arguments
+        )
 
     def __repr__(self) -> str:
         """Without solving."""
@@ -335,9 +335,14 @@ class LazyTruth(Truth):
     @cached_property
     def found(self) -> Truth:
         """What was found."""
-        return self._solve(self._pair)
+        return self._solve(*self._arguments)
+
+    def through(self, kept: Callable[[LazyTruth], Truth]) -> LazyTruth:
+        """The same truth as ``kept`` gives it, which need not ask for what is ``found`` here."""
+        return LazyTruth(self.certificate, kept, self, no_map=self.no_map)
 
     cost = property(lambda self: self.found.cost)  # type: ignore[assignment]
+    cost_error = property(lambda self: self.found.cost_error)  # type: ignore[assignment]
     plan = property(lambda self: self.found.plan)  # type: ignore[assignment]
     unsolved = property(lambda self: self.found.unsolved)  # type: ignore[assignment]
     cost_bound = property(lambda self: self.found.cost_bound)  # type: ignore[assignment]
