@@ -125,6 +125,13 @@ def own_files(options: argparse.Namespace) -> tuple[CloudFile, CloudFile, str] |
     Raises:
         UserError: one file alone, or options on reading without files.
     """
+    of_files = {side: getattr(options, f"{side}_where") for side in SIDES}
+    for side, condition in options.where or []:
+        if side is None:
+            raise UserError(f"--where {condition!r} stands before any file: put it behind its file")
+        if of_files[side] is not None:
+            raise UserError(f"--where {condition!r} is the second of the {side}: join both by and")
+        of_files[side] = condition
     if options.source is None and options.target is None:
         known = {"cost": "cost", **{name: option for name, (option, _) in READ.items()}}
         for side in SIDES:
@@ -141,6 +148,7 @@ def own_files(options: argparse.Namespace) -> tuple[CloudFile, CloudFile, str] |
 
     def file(side: str) -> CloudFile:
         said = {name: getattr(options, f"{side}_{name}") for name in OF_ONE}
+        said["where"] = of_files[side]
         said |= {name: getattr(options, name) for name in READ if said[name] is None}
         return CloudFile(
             getattr(options, side), **{name: value or "" for name, value in said.items()}
@@ -159,25 +167,16 @@ def _form(name: str) -> dict[str, Any]:
 class _File(argparse.Action):
     """Keeps the path of a file, and which file was named last."""
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
-    ) -> None:
-        setattr(namespace, self.dest, values)
-        namespace.named = self.dest
+    def __call__(self, _: Any, options: argparse.Namespace, values: Any, *__: Any) -> None:
+        setattr(options, self.dest, values)
+        options.named = self.dest
 
 
 class _Where(argparse.Action):
-    """A condition on the rows of the file that was named last."""
+    """Keeps conditions with the file that was named before each."""
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
-    ) -> None:
-        side = getattr(namespace, "named", None)
-        if side is None:
-            parser.error(f"--where {values!r} stands before any file: put it behind its file")
-        if getattr(namespace, f"{side}_where") is not None:
-            parser.error(f"--where {values!r} is the second of the {side}: join both by and")
-        setattr(namespace, f"{side}_where", values)
+    def __call__(self, _: Any, options: argparse.Namespace, values: Any, *__: Any) -> None:
+        options.where = [*(options.where or []), (getattr(options, "named", None), values)]
 
 
 def count(text: str) -> int:

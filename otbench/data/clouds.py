@@ -412,8 +412,8 @@ def _refuse_index(source: CloudFile, x: Cloud, target: CloudFile, y: Cloud) -> N
         column = int(found.argmax()) + 1
         raise UserError(
             f"{source.path} and {target.path}: column {column} counts the rows, as an index does: "
-            "write both files without it (to_csv(index=False)), or name the coordinates, "
-            "--columns NAME,NAME"
+            "write both files without it, or name the coordinates, --columns NAME,NAME (numbers "
+            "from 1 where columns have no names)"
         )
 
 

@@ -25,8 +25,8 @@ SHOWN = 12  # names of columns in a message
 # Names of columns that are hardly ever coordinates.
 INDEX = re.compile(r"|unnamed: \d+|(.*_)?(index|idx|id)|(__index_)?level_\d+_*", re.IGNORECASE)
 WEIGHT = re.compile(
-    r"(.*[_ .-])?(weights?|w|wts?|mass(es)?|prob(s|ability|abilities)?|freq(uency|uencies)?)"
-    r"([_ .-].*)?|counts?",
+    r"(.*[_ .-])?(weights?|w|wts?|mass(es)?|prob(s|ability|abilities)?|freq(uency|uencies)?"
+    r"|pop(ulation)?)([_ .-].*)?|counts?",
     re.IGNORECASE,
 )
 LONGITUDE = re.compile(r"(.*[_ .-])?(lon|lng|long|longitude)([_ .-].*)?", re.IGNORECASE)
@@ -45,7 +45,10 @@ HARMLESS = (
     ast.expr_context,
     ast.boolop,
     ast.unaryop,
-    ast.operator,
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.Div,
     ast.cmpop,
 )
 
@@ -144,16 +147,17 @@ def choose_columns(
         raise UserError(f"{path}: holds no column of coordinates; {_listed(names)}")
     for i in () if columns else range(len(names)):
         name = names[i]
+        others = ",".join(names[j] for j in chosen if j != i)[: SHOWN * 8] or "NAME,NAME"
         if i in chosen and INDEX.fullmatch(name):
             what = f"column {name!r} is" if name else f"column {i + 1} has no name and is"
             raise UserError(
                 f"{path}: {what} taken for an index, not for a coordinate: write the file without "
-                "it (to_csv(index=False)), or name the coordinates, --columns NAME,NAME"
+                f"it (as to_csv(index=False) does), or name the coordinates, --columns {others}"
             )
         if i != of_weights and WEIGHT.fullmatch(name):
             raise UserError(
                 f"{path}: column {name!r} looks like weights, not like a coordinate: choose it by "
-                f"--weights-column {name!r}, or name the coordinates, --columns NAME,NAME"
+                f"--weights-column {name!r}, or name the coordinates, --columns {others}"
             )
     return chosen, of_weights
 

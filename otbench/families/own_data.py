@@ -18,20 +18,27 @@ BOUNDED = 2**30  # most costs between two clouds of which the optimum is at leas
 
 @dataclass(frozen=True)
 class OwnData(Task):
-    """Base of the tasks on two files of points. What is said of the source is said of the target by
-    the parameters that begin with ``target_``.
+    """Base of the tasks on two files of points, each read as a `CloudFile` says.
 
     Attributes:
         source: path of the source's points, relative to the working directory.
         target: path of the target's points, of the same dimension.
         cost: ``sqeuclidean``, ``euclidean``, or ``geodesic`` for points on the unit sphere.
-        source_key: as `otbench.data.clouds.CloudFile` has it; so are the following.
-        source_where: condition on rows.
+        source_key: array of the points in npz, mat and pt; ``X``, ``obsm/NAME`` or ``layers/NAME``
+            in h5ad.
+        source_where: condition on the rows of a table, or on the observations of h5ad.
         source_weights: path of a file of weights.
-        source_weights_column: column or array of weights.
-        source_coords: ``lonlat`` for degrees.
-        source_kind: ``image`` or ``dark-image``.
-        source_columns: columns of coordinates.
+        source_weights_column: column or array of the weights.
+        source_coords: ``lonlat`` where points are degrees on the globe.
+        source_kind: ``image`` or ``dark-image`` where pixels are points.
+        source_columns: columns that are coordinates, with commas between.
+        target_key: as that of the source.
+        target_where: likewise.
+        target_weights: likewise.
+        target_weights_column: likewise.
+        target_coords: likewise.
+        target_kind: likewise.
+        target_columns: likewise.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("ot",)
