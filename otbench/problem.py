@@ -42,6 +42,7 @@ class Cost:
 
     Attributes:
         power: the cost scales as this power of the distance.
+        translates: whether a shift of both points leaves the cost as it is.
         embed: the map Q of source points into the target space, where the two spaces differ; the
             identity otherwise.
         project: nearest points of the space that the cost is defined on, where that is not all of
@@ -53,6 +54,7 @@ class Cost:
     pairwise: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
     matrix: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
     power: int = 1
+    translates: bool = False
     embed: Callable[[Tensor], Tensor] = field(default=lambda x: x, repr=False, compare=False)
     project: Callable[[Tensor], Tensor] = field(default=lambda y: y, repr=False, compare=False)
 
@@ -64,8 +66,8 @@ class Cost:
             lambda z, y: self.pairwise(embed(z), y),
             lambda z, y: self.matrix(embed(z), y),
             self.power,
-            embed,
-            self.project,
+            embed=embed,
+            project=self.project,
         )
 
     def scale(self, variance: float) -> float:
@@ -128,7 +130,7 @@ def _geodesic_matrix(x: Tensor, y: Tensor) -> Tensor:
     return 2 * _distances(x, y).atan2(_distances(x, -y))
 
 
-SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_matrix, power=2)
+SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_matrix, 2, True)
 EUCLIDEAN = Cost(
     "euclidean",
     "c(x, y) = ||x - y||",
@@ -136,6 +138,7 @@ EUCLIDEAN = Cost(
         (x - y).flatten(1).norm(dim=1)
     ),  # whose gradient at zero is zero; that of a square root is not a number
     _distances,
+    translates=True,
 )
 GEODESIC = Cost(
     "geodesic",

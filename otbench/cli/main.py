@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from otbench import __version__
-from otbench.cli import author, data, describe, reports, run
+from otbench.cli import author, data, describe, reports, run, solve
 from otbench.errors import UserError
 
 
 COMMANDS = (
     *run.COMMANDS,
+    *solve.COMMANDS,
     *describe.COMMANDS,
     *data.COMMANDS,
     *reports.COMMANDS,
