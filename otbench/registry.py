@@ -284,8 +284,9 @@ class Registry:
         for selection in selections:
             try:
                 selection.build()
-            except ValueError as error:
-                raise UserError(f"{self.kind} {selection.label}: {error}") from None
+            except Exception as error:
+                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+                raise UserError(f"{self.kind} {selection.label}: {kind}{error}") from error
         return selections
 
 

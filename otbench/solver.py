@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otbench.errors import DivergedError
+from otbench.parameters import Parameters
 from otbench.problem import DiscreteProblem, Problem
 
 
@@ -114,7 +115,7 @@ TUNED_BELOW_1000 = (
 )
 
 
-class Solver(ABC):
+class Solver(Parameters, ABC):
     """A way to solve problems. Subclass as a frozen dataclass; its annotated fields are the
     parameters.
 
