@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from otbench.errors import UserError
 from otbench.job import COLUMNS as COLUMNS
 from otbench.job import FIXED
+from otbench.rows import fault
 
 
 if TYPE_CHECKING:
@@ -127,17 +128,26 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of one run folder. A torn last line (its writer was killed) is passed over.
 
     Raises:
-        UserError: another line cannot be read.
+        UserError: another line cannot be read, or is no row.
     """
-    data = (folder / ROWS).read_bytes()
+    path = folder / ROWS
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; make it readable") from None
     lines = data[: data.rfind(b"\n") + 1].splitlines()
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            yield json.loads(line)
-        except ValueError as error:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{folder / ROWS}:{number} is not JSON ({error}): mend or delete that line"
+                f"{path}:{number} is not JSON ({error}): mend or delete that line"
             ) from None
+        if wrong := fault(row):
+            raise UserError(f"{path}:{number} {wrong}: mend or delete that line")
+        yield row
 
 
 def latest_rows(*dirs: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
@@ -178,7 +188,7 @@ def load(*dirs: str | os.PathLike[str]) -> Results:
             way down.
 
     Raises:
-        UserError: a folder does not exist, or a line is not JSON.
+        UserError: a folder does not exist, or a line is no row.
     """
     import pandas as pd
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from otbench.errors import DivergedError, InvalidOutputError
 from otbench.metrics import entries
 from otbench.problem import DiscreteProblem, MapProblem, Problem
+from otbench.runner.info import columns
 from otbench.scoring.outputs import check_output
 from otbench.solver import FitContext, Solver, Transport
 
@@ -55,12 +56,7 @@ def findings(solver: Solver, problem: Problem, device: str, dtype: torch.dtype) 
     transport = fit()
     if not isinstance(transport, Transport):
         return [f"fit returned {type(transport).__name__}: return an otbench.Transport"]
-    odd = [
-        name
-        for name, value in transport.info.items()
-        if not isinstance(value, (bool, int, float, str))
-    ]
-    found = [f"info[{name!r}] is not a plain number, string or boolean: convert it" for name in odd]
+    found = [f"{sentence}; give plain numbers" for sentence in columns(transport.info)[1]]
     if not isinstance(problem, MapProblem):
         return found + _plan_findings(transport, fit, problem)
     if transport.push is None:

@@ -24,6 +24,7 @@ from otbench.data.files import present
 from otbench.errors import UserError
 from otbench.job import Job, Result, Row, RunSpec, Saving
 from otbench.registry import Selection, absent, code_files, requirements
+from otbench.rows import fault
 from otbench.runner import plan, provenance
 from otbench.runner.executor import Executor, Limits, Started, executor
 from otbench.runner.progress import Progress
@@ -217,7 +218,7 @@ class _Execution:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self._edited():
             spec = plan.as_it_ran(spec, self.options.plugins)
-        row = Row.of(spec, result, self.folder.path.name, now)
+        row = _row(spec, result, self.folder.path.name, now)
         self.folder.append(row.to_json())
         # After any other end the same fit may be gone on with.
         if row.status in (Status.OK, Status.DIVERGED, Status.SKIPPED):
@@ -236,6 +237,20 @@ class _Execution:
 
     def _say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
+
+
+def _row(spec: RunSpec, result: Result, batch: str, when: str) -> Row:
+    """The row of a run; of a result that is none (a solver can write where its worker does), an
+    error.
+    """
+    try:
+        row = Row.of(spec, result, batch, when)
+        wrong = fault(row.to_json())
+    except (TypeError, AttributeError) as error:
+        row, wrong = None, f"is none ({error})"
+    if row is None or wrong:
+        row = Row.of(spec, Result(Status.ERROR, f"the worker sent a row that {wrong}"), batch, when)
+    return row
 
 
 def find_device(wanted: str) -> str:
