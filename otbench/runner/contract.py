@@ -30,6 +30,9 @@ PROBLEMS = (
     "weight-pairs[side=5,train=4,test=2]",
     "weight-pairs[side=5,train=4,test=2,eps=0.05]",
 )
+# Those of them that `otbench check` tries: the others are of the same kind, for the tests.
+TRIED = tuple(text for text in PROBLEMS if text not in ("petals", "perpendicular"))
+SHORT = {"n": 64, "steps": 5, "critics": 2}  # parameters that say how long a fit takes
 POINTS = 64
 TOLERANCE = 1e-3  # of the output's spread: what a change of batch size may do to float32 sums
 # The same for a stack, root mean square: long training amplifies rounding.
