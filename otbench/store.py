@@ -71,7 +71,7 @@ class RunFolder:
         """Keep what a run printed."""
         with _clear_errors(self.path):
             (self.path / "logs").mkdir(exist_ok=True)
-            (self.path / "logs" / f"{key}.txt").write_text(text, errors="replace")
+            (self.path / "logs" / f"{key}.txt").write_text(text, encoding="utf-8", errors="replace")
 
     @property
     def outputs(self) -> Path:
@@ -243,7 +243,7 @@ class _clear_errors:
 
 
 def _write_durably(path: Path, text: str) -> None:
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -75,7 +75,7 @@ def new_solver(name: str, folder: Path | None) -> Path:
         cls="".join(word.capitalize() for word in words),
     )
     try:
-        with open(path, "x") as file:
+        with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise UserError(f"{path} exists: choose another name, or delete it") from None

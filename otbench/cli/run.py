@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from otbench.report.leaderboard import leaderboard
-    from otbench.runner.run import Options, run
+    from otbench.runner.run import Options, run, say
     from otbench.store import load
 
     chosen = Options(
@@ -138,7 +138,7 @@ def _run(options: argparse.Namespace) -> int:
         return 130
     console.print()
     print(leaderboard(load(options.results).restricted(planned.keys)), flush=True)
-    console.print(f"\nresults: {options.results}/", soft_wrap=True)
+    say(console, f"\nresults: {options.results}/")
     return 0
 
 

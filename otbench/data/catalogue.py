@@ -81,7 +81,7 @@ class Dataset:
 
 
 def _read() -> Iterator[tuple[str, Dataset]]:
-    text = files("otbench.data").joinpath("catalogue.toml").read_text()
+    text = files("otbench.data").joinpath("catalogue.toml").read_text(encoding="utf-8")
     for name, body in tomllib.loads(text).items():
         listed = tuple(
             File(

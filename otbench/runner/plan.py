@@ -43,7 +43,7 @@ class Suite:
 @cache
 def suites() -> dict[str, Suite]:
     """Every suite of ``suites.toml``."""
-    raw = tomllib.loads(files("otbench").joinpath("suites.toml").read_text())
+    raw = tomllib.loads(files("otbench").joinpath("suites.toml").read_text(encoding="utf-8"))
     lists = ("tasks", "solvers")
     frozen: dict[str, dict[str, Any]] = {
         name: {key: tuple(value) if key in lists else value for key, value in body.items()}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
+from rich.text import Text
 
 from otbench import store
 from otbench.data.files import present
@@ -104,21 +105,19 @@ def run(options: Options, console: Console) -> Planned:
     runs = plan.expand(tasks, solvers, seeds, device, options.dtype)
 
     for path in store.repair(options.results):
-        console.print(f"repaired {path}: its last line was torn", soft_wrap=True)
+        say(console, f"repaired {path}: its last line was torn")
     keys = tuple(spec.key for spec in runs)
     recorded = store.latest_rows(options.results) if options.results.is_dir() else {}
     rows = {key: Row.from_json(recorded[key]) for key in keys if key in recorded}
     saved = SavedFits(options.fits).keys() if options.save_fits_s else set()
     todo = plan.pending(runs, rows, options.rerun, saved)
     size = f"{len(tasks)} tasks x {len(solvers)} solvers x {len(seeds)} seeds on {device}"
-    console.print(f"{len(runs)} runs: {size}", soft_wrap=True)
+    say(console, f"{len(runs)} runs: {size}")
     if len(todo) < len(runs):
-        console.print(
-            f"{len(runs) - len(todo)} already recorded under {options.results}, {len(todo)} to do",
-            soft_wrap=True,
-        )
+        known = f"{len(runs) - len(todo)} already recorded under {options.results}"
+        say(console, f"{known}, {len(todo)} to do")
     if begun := sum(spec.key in saved for spec in todo):
-        console.print(f"{begun} of them begun before, their fits saved", soft_wrap=True)
+        say(console, f"{begun} of them begun before, their fits saved")
     if not todo:
         return Planned(keys, interrupted=False)
 
@@ -128,6 +127,11 @@ def run(options: Options, console: Console) -> Planned:
     together = options.together or suite.together
     with _Execution(options, chosen, device, described, tasks, together, console) as execution:
         return Planned(keys, execution.run(todo, label))
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: brackets and colons of paths and names are no markup."""
+    console.print(Text(text), soft_wrap=True)
 
 
 class _Execution:
@@ -169,12 +173,14 @@ class _Execution:
                 try:
                     self._execute(self._installed(todo))
                 except KeyboardInterrupt:
-                    self._say(
+                    say(
+                        self.console,
                         f"interrupted: {self.progress.done} of {len(todo)} runs recorded in "
-                        f"{folder.path}; the same command does the rest"
+                        f"{folder.path}; the same command does the rest",
                     )
                     return True
-            self._say(f"done: {self.progress.summary()}; rows and provenance in {folder.path}")
+            done = f"done: {self.progress.summary()}; rows and provenance in {folder.path}"
+            say(self.console, done)
         return False
 
     def _installed(self, todo: Sequence[RunSpec]) -> list[RunSpec]:
@@ -234,9 +240,6 @@ class _Execution:
             except OSError:
                 self.edited = True  # one is gone
         return self.edited
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
 
 
 def _row(spec: RunSpec, result: Result, batch: str, when: str) -> Row:
