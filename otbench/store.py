@@ -160,6 +160,15 @@ def latest_rows(*dirs: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def kept_outputs(*dirs: str | os.PathLike[str]) -> dict[tuple[str, str], Path]:
+    """The raw outputs that runs kept at or below ``dirs``, by batch and key."""
+    return {
+        (folder.name, path.stem): path
+        for folder in folders(*dirs)
+        for path in (folder / "outputs").glob("*.npz")
+    }
+
+
 def repair(results: Path) -> list[Path]:
     """Cut off the torn last lines that killed invocations left; the files mended. Files still being
     written are let be.

@@ -97,7 +97,12 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         help="beside what was never recorded, do again: nothing (missing), what other source code "
         "or data recorded (changed, the default), also what failed (failed), everything (all)",
     )
-    add("--keep", action="store_true", help="keep raw outputs and logs of every run")
+    add(
+        "--keep",
+        action="store_true",
+        help="keep raw outputs and logs of every run; "
+        "what was recorded without its output is done again",
+    )
     add(
         "--save-fits",
         type=seconds,

@@ -130,15 +130,15 @@ def _names(place: Path) -> list[str]:
             names = [name for name in listed if is_picture(name)]
         if not names:
             raise MissingError(f"{place} holds no pictures (*.jpg): put aligned faces there")
-        path.write_text("\n".join(names), encoding="utf-8")
+        path.write_text("\n".join(names))
 
-    return cached("celeba-names", ".txt", [place], write).read_text(encoding="utf-8").split("\n")
+    return cached("celeba-names", ".txt", [place], write).read_text().split("\n")
 
 
 def _learnt(names: Sequence[str]) -> int:
     """How many faces, the first, are for training."""
     paths = present([FACE_PARTITION])
-    lines = paths[0].read_text(encoding="utf-8").splitlines() if paths else []
+    lines = paths[0].read_text().splitlines() if paths else []
     tests = {line.split()[0] for line in lines if line.endswith(" 2")}
     first = next((i for i, name in enumerate(names) if Path(name).name in tests), 0)
     return first or len(names) - len(names) // 10

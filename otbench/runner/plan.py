@@ -175,7 +175,11 @@ def grouped(
 
 
 def pending(
-    runs: Iterable[RunSpec], recorded: Mapping[str, Row], rerun: Rerun, saved: Container[str] = ()
+    runs: Iterable[RunSpec],
+    recorded: Mapping[str, Row],
+    rerun: Rerun,
+    saved: Container[str] = (),
+    unkept: Container[str] = (),
 ) -> list[RunSpec]:
     """The runs still to be done. One that ended ``missing`` is always tried again, its remedy may
     have been applied; so is one that ended ``broken``, which says nothing of its solver.
@@ -187,11 +191,12 @@ def pending(
             also what other code of the task, the solver or the scoring recorded, or other data of
             the user's own; ``failed`` also what failed; ``all`` everything.
         saved: keys whose fits were saved: those of them that were cut short always go on.
+        unkept: keys that are recorded without what is to be kept of them.
     """
 
     def wanted(run: RunSpec) -> bool:
         row = recorded.get(run.key)
-        if rerun == "all" or row is None or row.status in UNDECIDED:
+        if rerun == "all" or row is None or row.status in UNDECIDED or run.key in unkept:
             return True
         if run.key in saved and row.status in CUT_SHORT:
             return True

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -110,12 +110,17 @@ def run(options: Options, console: Console) -> Planned:
     recorded = store.latest_rows(options.results) if options.results.is_dir() else {}
     rows = {key: Row.from_json(recorded[key]) for key in keys if key in recorded}
     saved = SavedFits(options.fits).keys() if options.save_fits_s else set()
-    todo = plan.pending(runs, rows, options.rerun, saved)
+    unkept = _unkept(options, rows) if options.keep else set()
+    redone = unkept if options.rerun != "missing" else set()
+    todo = plan.pending(runs, rows, options.rerun, saved, redone)
     size = f"{len(tasks)} tasks x {len(solvers)} solvers x {len(seeds)} seeds on {device}"
     say(console, f"{len(runs)} runs: {size}")
     if len(todo) < len(runs):
         known = f"{len(runs) - len(todo)} already recorded under {options.results}"
         say(console, f"{known}, {len(todo)} to do")
+    if unkept:
+        remedy = "done again" if redone else "left so by --rerun missing"
+        say(console, f"{len(unkept)} recorded without the raw output that --keep keeps, {remedy}")
     if begun := sum(spec.key in saved for spec in todo):
         say(console, f"{begun} of them begun before, their fits saved")
     if not todo:
@@ -132,6 +137,14 @@ def run(options: Options, console: Console) -> Planned:
 def say(console: Console, text: str) -> None:
     """Print a line as it is: brackets and colons of paths and names are no markup."""
     console.print(Text(text), soft_wrap=True)
+
+
+def _unkept(options: Options, rows: Mapping[str, Row]) -> set[str]:
+    """The keys of the successful runs whose raw output is not there."""
+    kept = store.kept_outputs(options.results) if rows else {}
+    return {
+        key for key, row in rows.items() if row.status == Status.OK and (row.batch, key) not in kept
+    }
 
 
 class _Execution:
