@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 
+DIRECT_DIM = 16  # up to this dimension distances are as fast from differences of coordinates
+CANCELLED = 2**20 * 2.0**-52  # of both squared norms: smaller costs are off by more than 1e-6
+PATCH = 2**16  # entries that are computed again at a time
+
+
 @dataclass(frozen=True)
 class Cost:
     """A named ground cost with its convention.
@@ -77,19 +82,52 @@ def _sq_pairwise(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _sq_matrix(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances: in low dimension from differences of coordinates; above by the Gram matrix
+    about the mean of y, where in double precision entries that it rounds away are taken from
+    differences, too.
+    """
+    import torch
+
     x, y = x.flatten(1), y.flatten(1)
-    gram = x @ y.T
-    return gram.mul_(-2).add_(x.square().sum(1)[:, None]).add_(y.square().sum(1)).clamp_(min=0)
+    if x.shape[1] <= DIRECT_DIM:
+        distances = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+        return distances.square() if distances.requires_grad else distances.square_()
+    origin = y.detach().mean(0)
+    x, y = x - origin, y - origin
+    of_x, of_y = x.square().sum(1)[:, None], y.square().sum(1)
+    squared = (x @ y.T).mul_(-2).add_(of_x).add_(of_y).clamp_(min=0)
+    left = squared.requires_grad or squared.dtype != torch.float64 or not squared.numel()
+    if not left and squared.min() < CANCELLED * (of_x.max() + of_y.max()):
+        rows, columns = (squared < CANCELLED * (of_x + of_y)).nonzero(as_tuple=True)
+        for i, j in zip(rows.split(PATCH), columns.split(PATCH), strict=True):
+            squared[i, j] = (x[i] - y[j]).square().sum(1)
+    return squared
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     import torch
 
-    return torch.cdist(x, y)
+    x, y = x.flatten(1), y.flatten(1)
+    if x.shape[1] <= DIRECT_DIM:
+        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    if x.dtype == torch.float64 and not (x.requires_grad or y.requires_grad):
+        return _sq_matrix(x, y).sqrt_()
+    origin = y.detach().mean(0)
+    return torch.cdist(x - origin, y - origin)
 
 
-def _geodesic(cosine: Tensor) -> Tensor:
-    return cosine.clamp(-1, 1).arccos()
+def _on_sphere(x: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+def _geodesic_pairwise(x: Tensor, y: Tensor) -> Tensor:
+    x, y = _on_sphere(x), _on_sphere(y)
+    return 2 * (x - y).norm(dim=-1).atan2((x + y).norm(dim=-1))
+
+
+def _geodesic_matrix(x: Tensor, y: Tensor) -> Tensor:
+    x, y = _on_sphere(x), _on_sphere(y)
+    return 2 * _distances(x, y).atan2(_distances(x, -y))
 
 
 SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_matrix, power=2)
@@ -99,14 +137,14 @@ EUCLIDEAN = Cost(
     lambda x, y: (
         (x - y).flatten(1).norm(dim=1)
     ),  # whose gradient at zero is zero; that of a square root is not a number
-    lambda x, y: _distances(x.flatten(1), y.flatten(1)),
+    _distances,
 )
 GEODESIC = Cost(
     "geodesic",
     "c(x, y) = arccos <x, y> in radians, x and y on the unit sphere",
-    lambda x, y: _geodesic((x * y).sum(-1)),
-    lambda x, y: _geodesic(x @ y.T),
-    project=lambda y: y / y.norm(dim=-1, keepdim=True).clamp(min=1e-12),
+    _geodesic_pairwise,  # not by arccos, which loses half of the digits of a small angle
+    _geodesic_matrix,
+    project=_on_sphere,
 )
 COSTS: Mapping[str, Cost] = {cost.name: cost for cost in (SQEUCLIDEAN, EUCLIDEAN, GEODESIC)}
 
@@ -272,25 +310,25 @@ class Truth:
 
 
 class LazyTruth(Truth):
-    """The truth of a discrete problem that is solved for when its cost or plan is first asked for:
-    not while the problem is built, and not in the time and memory of a solver.
+    """A truth that is solved for when its cost or plan is first asked for: not while the problem is
+    built, and not in the time and memory of a solver.
 
     Args:
         certificate: of what is found.
-        solve: finds the truth.
-        pair: the problem.
+        solve: finds the truth, given ``arguments``.
+        arguments: the discrete problem, for instance.
+        no_map: as in `Truth`.
     """
 
-    _solve: Callable[[DiscreteProblem], Truth]
-    _pair: DiscreteProblem
+    _solve: Callable[..., Truth]
+    _arguments: tuple[object, ...]
 
     def __init__(
-        self,
-        certificate: str,
-        solve: Callable[[DiscreteProblem], Truth],
-        pair: DiscreteProblem,
+        self, certificate: str, solve: Callable[..., Truth], *arguments: object, no_map: str = ""
     ) -> None:
-        vars(self).update(certificate=certificate, _solve=solve, _pair=pair)
+        vars(self).update(
+            certificate=certificate, no_map=no_map, _solve=solve, _arguments=arguments
+        )
 
     def __repr__(self) -> str:
         """Without solving."""
@@ -299,9 +337,14 @@ class LazyTruth(Truth):
     @cached_property
     def found(self) -> Truth:
         """What was found."""
-        return self._solve(self._pair)
+        return self._solve(*self._arguments)
+
+    def through(self, kept: Callable[[LazyTruth], Truth]) -> LazyTruth:
+        """The same truth as ``kept`` gives it, which need not ask for what is ``found`` here."""
+        return LazyTruth(self.certificate, kept, self, no_map=self.no_map)
 
     cost = property(lambda self: self.found.cost)  # type: ignore[assignment]
+    cost_error = property(lambda self: self.found.cost_error)  # type: ignore[assignment]
     plan = property(lambda self: self.found.plan)  # type: ignore[assignment]
     unsolved = property(lambda self: self.found.unsolved)  # type: ignore[assignment]
     cost_bound = property(lambda self: self.found.cost_bound)  # type: ignore[assignment]

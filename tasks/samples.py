@@ -6,12 +6,16 @@ angle on the sphere. The measures are known by their samples only: a random half
 for scoring, and solvers draw from the other half. The optimal cost is estimated on the held-out
 points, at most 4,096 of each, by the exact linear program (network simplex, POT's ``ot.emd``)
 
-    min <C, P> = max mean f(x_i) + mean g(y_j),    P >= 0 with uniform marginals,
+    min <C, P> = max sum a_i f(x_i) + sum b_j g(y_j),    P >= 0 with P 1 = a and P' 1 = b,
     f(x_i) + g(y_j) <= c(x_i, y_j),
 
-whose standard error is s = (var f / n + var g / m)^{1/2} by the central limit theorem (del Barrio &
-Loubes 2019). That is about the mean of the estimate, which lies above the true cost, as a maximum
-over potentials fitted to the sample does, and the excess falls slowly with n in high dimensions.
+with a_i = 1 / n and b_j = 1 / m where the points have no weights. Its standard error is
+
+    s = (sum a_i^2 (f(x_i) - a'f)^2 + sum b_j^2 (g(y_j) - b'g)^2)^{1/2}
+
+by the central limit theorem (del Barrio & Loubes 2019). That is about the mean of the estimate,
+which lies above the true cost, as a maximum over potentials fitted to the sample does, and the
+excess falls slowly with n in high dimensions.
 Two halves of a sample are of one measure, and cost nothing but that excess: with b the mean of the
 exact costs between the halves of the held-out source and between those of the target,
 
@@ -27,100 +31,186 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from otbench import COSTS, Cost, MapProblem, Task, Truth, empirical
-from otbench.data.points import read_samples
+from otbench import COSTS, Cost, MapProblem, Measure, Truth, empirical
+from otbench.data.clouds import LEAST_POINTS, check_enough, read_pair
 from otbench.errors import UserError
+from otbench.families.own_data import LP_POINTS, OwnData
+from otbench.methods.exact import exact_plan
+from otbench.problem import LazyTruth
 
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-LP_POINTS = 4096
+    from otbench.data.clouds import Cloud
+
+    Tensor = torch.Tensor
+
+
+class Weighted(NamedTuple):
+    """Points ``(n, d)`` and their weights ``(n,)``, float64 and summing to one; None where all are
+    alike.
+    """
+
+    points: Tensor
+    weights: Tensor | None
+
+    def part(self, rows: slice) -> Weighted:
+        """Some of them."""
+        if self.weights is None:
+            return Weighted(self.points[rows], None)
+        weights = self.weights[rows]
+        return Weighted(self.points[rows], weights / weights.sum())
 
 
 @dataclass(frozen=True)
-class Samples(Task):
-    """The points of two files (npy, npz, csv, parquet: see `otbench.data.points.read_points`).
-    Which half is held out is random.
+class Samples(OwnData):
+    """The points of two files (see `otbench.data.clouds.CloudFile`). Which half is held out is
+    random.
 
     Attributes:
         source: path of the source's points, relative to the working directory.
         target: path of the target's points, of the same dimension.
         cost: ``sqeuclidean``, ``euclidean``, or ``geodesic`` for points on the unit sphere.
+        source_key: array of the points in npz, mat and pt; ``X``, ``obsm/NAME`` or ``layers/NAME``
+            in h5ad.
+        source_where: condition on the rows of a table, or on the observations of h5ad.
+        source_weights: path of a file of weights.
+        source_weights_column: column or array of the weights.
+        source_coords: ``lonlat`` where points are degrees on the globe.
+        source_kind: ``image`` or ``dark-image`` where pixels are points.
+        source_columns: columns that are coordinates, with commas between.
+        target_key: as that of the source.
+        target_where: likewise.
+        target_weights: likewise.
+        target_weights_column: likewise.
+        target_coords: likewise.
+        target_kind: likewise.
+        target_columns: likewise.
     """
 
     name: ClassVar[str] = "samples"
-    needs: ClassVar[tuple[str, ...]] = ("ot",)
-    source: str = ""
-    target: str = ""
-    cost: Literal["sqeuclidean", "euclidean", "geodesic"] = "sqeuclidean"
-
-    def __post_init__(self) -> None:
-        """Refuse absent files and unknown costs."""
-        if not (self.source and self.target):
-            raise ValueError(
-                "source and target must be files of points: otbench run --source FILE --target FILE"
-            )
-        for field in ("source", "target"):
-            if not Path(getattr(self, field)).is_file():
-                raise ValueError(
-                    f"{field} must be a file of points, got {getattr(self, field)!r}, which is none"
-                )
-        if self.cost not in COSTS:
-            raise ValueError(f"cost must be one of {', '.join(COSTS)}, got {self.cost!r}")
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Both files, by their absolute paths."""
-        return str(Path(self.source).resolve()), str(Path(self.target).resolve())
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
-        """Read the samples, split each with ``rng``, and solve the linear program of the held-out
-        halves.
+        """Read the samples and split each with ``rng``. The linear program of the held-out halves
+        is solved when its value is first asked for.
 
         Raises:
             UserError: a file does not hold points that can be compared, or the target's to learn
                 from are all the same in ``dtype``.
         """
-        import torch
-
-        halves = []
-        for points in read_samples(self.source, self.target, self.cost):
-            shuffled = torch.as_tensor(rng.permutation(points), device=device, dtype=dtype)
-            halves.append((shuffled[len(points) // 2 :], shuffled[: len(points) // 2]))
-        (train_x, test_x), (train_y, test_y) = halves
-        if (train_y == train_y[0]).all():
+        files = self.clouds
+        clouds = read_pair(*files, self.cost)
+        for file, cloud in zip(files, clouds, strict=True):
+            check_enough(file, cloud)
+        source, target = (_halves(cloud, rng, device, dtype) for cloud in clouds)
+        learned = target[0].points
+        if (learned == learned[0]).all():
             raise UserError(
                 f"{self.target}: its points are all the same in {dtype}, or all but a few: give "
                 "others, or centre them"
             )
         cost = COSTS[self.cost]
-        x, y = test_x[:LP_POINTS], test_y[:LP_POINTS]
-        value, standard_error = exact_cost(x, y, cost)
-        bias = (
-            sum(
-                exact_cost(half, rest, cost)[0]
-                for half, rest in (x.tensor_split(2), y.tensor_split(2))
-            )
-            / 2
+        truth = LazyTruth(
+            "lp",
+            _estimate,
+            source[1],
+            target[1],
+            cost,
+            no_map="unknown: the measures are known by samples only",
         )
-        no_map = "unknown: the measures are known by samples only"
-        truth = Truth("lp", value, cost_error=math.hypot(standard_error, bias / 3), no_map=no_map)
-        return MapProblem(empirical(train_x, test_x), empirical(train_y, test_y), cost, truth)
+        return MapProblem(_measure(*source), _measure(*target), cost, truth)
 
 
-def exact_cost(x: torch.Tensor, y: torch.Tensor, cost: Cost) -> tuple[float, float]:
-    """Optimal cost between ``(n, d)`` and ``(m, d)`` points of equal weights, and its standard
-    error as an estimate, bias apart.
+def _halves(
+    cloud: Cloud, rng: np.random.Generator, device: str, dtype: torch.dtype
+) -> tuple[Weighted, Weighted]:
+    """A random half of the points with mass to learn from, and the rest, which is held out."""
+    import numpy as np
+    import torch
+
+    some = np.arange(len(cloud.points)) if cloud.weights is None else cloud.weights.nonzero()[0]
+    shuffled = rng.permutation(some)
+    half = len(some) // 2
+
+    def part(rows: np.ndarray) -> Weighted:
+        points = torch.as_tensor(cloud.points[rows], device=device, dtype=dtype)
+        if cloud.weights is None:
+            return Weighted(points, None)
+        weights = torch.as_tensor(cloud.weights[rows], device=device, dtype=torch.float64)
+        return Weighted(points, weights / weights.sum())
+
+    return part(shuffled[half:]), part(shuffled[:half])
+
+
+def _measure(train: Weighted, held_out: Weighted) -> Measure:
+    """The measure known by a finite sample, of which the second part is kept for scoring.
+
+    From weighted points one draws with their weights. Those kept are drawn so, too, by levels at
+    equal distances over a random order of the points: halves of what is drawn have but one point in
+    common, as halves of a sample without weights have none. So many are drawn as the weights are
+    worth, (sum b)^2 / sum b^2 (Kish 1965).
+    """
+    import torch
+
+    (points, weights), (kept, mass) = train, held_out
+    if weights is None or mass is None:
+        return empirical(points, kept)
+    most = max(LEAST_POINTS // 2, round(float(1 / mass.square().sum())))
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        levels = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        return points[_reached(weights, levels)]
+
+    def draw_test(n: int, generator: torch.Generator) -> Tensor:
+        device, k = generator.device, min(n, most)
+        order = torch.randperm(len(mass), generator=generator, device=device)
+        start = torch.rand(1, generator=generator, device=device, dtype=torch.float64)
+        levels = (torch.arange(k, device=device) + start) / k
+        return kept[order[_reached(mass[order], levels)]]
+
+    return Measure(tuple(points.shape[1:]), draw, held_out=draw_test)
+
+
+def _reached(weights: Tensor, levels: Tensor) -> Tensor:
+    """Where the cumulative sums of weights reach levels in [0, 1)."""
+    import torch
+
+    sums = weights.cumsum(0)
+    return torch.searchsorted(sums, levels * sums[-1], right=True).clamp(max=len(sums) - 1)
+
+
+def _estimate(source: Weighted, target: Weighted, cost: Cost) -> Truth:
+    """The optimal cost between the held-out halves, and how far from the true one it may be."""
+    x, y = (held_out.part(slice(LP_POINTS)) for held_out in (source, target))
+    value, standard_error = exact_cost(x.points, y.points, cost, x.weights, y.weights)
+    bias = 0.0
+    for sample in (x, y):
+        half = (len(sample.points) + 1) // 2
+        first, rest = sample.part(slice(half)), sample.part(slice(half, None))
+        bias += exact_cost(first.points, rest.points, cost, first.weights, rest.weights)[0] / 2
+    return Truth("lp", value, cost_error=math.hypot(standard_error, bias / 3))
+
+
+def exact_cost(
+    x: Tensor, y: Tensor, cost: Cost, a: Tensor | None = None, b: Tensor | None = None
+) -> tuple[float, float]:
+    """Optimal cost between ``(n, d)`` and ``(m, d)`` points of weights ``(n,)`` and ``(m,)``, equal
+    ones by default, and its standard error as an estimate, bias apart.
     """
     import numpy as np
-    import ot
 
     matrix = cost.matrix(x.double(), y.double()).cpu().numpy()
-    n, m = matrix.shape
-    _, log = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), matrix, numItermax=10**8, log=True)
-    return float(log["cost"]), float(np.sqrt(log["u"].var() / n + log["v"].var() / m))
+    of_x, of_y = (
+        np.full(size, 1 / size) if given is None else given.cpu().numpy()
+        for size, given in zip(matrix.shape, (a, b), strict=True)
+    )
+    found = exact_plan(matrix, of_x, of_y)
+    variance = sum(
+        mass**2 @ (potential - mass @ potential) ** 2
+        for mass, potential in ((of_x, found.f), (of_y, found.g))
+    )
+    return found.cost, math.hypot(float(np.sqrt(variance)), found.gap)

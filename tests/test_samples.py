@@ -6,7 +6,6 @@ from end to end.
 # (otbench.tasks is joined to the package at run time, see otbench/__init__.py)
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,13 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from otbench import SQEUCLIDEAN, MapProblem, Transport, code_hashes
-from otbench.cli.main import main
-from otbench.cli.run import own_samples
-from otbench.data.points import read_points
+from otbench.cli.main import main, parser
+from otbench.cli.run import own_tasks
+from otbench.data.clouds import CloudFile, read_cloud
 from otbench.errors import UserError
 from otbench.job import Result, Row
 from otbench.runner import plan
@@ -42,6 +42,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save("x.npy", rng.standard_normal((40, 2)))
     np.save("y.npy", rng.standard_normal((60, 2)) + 3)
     return tmp_path
+
+
+def read_points(path: str) -> np.ndarray:
+    return read_cloud(CloudFile(path)).points
 
 
 def held_out(problem: MapProblem) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +103,8 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "ending": (
         "b.txt",
         lambda path: path.write_text("1,2\n"),
-        "unknown format: give a file that ends in .npy, .npz, .csv, .parquet",
+        "unknown format: give a file that ends in .npy, .npz, .mat, .pt, .csv, .tsv, .parquet, "
+        ".feather, .h5ad, .png, ",
     ),
     "no ending": ("b", lambda path: path.write_text("1,2\n"), "unknown format"),
     "empty npy": ("b.npy", lambda path: path.touch(), "cannot be read as .npy (EOFError"),
@@ -131,10 +136,10 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "holds an array of shape (9, 2, 2): reshape it",
     ),
     "no points": ("b.npy", lambda path: np.save(path, np.ones((0, 2))), "holds 0 points"),
-    "no coordinates": ("b.npy", lambda path: np.save(path, np.ones((9, 0))), "holds 0 points"),
+    "no coordinates": ("b.npy", lambda path: np.save(path, np.ones((9, 0))), "holds no column of"),
     "few": (
         "b.npy",
-        lambda path: np.save(path, np.ones((7, 2))),
+        lambda path: np.save(path, POINTS[:7, :2]),
         "holds 7 points: give at least 8",
     ),
     "nan": (
@@ -336,9 +341,10 @@ def test_bad_parameters_are_refused() -> None:
 )
 def test_any_path_can_be_named(name: str) -> None:
     Path("x.npy").rename(name)
-    options = argparse.Namespace(source=name, target="y.npy", cost=None)
-    (selection,) = plan.select("task", own_samples(options), ())
-    assert dict(selection.params) == {"source": name, "target": "y.npy", "cost": "sqeuclidean"}
+    options = parser().parse_args(["run", "--source", name, "--target", "y.npy"])
+    (selection,) = plan.select("task", own_tasks(options, Console()), ())
+    given = {key: value for key, value in selection.params if value}
+    assert given == {"source": name, "target": "y.npy", "cost": "sqeuclidean"}
     assert plan.select("task", [selection.label], ()) == [selection], (
         "a label selects what it names"
     )
@@ -575,7 +581,8 @@ def test_tables_run_from_end_to_end_beside_other_tasks(otbench, here: Path, endi
     assert done.returncode == 0, done.stderr
     clouds, samples = sorted(rows(here / "out"), key=lambda row: row["task"])
     assert clouds["task"] == "point-clouds" and clouds["status"] == samples["status"] == "ok"
-    assert json.loads(samples["task_params"]) == {
+    given = {name: v for name, v in json.loads(samples["task_params"]).items() if v}
+    assert given == {
         "source": paths[0],
         "target": paths[1],
         "cost": "euclidean",

@@ -8,10 +8,28 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from otbench.data.clouds import COORDS, CloudFile
+from otbench.data.pixels import KINDS
+from otbench.errors import UserError
+from otbench.families.own_data import SIDES
+from otbench.problem import COSTS
 
 
 DEFAULT_RESULTS = Path("results/runs")
 DEFAULT_FIGURES = Path("results/figures")
+
+# How files of the user's own are read: attributes of `CloudFile`, options and their help.
+READ = {
+    "key": ("key", "array of the points in npz, mat, pt; X, obsm/NAME or layers/NAME in h5ad"),
+    "weights_column": ("weights-column", "column of the weights (its number if unnamed), or array"),
+    "columns": ("columns", "columns that are coordinates, with commas between"),
+    "coords": ("coords", "lonlat: points are degrees on the globe"),
+    "kind": ("as", "pixels are points, weighted by brightness (image) or darkness (dark-image)"),
+}
+OF_ONE = {"where": "where", "weights": "weights", **{name: read[0] for name, read in READ.items()}}
+CHOICES = {"coords": COORDS, "kind": KINDS}
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,95 @@ def add_limits(sub: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="limit of the solver in a run, such as 500MiB, 8GiB (default: 8GiB)",
     )
+
+
+def add_own_data(sub: argparse.ArgumentParser) -> None:
+    """Two files of the user's own, and how they are read."""
+    text = "options on reading have forms --source-... and --target-... for one of the files alone"
+    add = sub.add_argument_group("your own data", text).add_argument
+    text = (
+        "your own points (npy, npz, mat, pt, csv, tsv, parquet, feather, h5ad, pictures), with "
+        "--target"
+    )
+    add("--source", metavar="FILE", action=_File, help=text)
+    add("--target", metavar="FILE", action=_File, help="the points to transport them to")
+    text = "between them (default: sqeuclidean, of lonlat geodesic)"
+    add("--cost", choices=tuple(COSTS), help=text)
+    text = "rows of the file named before, such as 'dose > 1 and group == \"control\"'"
+    add("--where", metavar="CONDITION", action=_Where, help=text)
+    for name, (option, text) in READ.items():
+        add(f"--{option}", dest=name, help=text, **_form(name))
+    for side in SIDES:
+        add(f"--{side}-weights", metavar="FILE", help=f"weights of the {side}, one for each point")
+        for name, option in OF_ONE.items():
+            if name != "weights":
+                add(
+                    f"--{side}-{option}",
+                    dest=f"{side}_{name}",
+                    help=argparse.SUPPRESS,
+                    **_form(name),
+                )
+
+
+def own_files(options: argparse.Namespace) -> tuple[CloudFile, CloudFile, str] | None:
+    """The source, the target and the cost of the options of `add_own_data`; None where no file is
+    named.
+
+    Raises:
+        UserError: one file alone, or options on reading without files.
+    """
+    of_files = {side: getattr(options, f"{side}_where") for side in SIDES}
+    for side, condition in options.where or []:
+        if side is None:
+            raise UserError(f"--where {condition!r} stands before any file: put it behind its file")
+        if of_files[side] is not None:
+            raise UserError(f"--where {condition!r} is the second of the {side}: join both by and")
+        of_files[side] = condition
+    if options.source is None and options.target is None:
+        known = {"cost": "cost", **{name: option for name, (option, _) in READ.items()}}
+        for side in SIDES:
+            known |= {f"{side}_{name}": f"{side}-{option}" for name, option in OF_ONE.items()}
+        for name, option in known.items():
+            if (value := getattr(options, name)) is not None:
+                raise UserError(
+                    f"--{option} {value} is that of --source and --target: give both files, or a "
+                    "task with this parameter"
+                )
+        return None
+    if options.source is None or options.target is None:
+        raise UserError("--source and --target go together: name a file of points for each")
+
+    def file(side: str) -> CloudFile:
+        said = {name: getattr(options, f"{side}_{name}") for name in OF_ONE}
+        said["where"] = of_files[side]
+        said |= {name: getattr(options, name) for name in READ if said[name] is None}
+        return CloudFile(
+            getattr(options, side), **{name: value or "" for name, value in said.items()}
+        )
+
+    source, target = map(file, SIDES)
+    on_globe = source.coords == target.coords == "lonlat"
+    return source, target, options.cost or ("geodesic" if on_globe else "sqeuclidean")
+
+
+def _form(name: str) -> dict[str, Any]:
+    """What values an option on reading takes."""
+    return {"choices": CHOICES[name]} if name in CHOICES else {"metavar": "NAME"}
+
+
+class _File(argparse.Action):
+    """Keeps the path of a file, and which file was named last."""
+
+    def __call__(self, _: Any, options: argparse.Namespace, values: Any, *__: Any) -> None:
+        setattr(options, self.dest, values)
+        options.named = self.dest
+
+
+class _Where(argparse.Action):
+    """Keeps conditions with the file that was named before each."""
+
+    def __call__(self, _: Any, options: argparse.Namespace, values: Any, *__: Any) -> None:
+        options.where = [*(options.where or []), (getattr(options, "named", None), values)]
 
 
 def count(text: str) -> int:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from otbench.cli.options import (
     DEFAULT_RESULTS,
     Command,
     add_limits,
+    add_own_data,
     add_plugins,
     count,
+    own_files,
     seconds,
     seeds,
 )
-from otbench.data.points import read_samples
+from otbench.data.clouds import check_enough, read_pair
 from otbench.errors import UserError
+from otbench.families.own_data import BOUNDED, LP_POINTS, parameters
 from otbench.job import DEVICES, DTYPES
-from otbench.problem import COSTS
+from otbench.methods.discrete import SOLVED
 from otbench.runner.executor import EXECUTORS, Limits
 from otbench.selection import quoted
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TASKS = {"map": "samples", "discrete": "clouds"}  # of the user's own data, by setting
 
 
 def _arguments(sub: argparse.ArgumentParser) -> None:
@@ -42,18 +52,6 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         help="solvers instead of the suite's, likewise",
-    )
-    add(
-        "--source",
-        metavar="FILE",
-        help="your own points (npy, npz, csv, parquet), with --target, instead of the suite's "
-        "tasks",
-    )
-    add("--target", metavar="FILE", help="the points to transport them to")
-    add(
-        "--cost",
-        choices=tuple(COSTS),
-        help="between --source and --target (default: sqeuclidean)",
     )
     text = "seeds 0 ... N-1, or A ... B-1 of A:B, instead of the suite's number"
     add("--seeds", type=seeds, metavar="N", help=text)
@@ -111,6 +109,13 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         "that were interrupted (default: never; not of seeds that are solved together)",
     )
     add_plugins(sub)
+    add_own_data(sub)
+    add(
+        "--setting",
+        choices=tuple(TASKS),
+        help="of your own data: map (points are a sample of a measure), discrete (they are all of "
+        "it); by default map, with weights both",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -120,9 +125,10 @@ def _run(options: argparse.Namespace) -> int:
     from otbench.runner.run import Options, run, say
     from otbench.store import load
 
+    console = Console(highlight=False)
     chosen = Options(
         suite=options.suite,
-        tasks=[*(options.task or []), *own_samples(options)] or None,
+        tasks=[*(options.task or []), *own_tasks(options, console)] or None,
         solvers=options.solver,
         seeds=options.seeds,
         device=options.device,
@@ -137,7 +143,6 @@ def _run(options: argparse.Namespace) -> int:
         save_fits_s=options.save_fits,
         plugins=tuple(options.plugins),
     )
-    console = Console(highlight=False)
     planned = run(chosen, console)
     if planned.interrupted:
         return 130
@@ -147,25 +152,52 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def own_samples(options: argparse.Namespace) -> list[str]:
-    """The task of ``--source`` and ``--target``, where given. They are read here: what is wrong
-    with them is said before anything runs.
+def own_tasks(options: argparse.Namespace, console: Console) -> list[str]:
+    """The tasks of ``--source`` and ``--target``, where given. They are read here: what is wrong
+    with them is said before anything runs, and so is what they hold.
     """
-    paths = {"source": options.source, "target": options.target}
-    given = [path is not None for path in paths.values()]
-    if not any(given):
-        if options.cost:
+    files = own_files(options)
+    if files is None:
+        if options.setting:
             raise UserError(
-                f"--cost {options.cost} is that of --source and --target: give both, or a task "
-                "with this cost"
+                f"--setting {options.setting} is that of --source and --target: give both files"
             )
         return []
-    if not all(given):
-        raise UserError("--source and --target go together: name a file of points for each")
-    cost = options.cost or "sqeuclidean"
-    read_samples(options.source, options.target, cost)
-    files = [f"{name}={quoted(path)}" for name, path in paths.items()]
-    return [f"samples[{','.join(files)},cost={cost}]"]
+    source, target, cost = files
+    x, y = read_pair(source, target, cost)
+    n, m = len(x.points), len(y.points)
+    weighted = x.weights is not None or y.weights is not None
+    wanted = (options.setting,) if options.setting else tuple(TASKS) if weighted else ("map",)
+    if "map" in wanted:
+        check_enough(source, x)
+        check_enough(target, y)
+    lines = [
+        f"{side} {file.path}: {len(cloud.points)} points in dimension {cloud.points.shape[1]}"
+        + (" with weights" if cloud.weights is not None else "")
+        for side, file, cloud in (("source", source, x), ("target", target, y))
+    ]
+    if "discrete" in wanted and n * m > BOUNDED:
+        huge = f"{n} x {m} costs are too many for the discrete setting"
+        if options.setting:
+            raise UserError(f"{huge}: take fewer points, or --setting map")
+        wanted = ("map",)
+        lines.append(f"{huge}, which is left out")
+    elif "discrete" in wanted and n * m > SOLVED:
+        lines.append(
+            f"discrete: {n} x {m} costs are too many for the exact plan; plans are scored against "
+            "a lower bound of the cost"
+        )
+    if "map" in wanted and max(n, m) // 2 > LP_POINTS:
+        lines.append(
+            f"map: the optimal cost is estimated from {LP_POINTS} held-out points of each measure, "
+            "and verdicts allow for its error"
+        )
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    given = ",".join(
+        f"{name}={quoted(value)}" for name, value in parameters(source, target, cost).items()
+    )
+    return [f"{TASKS[setting]}[{given}]" for setting in wanted]
 
 
 COMMANDS = (

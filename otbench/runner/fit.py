@@ -26,7 +26,7 @@ from otbench.problem import (
     without_answers,
 )
 from otbench.randomness import Randomness
-from otbench.runner import outputs
+from otbench.runner import outputs, truths
 from otbench.runner.clock import REPEAT_S, CallTimes, Clock, MemoryMeter, repeated, timed
 from otbench.runner.measure import Measured, Phases, Send
 from otbench.runner.saving import Saver
@@ -85,7 +85,11 @@ class Run:
     def build(self) -> Problem:
         """The problem of the seed."""
         with self.measured.booked("problem_s", Phase.BUILD):
-            return self._drawn(self.randomness)
+            problem = self._drawn(self.randomness)
+            if self.job.floors is None:
+                return problem
+            path = Path(self.job.floors) / f"{self.spec.problem_key}-truth.pt"
+            return truths.shared(problem, path)
 
     def _drawn(self, randomness: Randomness) -> Problem:
         with fetch_named(self.task.files):
