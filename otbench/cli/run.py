@@ -156,6 +156,8 @@ def own_tasks(options: argparse.Namespace, console: Console) -> list[str]:
     """The tasks of ``--source`` and ``--target``, where given. They are read here: what is wrong
     with them is said before anything runs, and so is what they hold.
     """
+    from otbench.runner.run import say
+
     files = own_files(options)
     if files is None:
         if options.setting:
@@ -193,7 +195,7 @@ def own_tasks(options: argparse.Namespace, console: Console) -> list[str]:
             "and verdicts allow for its error"
         )
     for line in lines:
-        console.print(line, soft_wrap=True)
+        say(console, line)
     given = ",".join(
         f"{name}={quoted(value)}" for name, value in parameters(source, target, cost).items()
     )
