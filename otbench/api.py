@@ -85,7 +85,7 @@ def run(
         executor: what starts the workers.
         limits: seconds and bytes of a run.
         rerun: what is done again beside what was never recorded, see `otbench.runner.plan.pending`.
-        keep: keep raw outputs and logs of every run.
+        keep: keep raw outputs and logs of every run; what was recorded without is done again.
         save_fits_s: least seconds between two saves of a long fit; never by default.
         plugins: files or folders with more tasks and solvers.
         console: where progress is shown; by default the terminal or notebook.

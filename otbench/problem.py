@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
+from otbench.parameters import Parameters
+
 
 if TYPE_CHECKING:
     import numpy as np
@@ -433,7 +435,7 @@ def without_answers(problem: P) -> P:
     return replace(problem, train=train, test=test, truth=Truth("none"))
 
 
-class Task(ABC):
+class Task(Parameters, ABC):
     """A family of problems with known answers. Subclass as a frozen dataclass; its annotated fields
     are the parameters.
 
