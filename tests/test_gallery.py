@@ -22,7 +22,7 @@ from otbench.report.drawing import longitude_latitude
 from tests import synthetic
 
 
-UNDRAWN = {"samples"}  # points of the user's own
+UNDRAWN = {"samples", "clouds"}  # points of the user's own
 
 FACES = '''
 """Faces: a map between images that may not be shown."""

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 
 from otbench import SQEUCLIDEAN, MapProblem, Measure, Truth
+from otbench.cli.main import main
+from otbench.cli.options import image_shape
 from otbench.report import gallery, images, pictures
 from otbench.report.figures import plot
 from otbench.report.kept import kept_couplings, kept_images, kept_maps
@@ -238,13 +240,36 @@ def test_nothing_is_drawn_where_no_images_were_kept(tmp_path):
     assert images.draw(TASK, {}) is None
     points = {name: np.zeros((20, 64), np.float32) for name in ("x", "pushed", "target")}
     results = record(tmp_path / "results", {("a", 0): points})
-    assert [path.name for path in plot(results, [tmp_path / "results"], tmp_path / "out")] == [
-        "error_time.png"
-    ]
+    written = plot(results, [tmp_path / "results"], tmp_path / "out")
+    assert [path.name.partition("-")[0] for path in written] == ["error_time.png", "maps"]
     bare = write(tmp_path / "bare", [row(TASK, "a", metric_target_gap=0.1)])
     assert [path.name for path in plot(bare, [tmp_path / "bare"], tmp_path / "out")] == [
         "error_time.png"
     ]
+
+
+def test_vectors_are_images_of_the_shape_that_is_said(tmp_path):
+    """From the least value, black, to the greatest, white."""
+    points = {"x": np.linspace(3, 5, 64)[None], "pushed": np.full((1, 64), 7.0)}
+    points["target"] = np.linspace(7, 11, 64)[None]
+    folder = tmp_path / "results"
+    results = record(folder, {("a", 0): points})
+    assert not list(kept_images(results.runs, [folder], (3, 8, 8)))
+    for shape in ((1, 8, 8), (1, 4, 16)):
+        ((_, arrays),) = kept_images(results.runs, [folder], shape)
+        assert tuple(arrays["image"]) == shape
+        np.testing.assert_allclose(arrays["pushed"], 0)
+        assert arrays["x"].min() == -1 and arrays["target"].max() == 1
+    written = plot(results, [folder], tmp_path / "out", image=(1, 8, 8))
+    assert "images" in [path.name.partition("-")[0] for path in written]
+
+
+@pytest.mark.parametrize("text", ["16", "16x", "0x4", "2x4x4", "4x4x4x4", "axb"])
+def test_a_shape_is_height_and_width_with_or_without_channels(text, capsys):
+    assert image_shape("16x8") == (1, 16, 8) and image_shape("3x4x5") == (3, 4, 5)
+    with pytest.raises(SystemExit):
+        main(["plot", "--image-shape", text])
+    assert "is no shape such as 16x16" in capsys.readouterr().err
 
 
 def test_outputs_of_images_are_no_others(tmp_path):

@@ -19,6 +19,7 @@ from otbench.code_hashes import Code
 from otbench.errors import UserError
 from otbench.registry import registry
 from otbench.report import published
+from otbench.report.drawing import short_paths, titled
 from otbench.report.export import export
 from otbench.report.figures import accuracy_curves, error_against_time, maps, pareto, plot
 from otbench.report.kept import kept_maps
@@ -507,6 +508,7 @@ def drawable(tmp_path):
     for solver, dim, extra in (("otm", 2, True), ("pot-emd", 2, False), ("linear", 64, True)):
         x = rng.standard_normal((50, dim))
         arrays = {"x": x, "pushed": x + 1, "target": x - 1, **({"optimal": 2 * x} if extra else {})}
+        arrays |= {"pushed": x[:, 1:]} if solver == "linear" else {}
         np.savez(outputs / f"gaussian-{solver}-0-cpu-float32.npz", **arrays)
     return results
 
@@ -577,7 +579,7 @@ def test_maps_have_a_row_per_kept_2d_run_on_the_same_axes(drawable, tmp_path):
     solved = dict(
         kept_maps(drawable.runs[drawable.runs.task_label == "gaussian"], [tmp_path / "results"])
     )
-    assert list(solved) == ["otm", "pot-emd"]  # linear's outputs are not 2-D
+    assert list(solved) == ["otm", "pot-emd"]  # linear's are of another space
     figure = maps("gaussian", solved)
     assert figure is not None and len(figure.axes) == 8
     assert [ax.get_title() for ax in figure.axes[:4]] == [
@@ -598,6 +600,46 @@ def test_maps_have_a_row_per_kept_2d_run_on_the_same_axes(drawable, tmp_path):
         1,
     ]  # pot-emd came without a truth
     np.testing.assert_allclose(figure.axes[1].collections[0].get_offsets(), solved["otm"]["pushed"])
+
+
+@pytest.mark.parametrize("d", [3, 5, 64])
+def test_maps_of_more_dimensions_are_seen_in_two(d):
+    """From space obliquely, beyond in the two coordinates that vary most."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, d)) * ([1e-3] * (d - 2) + [2.0, 1.0])
+    figure = maps("own", {"linear": {"x": x, "pushed": 2 * x, "target": -x}})
+    assert figure is not None and len(figure.axes) == 3
+    shown = np.asarray(figure.axes[0].collections[0].get_offsets())
+    assert shown.shape == (60, 2)
+    words = figure.get_supxlabel()
+    if d == 3:
+        assert "obliquely" in words
+    else:
+        assert words.startswith(f"first two principal coordinates of {d}, 100%")
+        distances = np.linalg.norm(shown[:, None] - shown, axis=2)
+        np.testing.assert_allclose(distances, np.linalg.norm(x[:, None] - x, axis=2), atol=0.1)
+
+
+def test_paths_in_labels_are_as_short_as_tells_them_apart():
+    labels = [
+        "samples[source=/data/one/x.npy,target=/data/one/y.npy,source_key=obsm/X_pca]",
+        "samples[source=/data/two/x.npy,target='/data/my points/z.npy']",
+        "gaussian[dim=2]",
+    ]
+    assert list(short_paths(labels).values()) == [
+        "samples[source=one/x.npy,target=y.npy,source_key=obsm/X_pca]",
+        "samples[source=two/x.npy,target='z.npy']",
+        "gaussian[dim=2]",
+    ]
+    assert list(short_paths(labels)) == labels
+
+
+def test_long_titles_have_several_lines_and_lose_nothing():
+    label = "samples[" + ",".join(f"parameter_{i}=value" for i in range(9)) + "]"
+    lines = titled(label, 3.2).splitlines()
+    assert len(lines) > 3 and max(map(len, lines)) <= 32
+    assert "".join(lines).replace(" ", "") == label
+    assert titled("gaussian[dim=2]", 3.2) == "gaussian[dim=2]"
 
 
 def test_plot_writes_the_pictures(drawable, tmp_path):

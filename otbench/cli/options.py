@@ -209,6 +209,14 @@ def threshold(text: str) -> float:
     return _above(text, 0)
 
 
+def image_shape(text: str) -> tuple[int, int, int]:
+    """``HxW`` or ``CxHxW``: channels, one or three, height and width."""
+    match = re.fullmatch(r"(?:([13])x)?([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape such as 16x16 or 3x16x16")
+    return int(match[1] or 1), int(match[2]), int(match[3])
+
+
 def seconds(text: str) -> float:
     """A time with its unit, in seconds."""
     units = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}

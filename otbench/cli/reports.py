@@ -17,6 +17,7 @@ from otbench.cli.options import (
     add_results,
     add_tasks,
     factor,
+    image_shape,
     threshold,
 )
 from otbench.report.tables import FORMATS
@@ -100,13 +101,16 @@ def _plot_arguments(sub: argparse.ArgumentParser) -> None:
     text = f"folder for the pictures (default: {DEFAULT_FIGURES})"
     sub.add_argument("--out", type=Path, default=DEFAULT_FIGURES, help=text)
     add_tasks(sub)
+    text = "vectors of that many coordinates are images, such as 16x16 or 3x16x16"
+    sub.add_argument("--image-shape", type=image_shape, metavar="SHAPE", help=text)
 
 
 def _plot(options: argparse.Namespace) -> int:
     from otbench.report.figures import plot
     from otbench.store import load
 
-    for path in plot(load(*options.results), options.results, options.out, options.task):
+    given = load(*options.results), options.results, options.out, options.task
+    for path in plot(*given, options.image_shape):
         print(path)
     return 0
 
@@ -152,7 +156,7 @@ COMMANDS = (
     Command(
         "plot",
         "Draw error against time, accuracy-against-time curves, rates of spurious solutions, "
-        "distances beside their floor, and 2-D maps.",
+        "distances beside their floor, maps and plans.",
         _plot_arguments,
         _plot,
     ),

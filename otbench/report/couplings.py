@@ -4,8 +4,8 @@ moves on the globe, paths of a flow.
 What can be drawn is seen from the arrays, nothing here knows a task by name. Source and target on
 one square grid are images: samples of the plan, of those of its entries that are kept, move along
 straight lines, and are counted per pixel. Palettes of pictures come with the pixels: the picture
-takes the barycentric images of its colours. On the globe, the heaviest entries of the plan are
-great circles.
+takes the barycentric images of its colours. Of other clouds the heaviest entries of the plan are
+drawn, as lines, on the globe as great circles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from otbench.report.drawing import directions, longitude_latitude, panels, theme, ways, wrapped
+from otbench.report.drawing import (
+    directions,
+    longitude_latitude,
+    panels,
+    theme,
+    titled,
+    view,
+    ways,
+    wrapped,
+)
 
 
 if TYPE_CHECKING:
@@ -69,6 +78,8 @@ def draw(task: str, solved: Mapping[str, Arrays]) -> dict[str, Figure]:
             drawn["recoloured"] = recoloured(task, [_pictures(solved) for solved in pairs])
         if first["cost"] == "geodesic" and first["x"].shape[1:] == (3,):
             drawn["geodesics"] = geodesics(task, pairs[0])
+        elif not drawn and first["x"].ndim == 2 and 1 < first["x"].shape[1] == first["y"].shape[1]:
+            drawn["moves"] = moves(task, pairs[0])
     if paths:
         drawn["paths"] = trajectories(task, paths)
     return drawn
@@ -96,7 +107,7 @@ def interpolation(
             axes[0].set_ylabel(wrapped(name), rotation=0, ha="right", va="center")
         for ax, t in zip(frames[0], FRAMES, strict=True):
             ax.set_title(f"t = {t}", fontsize="medium")
-        figure.suptitle(title)
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -116,7 +127,7 @@ def recoloured(title: str, rows: Sequence[Mapping[str, Array]]) -> Figure:
                     ax.set_anchor("N")
         for ax, name in zip(frames[0], names, strict=True):
             ax.set_title(wrapped(name), fontsize="medium")
-        figure.suptitle(title)
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -163,7 +174,46 @@ def geodesics(task: str, solved: Mapping[str, Arrays]) -> Figure:
         for ax in axes:
             ax.label_outer()
         figure.supxlabel("longitude and latitude in degrees", fontsize="medium")
-        figure.suptitle(f"{task}: the {MOVES} heaviest moves")
+        title = f"{task}: the {MOVES} heaviest moves"
+        figure.suptitle(titled(title, figure.get_figwidth()))
+    return figure
+
+
+def moves(task: str, solved: Mapping[str, Arrays]) -> Figure:
+    """One panel for the truth and one for each solver: the heaviest moves, from points sized by
+    their weights to those of the target, in grey.
+    """
+    import numpy as np
+    from matplotlib.collections import LineCollection
+
+    plans = list(_plans(solved))
+    first = plans[0][1]
+    flat, words = view(np.concatenate([first["x"], first["y"]]))
+    ends = flat(np.concatenate([first["x"], first["y"]]))
+    low, high = ends.min(0), ends.max(0)
+    middle, half = (low + high) / 2, 0.55 * float((high - low).max() or 1.0)
+    with panels(len(plans), size=3) as (figure, axes):
+        for ax, (name, pair, prefix) in zip(axes, plans, strict=True):
+            i, j = pair[f"{prefix}i"][:MOVES], pair[f"{prefix}j"][:MOVES]
+            start, colours = flat(pair["x"]), directions(flat(pair["x"]))
+            lines = ways(flat, pair["x"][i], pair["y"][j])
+            ax.scatter(*flat(pair["y"]).T, s=INK * pair["b"], color="0.6", linewidths=0)
+            ax.add_collection(
+                LineCollection(list(lines), colors=colours[i], linewidths=0.7, zorder=0.9)
+            )
+            ax.scatter(*start.T, s=INK * pair["a"], color=colours, linewidths=0)
+            ax.set(
+                title=wrapped(name),
+                xlim=(middle[0] - half, middle[0] + half),
+                ylim=(middle[1] - half, middle[1] + half),
+            )
+            ax.set_aspect("equal")
+        for ax in axes:
+            ax.label_outer()
+        if words:
+            figure.supxlabel(words, fontsize="medium")
+        title = f"{task}: the {MOVES} heaviest moves"
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -206,7 +256,7 @@ def trajectories(task: str, solved: Mapping[str, Arrays]) -> Figure:
             frameon=False,
             markerscale=2,
         )
-        figure.suptitle(task)
+        figure.suptitle(titled(task, figure.get_figwidth()))
     return figure
 
 

@@ -5,7 +5,9 @@ of points, and maps of the globe.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     Array = np.ndarray
 
 COLUMNS = 3  # panels side by side
+PANEL = 3.2  # inches, the side of a panel
+LETTERS = 10  # of a title in an inch
+PATH = re.compile(r"[^=,\[\]'\"]*/[^=,\[\]'\"/]*\.\w+")  # of a file, in a label
+AZIMUTH, ELEVATION = math.radians(-75), math.radians(22)  # of the eye that looks at space
 
 
 @contextmanager
@@ -34,7 +40,7 @@ def theme() -> Iterator[Any]:
 
 @contextmanager
 def panels(
-    count: int, columns: int = COLUMNS, size: float = 3.2
+    count: int, columns: int = COLUMNS, size: float = PANEL
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of ``count`` equal panels in rows, without window."""
     from matplotlib.figure import Figure
@@ -57,6 +63,31 @@ def wrapped(label: str) -> str:
     return label if len(label) < 22 else label.replace("[", "[\n  ", 1).replace(",", ",\n  ")
 
 
+def titled(text: str, inches: float) -> str:
+    """A long title over as many lines as fit into a width, broken after commas and blanks."""
+    most = int(LETTERS * inches)
+    if len(text) <= most:
+        return text
+    lines = textwrap.wrap(text.replace(",", ", "), most, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def short_paths(labels: Iterable[str]) -> dict[str, str]:
+    """Labels with paths of files cut to their last parts, as few as tell the paths apart."""
+    labels = list(labels)
+    paths = {path for label in labels for path in PATH.findall(label)}
+    parts = {path: path.split("/") for path in paths}
+
+    def tail(path: str) -> str:
+        """Of the path: no other one ends so."""
+        for k in range(1, len(parts[path])):
+            if sum(other[-k:] == parts[path][-k:] for other in parts.values()) == 1:
+                return "/".join(parts[path][-k:])
+        return path
+
+    return {label: PATH.sub(lambda found: tail(found[0]), label) for label in labels}
+
+
 def directions(points: Array) -> Array:
     """``(n, 4)`` colours by the direction from the mean; of points near a line, by their place on
     it.
@@ -76,6 +107,44 @@ def wheel(turns: Array) -> Array:
     import seaborn
 
     return seaborn.color_palette("husl", as_cmap=True)((turns + 0.5) % 1)
+
+
+def oblique(points: Array) -> Array:
+    """The plane as it is; space, or three coordinates of more, seen obliquely: ``(..., d)`` to
+    ``(..., 2)``.
+    """
+    import numpy as np
+
+    if points.shape[-1] == 2:
+        return points
+    right = (-math.sin(AZIMUTH), math.cos(AZIMUTH), 0)
+    up = (
+        -math.sin(ELEVATION) * math.cos(AZIMUTH),
+        -math.sin(ELEVATION) * math.sin(AZIMUTH),
+        math.cos(ELEVATION),
+    )
+    return points[..., [0, 1, -1]] @ np.array([right, up]).T
+
+
+def view(points: Array) -> tuple[Callable[[Array], Array], str]:
+    """How points are shown in the plane that lie about those given, ``(n, d)``, and words on it:
+    `oblique` up to space, beyond it their first two principal coordinates.
+    """
+    import numpy as np
+
+    d = points.shape[1]
+    if d == 2:
+        return oblique, ""
+    if d == 3:
+        return oblique, (
+            "seen obliquely: $x_1$ to the right, $x_2$ into the picture, $x_3$ upwards"
+        )
+    mean = points.mean(0)
+    _, sizes, axes = np.linalg.svd(points - mean, full_matrices=False)
+    share = (sizes[:2] ** 2).sum() / ((sizes**2).sum() or 1.0)
+    axes = axes[:2] * np.where(axes[:2].sum(1, keepdims=True) < 0, -1, 1)
+    words = f"first two principal coordinates of {d}, {share:.0%} of the variance"
+    return lambda shown: (shown - mean) @ axes.T, words
 
 
 def longitude_latitude(points: Array) -> Array:

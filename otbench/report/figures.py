@@ -1,6 +1,6 @@
 """Pictures of the rows: error against time with its Pareto front, accuracy against time while
 fitting, the rate of spurious solutions, published distances to the target beside their floor, the
-maps of 2-D tasks, the couplings of `otbench.report.couplings`, and the images of
+maps of vectors, the couplings of `otbench.report.couplings`, and the images of
 `otbench.report.images`.
 
 Every function here returns a matplotlib ``Figure`` that belongs to no window; `plot` saves them.
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from otbench.errors import UserError
 from otbench.report import amortization, couplings, drawing, images
-from otbench.report.drawing import wrapped
+from otbench.report.drawing import short_paths, titled, wrapped
 from otbench.report.kept import kept_couplings, kept_images, kept_maps, shows_unpublished
 from otbench.report.quantities import FIT, INFER, accuracy_of
 from otbench.report.rates import floor, spurious_rate
@@ -48,6 +48,7 @@ def plot(
     dirs: Sequence[str | os.PathLike[str]],
     out: Path,
     tasks: Sequence[str] | None = None,
+    image: tuple[int, int, int] | None = None,
 ) -> list[Path]:
     """Draw whatever the rows allow; the PNG files written. Of those that show data which may not be
     published, a line on stderr says so.
@@ -57,11 +58,13 @@ def plot(
         dirs: the same folders, in which kept outputs are looked for.
         out: the folder to write to, made if need be.
         tasks: names or labels of tasks; by default all.
+        image: channels, height and width of what vectors of that many coordinates are images of.
 
     Raises:
         UserError: an unknown task, or nothing to draw.
     """
     runs = select(results.runs, tasks)
+    runs = runs.assign(task_label=runs.task_label.map(short_paths(runs.task_label.unique())))
     style = styles(runs)
     figures: dict[str, Figure | None] = {}
     setups = list(by_setup(runs, time=True))
@@ -84,7 +87,7 @@ def plot(
             for kind, figure in couplings.draw(str(task), coupled).items()
         }
         name = f"images-{slug(str(task))}"
-        figures[name] = images.draw(str(task), dict(kept_images(group, dirs)))
+        figures[name] = images.draw(str(task), dict(kept_images(group, dirs, image)))
         if figures[name] is not None and shows_unpublished(group):
             private.append(f"{name}.png")
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
@@ -154,7 +157,7 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
                     zorder=3,
                 )
             ax.set(
-                title=task,
+                title=titled(task, drawing.PANEL),
                 xlabel="fit time (s)" if time == FIT else "time of a held-out pair (ms)",
                 ylabel=axis_name(metric, group),
             )
@@ -199,7 +202,11 @@ def accuracy_curves(
                 look = style[str(solver)]
                 ax.fill_between(time, low, high, color=look["color"], alpha=0.2, linewidth=0)
                 ax.plot(time, middle, **look, markersize=4)
-            ax.set(title=task, xlabel="solver time (s)", ylabel=axis_name(metric, group))
+            ax.set(
+                title=titled(task, drawing.PANEL),
+                xlabel="solver time (s)",
+                ylabel=axis_name(metric, group),
+            )
         legend(
             figure, style, {s for _, of_task, _ in panels.values() for s in of_task.solver_label}
         )
@@ -236,7 +243,7 @@ def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
                     markevery=12,
                 )
             ax.set(
-                title=task,
+                title=titled(task, drawing.PANEL),
                 xscale="log",
                 yscale="log",
                 xlabel="pairs solved",
@@ -273,8 +280,10 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
         for title, name in columns.items()
         if any(name in arrays for arrays in solved.values())
     }
+    ends = [arrays[name] for arrays in solved.values() for name in ("x", "target")]
+    flat, words = drawing.view(np.concatenate(ends))
     fixed = [
-        arrays[name]
+        flat(arrays[name])
         for arrays in solved.values()
         for name in ("x", "optimal", "target")
         if name in arrays
@@ -282,11 +291,12 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
     everything = np.concatenate(fixed)
     low, high = everything.min(0), everything.max(0)
     # Room for a map that overshoots, but not so much that one stray point shrinks the rest.
-    middle, half = (low + high) / 2, 0.6 * float((high - low).max())
+    middle, half = (low + high) / 2, 0.6 * float((high - low).max() or 1.0)
     with drawing.panels(len(solved) * len(columns), len(columns), size=2.2) as (figure, axes):
         wheel = seaborn.color_palette("husl", as_cmap=True)
         for i, (solver, arrays) in enumerate(solved.items()):
-            centred = arrays["x"][:DOTS] - arrays["x"].mean(0)
+            start = flat(arrays["x"])
+            centred = start[:DOTS] - start.mean(0)
             angles = np.arctan2(centred[:, 1], centred[:, 0])
             for ax, (title, name) in zip(axes[i * len(columns) :], columns.items(), strict=False):
                 if name in arrays:
@@ -295,7 +305,7 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
                         if name == "target"
                         else {"c": angles, "cmap": wheel, "vmin": -math.pi, "vmax": math.pi}
                     )
-                    ax.scatter(*arrays[name][:DOTS].T, s=5, linewidths=0, **look)
+                    ax.scatter(*flat(arrays[name][:DOTS]).T, s=5, linewidths=0, **look)
                 ax.set(
                     xlim=(middle[0] - half, middle[0] + half),
                     ylim=(middle[1] - half, middle[1] + half),
@@ -307,7 +317,9 @@ def maps(task: str, solved: Mapping[str, Mapping[str, np.ndarray]]) -> Figure | 
                 )
         for ax in axes:
             ax.label_outer()
-        figure.suptitle(task)
+        if words:
+            figure.supxlabel(words, fontsize="medium")
+        figure.suptitle(titled(task, figure.get_figwidth()))
     return figure
 
 

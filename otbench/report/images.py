@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from otbench.report.drawing import theme
+from otbench.report.drawing import theme, titled
 
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ DPI = 150
 SIDE = 128  # of an image that is enlarged, at most
 GAP = 8  # right of an image and below it
 HEAD = 56  # above the images, for the title
+LINE = 30  # of the title, after the first
 LETTER = 13  # of a label
 
 
@@ -54,7 +55,10 @@ def draw(title: str, solved: Mapping[str, Arrays]) -> Figure | None:
     canvas = mosaic([shown for _, shown in rows])
     labels = [_broken(label) for label, _ in rows]
     room = LETTER * max(len(line) for label in labels for line in label.splitlines()) + 2 * GAP
-    height, width = HEAD + canvas.shape[0], room + canvas.shape[1]
+    width = room + canvas.shape[1]
+    title = titled(title, width / DPI)
+    head = HEAD + LINE * title.count("\n")
+    height = head + canvas.shape[0]
     with theme():
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         ax = figure.add_axes((room / width, 0, canvas.shape[1] / width, canvas.shape[0] / height))
@@ -62,9 +66,9 @@ def draw(title: str, solved: Mapping[str, Arrays]) -> Figure | None:
         ax.set_axis_off()
         pitch = canvas.shape[0] / len(rows)
         for i, label in enumerate(labels):
-            middle = HEAD + i * pitch + (pitch - GAP) / 2
+            middle = head + i * pitch + (pitch - GAP) / 2
             figure.text((room - GAP) / width, 1 - middle / height, label, ha="right", va="center")
-        figure.suptitle(title, y=1 - HEAD / 2 / height, va="center")
+        figure.suptitle(title, y=1 - head / 2 / height, va="center")
     return figure
 
 

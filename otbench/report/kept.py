@@ -32,8 +32,8 @@ IMAGE_SCORES = {
 def kept_maps(
     runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Solver label and arrays ``x, pushed, target`` and, where known, ``optimal`` of one kept
-    successful 2-D run per solver.
+    """Solver label and arrays ``x, pushed, target`` and, where known, ``optimal``, ``(n, d)`` of
+    one dimension from two on, of one kept successful run per solver.
     """
     import numpy as np
 
@@ -46,10 +46,10 @@ def kept_maps(
     ):
         with np.load(run.output) as file:
             arrays = dict(file)
-        if all(
-            name in arrays and arrays[name].ndim == 2 and arrays[name].shape[1] == 2
-            for name in ("x", "pushed")
-        ):
+        if "x" not in arrays or "image" in arrays:
+            continue
+        d = arrays["x"].shape[1]
+        if all(arrays[name].shape[1:] == (d,) for name in ("x", "pushed", "target")) and d > 1:
             yield run.solver_label, arrays
 
 
@@ -65,19 +65,39 @@ def kept_couplings(
 
 
 def kept_images(
-    runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]
+    runs: pd.DataFrame,
+    dirs: Sequence[str | os.PathLike[str]],
+    shape: tuple[int, int, int] | None = None,
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Solver label with its score and what `images.draw` takes, of the runs and in the order of
-    `kept_couplings`.
+    `kept_couplings`; vectors of that many coordinates are images of ``shape``.
     """
     for run, file in _kept_of_one_seed(runs, dirs):
-        if "image" in file:
+        arrays = dict(file)
+        if shape and "image" not in arrays:
+            arrays = _as_images(arrays, shape)
+        if "image" in arrays:
             scores = (
                 form.format(number(value))
                 for name, form in IMAGE_SCORES.items()
                 if (value := _metric(run, name)) is not None
             )
-            yield "\n".join([run.solver_label, *itertools.islice(scores, 1)]), dict(file)
+            yield "\n".join([run.solver_label, *itertools.islice(scores, 1)]), arrays
+
+
+def _as_images(arrays: dict[str, np.ndarray], shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    """Kept vectors as images, the least value of source and target black, the greatest white; as
+    they are where their dimension is another.
+    """
+    import numpy as np
+
+    names = [name for name in ("x", "pushed", "target", "optimal") if name in arrays]
+    if not names or any(arrays[name].shape[1:] != (math.prod(shape),) for name in names):
+        return arrays
+    given = np.concatenate([arrays["x"], arrays["target"]])
+    low, high = given.min(), given.max()
+    shown = {name: 2 * (arrays[name] - low) / ((high - low) or 1) - 1 for name in names}
+    return {**shown, "image": np.array(shape)}
 
 
 def shows_unpublished(runs: pd.DataFrame) -> bool:

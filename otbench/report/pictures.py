@@ -6,7 +6,6 @@ Pictures are drawn from the `Problem` alone; nothing here knows a task by name.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +13,15 @@ from typing import TYPE_CHECKING
 from otbench.metrics import barycentric_map
 from otbench.problem import DiscreteProblem, MapProblem, Problem, Truth
 from otbench.report import couplings
-from otbench.report.drawing import directions, longitude_latitude, theme, ways, wheel
+from otbench.report.drawing import (
+    directions,
+    longitude_latitude,
+    oblique,
+    theme,
+    titled,
+    ways,
+    wheel,
+)
 from otbench.report.images import pixels
 
 
@@ -34,7 +41,6 @@ PAIRS = 2  # of an amortized problem
 PANEL = 3.1  # inches, the root of a panel's area
 INK = 4000  # square points: area of all dots of a cloud, shared out by weight
 GREY = "0.35"
-AZIMUTH, ELEVATION = math.radians(-75), math.radians(22)  # of the eye that looks at space
 
 
 @dataclass(frozen=True)
@@ -307,7 +313,7 @@ def _draw_images(rows: Mapping[str, Array], title: str) -> Figure:
                 va="center",
             )
             ax.set(xticks=[], yticks=[], frame_on=False)
-        figure.suptitle(title)
+        figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
 
 
@@ -317,7 +323,7 @@ def _draw_clouds(scenes: Sequence[Scene], title: str, globe: bool) -> Figure:
     from matplotlib.figure import Figure
 
     d, columns = scenes[0].y.shape[1], len(scenes[0].titles)
-    flat = longitude_latitude if globe else _plane
+    flat = longitude_latitude if globe else oblique
     shown = [
         flat(points)
         for scene in scenes
@@ -356,25 +362,8 @@ def _draw_clouds(scenes: Sequence[Scene], title: str, globe: bool) -> Figure:
             f"seen obliquely: $x_1$ to the right, $x_2$ into the picture, $x_{{{d}}}$ upwards",
             fontsize="medium",
         )
-    figure.suptitle(title)
+    figure.suptitle(titled(title, figure.get_figwidth()))
     return figure
-
-
-def _plane(points: Array) -> Array:
-    """The plane as it is; space, or three coordinates of more, seen obliquely: ``(..., d)`` to
-    ``(..., 2)``.
-    """
-    import numpy as np
-
-    if points.shape[-1] == 2:
-        return points
-    right = (-math.sin(AZIMUTH), math.cos(AZIMUTH), 0)
-    up = (
-        -math.sin(ELEVATION) * math.cos(AZIMUTH),
-        -math.sin(ELEVATION) * math.sin(AZIMUTH),
-        math.cos(ELEVATION),
-    )
-    return points[..., [0, 1, -1]] @ np.array([right, up]).T
 
 
 def _limits(points: Array) -> tuple[Array, Array]:

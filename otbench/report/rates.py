@@ -75,7 +75,13 @@ def spurious_rate(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None
                 ax.fill_between(rates.threshold, low, high, **colour, alpha=0.12, linewidth=0)
                 ax.plot(rates.threshold, rates.not_ok, **dashed | colour)
                 ax.plot(rates.threshold, rates.spurious_rate, **solid | look, markersize=5)
-            ax.set(title=task, xscale="log", ylim=(-0.03, 1.03), xticks=TAUS, xlabel=label)
+            ax.set(
+                title=drawing.titled(task, drawing.PANEL),
+                xscale="log",
+                ylim=(-0.03, 1.03),
+                xticks=TAUS,
+                xlabel=label,
+            )
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.yaxis.set_major_formatter(PercentFormatter(1))
@@ -169,7 +175,7 @@ def floor(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:
                 markersize=6,
             )
             ax.set(
-                title=task,
+                title=drawing.titled(str(task), drawing.PANEL),
                 xlim=(-0.6, len(place) + 0.8),
                 xticks=range(len(place)),
                 ylabel=axis_name("d_target", group),
