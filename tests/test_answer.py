@@ -45,7 +45,8 @@ def test_the_exact_answer_is_scipys_assignment() -> None:
     costs = np.square(x[:, None] - y).sum(-1)
     rows, columns = linear_sum_assignment(costs)
     assert found.cost == pytest.approx(costs[rows, columns].mean(), rel=1e-12)
-    assert found.bound == pytest.approx(found.cost, rel=1e-9) and found.excess < 1e-9
+    assert found.bound == pytest.approx(found.cost, rel=1e-9)
+    assert found.excess is not None and found.excess < 1e-9 and found.potentials is not None
     np.testing.assert_allclose(found.mapped, y[columns], atol=1e-12)
     assert found.target_gap == pytest.approx(0, abs=1e-12)
     f, g = found.potentials
@@ -58,6 +59,7 @@ def test_plans_have_the_weights_for_marginals_and_costs_above_the_bound(solver: 
     x, y, a = cloud(0, 40), cloud(1, 50) + SHIFT, np.arange(40.0)
     found = answer(solver, x, y, source_weights=a)
     assert found.marginal_error is not None and found.marginal_error < 2e-3
+    assert found.plan is not None and found.bound is not None and found.excess is not None
     plan = found.plan.to_dense() if found.plan.is_sparse else found.plan
     np.testing.assert_allclose(plan.sum(1), a / a.sum(), atol=2e-3)
     exact = answer("pot-emd", x, y, source_weights=a).cost

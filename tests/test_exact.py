@@ -35,7 +35,8 @@ def squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def pair(x: np.ndarray, y: np.ndarray, a=None, b=None, cost=SQEUCLIDEAN) -> DiscreteProblem:
     a, b = (np.full(len(z), 1 / len(z)) if w is None else w / w.sum() for z, w in ((x, a), (y, b)))
-    return DiscreteProblem(*map(torch.as_tensor, (x, a, y, b)), cost, Truth("none"))
+    points = torch.as_tensor(x), torch.as_tensor(a), torch.as_tensor(y), torch.as_tensor(b)
+    return DiscreteProblem(*points, cost, Truth("none"))
 
 
 def assignment_cost(costs: np.ndarray) -> float:
@@ -112,7 +113,7 @@ def test_a_gap_that_is_not_closed_is_no_truth(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pot_emd_is_optimal_for_points_close_together() -> None:
-    info = couple("pot-emd", pair(*(1e-9 * z for z in clouds(0)))).info
+    info = couple("pot-emd", pair(1e-9 * clouds(0)[0], 1e-9 * clouds(0)[1])).info
     assert info["optimal"] and float(info["duality_gap"]) < 1e-9
 
 
