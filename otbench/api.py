@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from otbench.errors import UserError
 from otbench.job import Job, Row
@@ -19,11 +19,16 @@ from otbench.solver import Solver, Transport
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import ArrayLike
     from rich.console import Console
 
+    from otbench.answer.solving import Answer
+    from otbench.data.clouds import Cloud
     from otbench.runner.executor import Limits
     from otbench.runner.plan import Rerun
     from otbench.store import Results
+
+    Points = ArrayLike | str | Path | Cloud
 
 
 def get_task(text: str, plugins: Sequence[str] = ()) -> Task:
@@ -80,7 +85,7 @@ def run(
         executor: what starts the workers.
         limits: seconds and bytes of a run.
         rerun: what is done again beside what was never recorded, see `otbench.runner.plan.pending`.
-        keep: keep raw outputs and logs of every run.
+        keep: keep raw outputs and logs of every run; what was recorded without is done again.
         save_fits_s: least seconds between two saves of a long fit; never by default.
         plugins: files or folders with more tasks and solvers.
         console: where progress is shown; by default the terminal or notebook.
@@ -147,6 +152,7 @@ class Solved:
         return self.transport.push(x)
 
 
+@overload
 def solve(
     task: str | Task,
     solver: str | Solver,
@@ -155,8 +161,37 @@ def solve(
     device: str = "cpu",
     dtype: str = "float32",
     plugins: Sequence[str] = (),
-) -> Solved:
-    """Solve one problem in this process, and score the answer as a run would.
+) -> Solved: ...
+@overload
+def solve(
+    *,
+    solver: str | Solver,
+    source: Points,
+    target: Points,
+    source_weights: ArrayLike | None = None,
+    target_weights: ArrayLike | None = None,
+    cost: str = "sqeuclidean",
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    plugins: Sequence[str] = (),
+) -> Answer: ...
+def solve(
+    task: str | Task | None = None,
+    solver: str | Solver = "",
+    seed: int = 0,
+    *,
+    source: Points | None = None,
+    target: Points | None = None,
+    source_weights: ArrayLike | None = None,
+    target_weights: ArrayLike | None = None,
+    cost: str = "sqeuclidean",
+    device: str = "cpu",
+    dtype: str = "float32",
+    plugins: Sequence[str] = (),
+) -> Solved | Answer:
+    """Solve one problem in this process: that of a task, scored as a run would be, or that of one's
+    own points, all of them, as ``otbench solve`` does.
 
     There is no isolation, no limit and no record: a solver may be one that is in no file yet.
 
@@ -164,16 +199,51 @@ def solve(
         task: ``name[param=value]``, or a task.
         solver: likewise.
         seed: of all random streams.
+        source: points ``(n, d)`` instead of a task, or the path of a file of them.
+        target: points ``(m, d)`` likewise.
+        source_weights: ``(n,)``, not negative; equal by default.
+        target_weights: ``(m,)``.
+        cost: between source and target.
         device: ``cpu``, ``cuda`` or ``auto``.
         dtype: ``float32`` or ``float64``.
         plugins: files or folders with more tasks and solvers.
 
     Raises:
-        UserError: no such task or solver, or the solver does not take this problem.
+        UserError: no such task or solver, points or weights that are none, or the solver does not
+            take this problem.
         MissingError: a data file is absent.
         DivergedError: values that are not finite.
         InvalidOutputError: the solver returned no transport of this problem.
     """
+    from otbench.runner import plan
+    from otbench.runner.run import find_device
+
+    if (task is None) == (source is None and target is None):
+        raise UserError("solve takes a task, or source and target")
+    plan.check_setting(device, dtype, [seed])
+    solvers = _selection("solver", solver, plugins)
+    if task is not None:
+        return _solve_task(_selection("task", task, plugins), solvers, seed, device, dtype, plugins)
+    if source is None or target is None:
+        raise UserError("source and target go together: give both")
+    if lacking := absent(solvers.entry.cls.needs):
+        raise UserError(lacking)
+    if solvers.entry.cls.control:
+        raise UserError(f"{solvers.label} is given the answer of a task: it finds none")
+
+    from otbench.answer.solving import solve_clouds
+    from otbench.data.clouds import check_pair
+
+    x, y = _cloud("source", source, source_weights), _cloud("target", target, target_weights)
+    x, y = check_pair(x, y, cost)
+    return solve_clouds(
+        x, y, solvers.build(), solvers.label, cost, seed, find_device(device), dtype
+    )
+
+
+def _solve_task(
+    tasks: Selection, solvers: Selection, seed: int, device: str, dtype: str, plugins: Sequence[str]
+) -> Solved:
     import torch
 
     from otbench.code_hashes import Code
@@ -184,8 +254,6 @@ def solve(
     from otbench.runner.run import find_device
     from otbench.statuses import Status
 
-    plan.check_setting(device, dtype, [seed])
-    tasks, solvers = _selection("task", task, plugins), _selection("solver", solver, plugins)
     needed = (*tasks.entry.cls.needs, *solvers.entry.cls.needs)
     if lacking := absent(needed):
         raise UserError(lacking)
@@ -204,6 +272,18 @@ def solve(
         raise UserError(f"{identity.label}: {result.message}")
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Solved(problem, fit.transport, Row.of(identity, result, "", when))
+
+
+def _cloud(name: str, points: Points, weights: ArrayLike | None) -> Cloud:
+    """Points of any form as a checked cloud."""
+    from otbench.data.clouds import Cloud, CloudFile, as_cloud, read_cloud
+
+    if isinstance(points, Cloud):
+        return points
+    if isinstance(points, (str, Path)):
+        cloud = read_cloud(CloudFile(str(points)))
+        points, weights = cloud.points, cloud.weights if weights is None else weights
+    return as_cloud(name, points, weights)
 
 
 def _selection(kind: Any, given: str | Task | Solver, plugins: Sequence[str]) -> Selection:

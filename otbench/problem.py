@@ -19,12 +19,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
+from otbench.parameters import Parameters
+
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     Tensor = torch.Tensor
+
+
+DIRECT_DIM = 16  # up to this dimension distances are as fast from differences of coordinates
+CANCELLED = 2**20 * 2.0**-52  # of both squared norms: smaller costs are off by more than 1e-6
+PATCH = 2**16  # entries that are computed again at a time
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Cost:
 
     Attributes:
         power: the cost scales as this power of the distance.
+        translates: whether a shift of both points leaves the cost as it is.
         embed: the map Q of source points into the target space, where the two spaces differ; the
             identity otherwise.
         project: nearest points of the space that the cost is defined on, where that is not all of
@@ -48,6 +56,7 @@ class Cost:
     pairwise: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
     matrix: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
     power: int = 1
+    translates: bool = False
     embed: Callable[[Tensor], Tensor] = field(default=lambda x: x, repr=False, compare=False)
     project: Callable[[Tensor], Tensor] = field(default=lambda y: y, repr=False, compare=False)
 
@@ -59,8 +68,8 @@ class Cost:
             lambda z, y: self.pairwise(embed(z), y),
             lambda z, y: self.matrix(embed(z), y),
             self.power,
-            embed,
-            self.project,
+            embed=embed,
+            project=self.project,
         )
 
     def scale(self, variance: float) -> float:
@@ -75,36 +84,70 @@ def _sq_pairwise(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _sq_matrix(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances: in low dimension from differences of coordinates; above by the Gram matrix
+    about the mean of y, where in double precision entries that it rounds away are taken from
+    differences, too.
+    """
+    import torch
+
     x, y = x.flatten(1), y.flatten(1)
-    gram = x @ y.T
-    return gram.mul_(-2).add_(x.square().sum(1)[:, None]).add_(y.square().sum(1)).clamp_(min=0)
+    if x.shape[1] <= DIRECT_DIM:
+        distances = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+        return distances.square() if distances.requires_grad else distances.square_()
+    origin = y.detach().mean(0)
+    x, y = x - origin, y - origin
+    of_x, of_y = x.square().sum(1)[:, None], y.square().sum(1)
+    squared = (x @ y.T).mul_(-2).add_(of_x).add_(of_y).clamp_(min=0)
+    left = squared.requires_grad or squared.dtype != torch.float64 or not squared.numel()
+    if not left and squared.min() < CANCELLED * (of_x.max() + of_y.max()):
+        rows, columns = (squared < CANCELLED * (of_x + of_y)).nonzero(as_tuple=True)
+        for i, j in zip(rows.split(PATCH), columns.split(PATCH), strict=True):
+            squared[i, j] = (x[i] - y[j]).square().sum(1)
+    return squared
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     import torch
 
-    return torch.cdist(x, y)
+    x, y = x.flatten(1), y.flatten(1)
+    if x.shape[1] <= DIRECT_DIM:
+        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    if x.dtype == torch.float64 and not (x.requires_grad or y.requires_grad):
+        return _sq_matrix(x, y).sqrt_()
+    origin = y.detach().mean(0)
+    return torch.cdist(x - origin, y - origin)
 
 
-def _geodesic(cosine: Tensor) -> Tensor:
-    return cosine.clamp(-1, 1).arccos()
+def _on_sphere(x: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
-SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_matrix, power=2)
+def _geodesic_pairwise(x: Tensor, y: Tensor) -> Tensor:
+    x, y = _on_sphere(x), _on_sphere(y)
+    return 2 * (x - y).norm(dim=-1).atan2((x + y).norm(dim=-1))
+
+
+def _geodesic_matrix(x: Tensor, y: Tensor) -> Tensor:
+    x, y = _on_sphere(x), _on_sphere(y)
+    return 2 * _distances(x, y).atan2(_distances(x, -y))
+
+
+SQEUCLIDEAN = Cost("sqeuclidean", "c(x, y) = ||x - y||^2", _sq_pairwise, _sq_matrix, 2, True)
 EUCLIDEAN = Cost(
     "euclidean",
     "c(x, y) = ||x - y||",
     lambda x, y: (
         (x - y).flatten(1).norm(dim=1)
     ),  # whose gradient at zero is zero; that of a square root is not a number
-    lambda x, y: _distances(x.flatten(1), y.flatten(1)),
+    _distances,
+    translates=True,
 )
 GEODESIC = Cost(
     "geodesic",
     "c(x, y) = arccos <x, y> in radians, x and y on the unit sphere",
-    lambda x, y: _geodesic((x * y).sum(-1)),
-    lambda x, y: _geodesic(x @ y.T),
-    project=lambda y: y / y.norm(dim=-1, keepdim=True).clamp(min=1e-12),
+    _geodesic_pairwise,  # not by arccos, which loses half of the digits of a small angle
+    _geodesic_matrix,
+    project=_on_sphere,
 )
 COSTS: Mapping[str, Cost] = {cost.name: cost for cost in (SQEUCLIDEAN, EUCLIDEAN, GEODESIC)}
 
@@ -392,7 +435,7 @@ def without_answers(problem: P) -> P:
     return replace(problem, train=train, test=test, truth=Truth("none"))
 
 
-class Task(ABC):
+class Task(Parameters, ABC):
     """A family of problems with known answers. Subclass as a frozen dataclass; its annotated fields
     are the parameters.
 

@@ -1,8 +1,9 @@
 """Find tasks and solvers, and select among them.
 
 Found, in this order: every file of ``tasks/`` and ``solvers/``; entry points ``otbench.tasks`` /
-``otbench.solvers`` of installed packages; files given by ``--plugins``. Dropping a file in is all
-it takes. Nothing is imported but those files, which import no framework.
+``otbench.solvers`` of installed packages, which name a module or a class; files and packages given
+by ``--plugins``. Dropping a file in is all it takes. Nothing is imported but those files, which
+import no framework.
 
 Selection: ``name[param=value,param=[v1,v2]]``; a list of values sweeps. ``preset=name`` sets every
 parameter of a preset that the solver has under this name, before those that stand beside it.
@@ -14,27 +15,25 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
 import itertools
 import json
-import pkgutil
 import re
 import sys
-import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from otbench import docstrings
 from otbench.errors import UserError, nearest
+from otbench.plugins import classes, content, files
 from otbench.problem import Task
 from otbench.selection import format_value, parse_selection, parse_value
 from otbench.solver import Solver
-from otbench.sources import source_hash
+from otbench.sources import package_of, source_hash
 
 
 Kind = Literal["task", "solver"]
@@ -186,16 +185,15 @@ class Registry:
     """All tasks or all solvers.
 
     Raises:
-        UserError: a file cannot be imported, two classes share a name, or a class is not what the
-            registry holds.
+        UserError: a file cannot be imported, an entry point names no class, two classes share a
+            name, or a class is not what the registry holds.
     """
 
     def __init__(self, kind: Kind, plugins: Sequence[str] = ()) -> None:
         self.kind = kind
         self.entries: dict[str, Entry] = {}
-        for module in _modules(kind, plugins):
-            for cls in _classes(module, BASES[kind]):
-                self._enter(cls, Path(inspect.getfile(cls)))
+        for cls in classes(kind, BASES[kind], plugins):
+            self._enter(cls, Path(inspect.getfile(cls)))
 
     def _enter(self, cls: type, origin: Path) -> None:
         name = vars(cls).get("name")
@@ -284,8 +282,9 @@ class Registry:
         for selection in selections:
             try:
                 selection.build()
-            except ValueError as error:
-                raise UserError(f"{self.kind} {selection.label}: {error}") from None
+            except Exception as error:
+                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+                raise UserError(f"{self.kind} {selection.label}: {kind}{error}") from error
         return selections
 
 
@@ -293,8 +292,7 @@ def registry(kind: Kind, plugins: tuple[str, ...] = ()) -> Registry:
     """The registry of tasks or of solvers, read once per process (a forked worker inherits it), and
     again where a plugin was edited.
     """
-    files = [file for path in plugins for file in _plugin_files(Path(path))]
-    return _registry(kind, plugins, tuple(map(_content, files)))
+    return _registry(kind, plugins, tuple(map(content, files(plugins))))
 
 
 @functools.cache
@@ -333,70 +331,10 @@ def _preset(entry: Entry, name: str) -> dict[str, Any]:
 
 
 def code_files(plugins: Sequence[str] = ()) -> list[Path]:
-    """The files of otbench, of its tasks and solvers, and beside the plugins."""
-    package = importlib.import_module("otbench")
-    folders = [Path(str(package.__file__)).parent]
+    """The files of otbench, and those beside tasks and solvers or in their package."""
+    found = set(Path(str(importlib.import_module("otbench").__file__)).parent.rglob("*.py"))
     for kind in BASES:
-        folders += map(Path, importlib.import_module(f"otbench.{kind}s").__path__)
-    files = [file for folder in folders for file in folder.rglob("*.py")]
-    for plugin in map(Path, plugins):
-        files += (plugin if plugin.is_dir() else plugin.parent).glob("*.py")
-    return files
-
-
-def _modules(kind: Kind, plugins: Sequence[str]) -> Iterator[types.ModuleType]:
-    """Every module that may hold entries: built-in files, entry points, plugins."""
-    package = importlib.import_module(f"otbench.{kind}s")
-    for info in pkgutil.iter_modules(package.__path__):
-        yield _import(f"otbench.{kind}s.{info.name}", f"{kind}s/{info.name}.py")
-    for point in importlib.metadata.entry_points(group=f"otbench.{kind}s"):
-        yield _import(point.module, f"entry point {point.name!r} of group otbench.{kind}s")
-    for path in plugins:
-        yield from map(_import_file, _plugin_files(Path(path)))
-
-
-def _import(name: str, what: str) -> types.ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise UserError(f"cannot import {what}: {type(error).__name__}: {error}") from error
-
-
-def _plugin_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
-    if path.is_file() and path.suffix == ".py":
-        return [path]
-    raise UserError(f"--plugins {path}: no such Python file or folder")
-
-
-def _content(path: Path) -> str:
-    """What tells a file, as it is now, from others."""
-    return hashlib.sha256(f"{path.resolve()}\n".encode() + path.read_bytes()).hexdigest()[:12]
-
-
-def _import_file(path: Path) -> types.ModuleType:
-    name = f"otbench_plugin_{path.stem}_{_content(path)}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UserError(f"cannot import {path}: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _classes(module: types.ModuleType, base: type) -> Iterator[type]:
-    """The concrete subclasses of ``base`` defined in ``module`` itself."""
-    for value in vars(module).values():
-        if (
-            isinstance(value, type)
-            and issubclass(value, base)
-            and value.__module__ == module.__name__
-            and not inspect.isabstract(value)
-        ):
-            yield value
+        for entry in registry(kind, tuple(plugins)).entries.values():
+            package = package_of(entry.origin.absolute())
+            found |= {*(package.rglob("*.py") if package else entry.origin.parent.glob("*.py"))}
+    return sorted(found)

@@ -5,12 +5,13 @@ values.
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
-import types
 import typing
 from typing import Any, Literal
 
 from otbench.errors import UserError
+from otbench.parameters import names, options
 
 
 def parse_selection(text: str) -> tuple[str, dict[str, list[str]]]:
@@ -83,28 +84,24 @@ def parse_value(owner: str, parameter: str, text: str, annotation: Any) -> Any:
     """What the text means as the annotated type: an int is welcome where a float is wanted, a
     string needs no quotes.
     """
-    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
-    options = typing.get_args(annotation) if is_union else (annotation,)
+    kinds = options(annotation)
     value = _literal(text)
-    for option in options:
+    for option in kinds:
         if typing.get_origin(option) is Literal:
             allowed = {str(choice): choice for choice in typing.get_args(option)}
             if str(value) in allowed or text in allowed:
                 return allowed.get(text, allowed.get(str(value)))
         elif option is float and type(value) is int:
-            return float(value)
+            with contextlib.suppress(OverflowError):
+                return float(value)
         elif option is not str and type(value) is option:
             return value
-    if str in options:
+    if str in kinds:
         return value if isinstance(value, str) else text
-    names = " or ".join(_type_name(option) for option in options)
-    raise UserError(f"parameter {parameter!r} of {owner} must be {names}, got {text!r}")
-
-
-def _type_name(annotation: Any) -> str:
-    if typing.get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(annotation)))
-    return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
+    given = text if len(text) <= 60 else f"{text[:60]}..."
+    raise UserError(
+        f"parameter {parameter!r} of {owner} must be {names(annotation)}, got {given!r}"
+    )
 
 
 def quoted(text: str) -> str:

@@ -4,12 +4,15 @@ Transport.
 
 from __future__ import annotations
 
+import copy
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otbench.errors import DivergedError
+from otbench.parameters import Parameters
 from otbench.problem import DiscreteProblem, Problem
 
 
@@ -59,6 +62,44 @@ class Transport:
     pair_potential: Callable[[DiscreteProblem], Tensor] | None = None
     info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
     estimates_map: bool = False
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle it: functions made inside others, as those of fits are, by cloudpickle.
+
+        Raises:
+            TypeError: something cannot be pickled; it says what can be saved instead.
+        """
+        try:
+            pickle.dumps(vars(self), protocol)
+        except Exception as error:
+            return _unpickled, (_pickled(vars(self), error),)
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> Transport:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Transport:
+        return replace(self, **copy.deepcopy(vars(self), memo))
+
+
+def _pickled(values: Mapping[str, Any], reason: Exception) -> bytes:
+    """The values as cloudpickle saves them; ``reason`` is why pickle does not."""
+    try:
+        import cloudpickle  # pyright: ignore[reportMissingImports]
+
+        return cloudpickle.dumps(dict(values))
+    except ImportError:
+        remedy = "pip install cloudpickle, or save"
+    except Exception as error:
+        remedy, reason = "save", error
+    raise TypeError(
+        f"a Transport cannot be pickled ({reason}): {remedy} what it gives, such as "
+        "torch.save(transport.push(x), path), or solve again with the same seed"
+    ) from reason
+
+
+def _unpickled(saved: bytes) -> Transport:
+    return Transport(**pickle.loads(saved))
 
 
 @dataclass
@@ -114,7 +155,7 @@ TUNED_BELOW_1000 = (
 )
 
 
-class Solver(ABC):
+class Solver(Parameters, ABC):
     """A way to solve problems. Subclass as a frozen dataclass; its annotated fields are the
     parameters.
 

@@ -1,5 +1,6 @@
 """Hashes of the code that a row depends on: what a file uses of otbench and of its author's own
-modules, followed transitively.
+modules, followed transitively. Its author's are the modules beside it, those of its own package,
+also where that is installed, and all that are not installed.
 
 A definition (function, class or assignment at the top of a module) is hashed by its syntax tree,
 without docstrings, with the origins of the names that it uses from other packages; so are the
@@ -14,6 +15,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,12 +48,12 @@ class Module:
     Attributes:
         digest: of all of them, in order.
         definitions: by name.
-        imports: where each imported name comes from.
+        imports: where each imported name comes from; of several places where branches differ.
     """
 
     digest: bytes
     definitions: Mapping[str | None, Definition]
-    imports: Mapping[str, Origin]
+    imports: Mapping[str, Sequence[Origin]]
 
 
 def source_hash(path: Path) -> str:
@@ -88,32 +90,37 @@ def _resolve(
     reference: Reference, module_of: Callable[[Path], Module]
 ) -> Iterator[tuple[Path, str | None]]:
     """The definitions that a reference stands for, through names that packages pass on."""
-    path, wanted = reference
-    if reference in BORDER:
-        return
-    module = module_of(path)
-    if wanted in module.definitions and wanted is not None:
-        yield reference
-        yield from ((path, other) for other in [None] if None in module.definitions)
-    elif wanted is not None and (submodule := _inside(path, wanted)):
-        yield from _resolve((submodule, None), module_of)
-    elif wanted is not None and wanted in module.imports:
-        origin = module.imports[wanted]
-        if not isinstance(origin, str):
-            yield from _resolve(origin, module_of)
-    else:  # a star, or what cannot be seen: all of it
-        yield from ((path, defined) for defined in module.definitions)
+    waiting, seen = [reference], {reference}
+    while waiting:
+        path, wanted = here = waiting.pop()
+        if here in BORDER:
+            continue
+        module = module_of(path)
+        passed: Sequence[Origin] = module.imports.get(wanted, ()) if wanted else ()
+        if wanted in module.definitions and wanted is not None:
+            yield here
+            yield from ((path, other) for other in [None] if None in module.definitions)
+        elif wanted is not None and (submodule := _inside(path, wanted)):
+            passed = [(submodule, None)]
+        elif not passed:  # a star, or what cannot be seen: all of it
+            yield from ((path, defined) for defined in module.definitions)
+            passed = [origin for origins in module.imports.values() for origin in origins]
+        found = {origin for origin in passed if not isinstance(origin, str)} - seen
+        seen |= found
+        waiting += found
 
 
 def _module(path: Path) -> Module:
-    """What a file defines, read anew where it was edited."""
-    return _parse(path, path.read_text())
+    """What a file defines, read anew where it was edited; a folder without a file of its own
+    defines nothing.
+    """
+    return _parse(path, b"" if path.is_dir() else path.read_bytes())
 
 
 @functools.cache
-def _parse(path: Path, text: str) -> Module:
+def _parse(path: Path, text: bytes) -> Module:
     statements = list(_run(ast.parse(text).body))
-    imports = dict(_imports(statements, path))
+    imports = _gathered(_imports(statements, path))
     own: dict[str | None, list[ast.stmt]] = {}
     others = [s for s in statements if not isinstance(s, (ast.Import, ast.ImportFrom))]
     for statement in others:
@@ -124,30 +131,45 @@ def _parse(path: Path, text: str) -> Module:
         name: _definition(others if name and len(of_name) > 1 else of_name, path, imports, own)
         for name, of_name in own.items()
     }
-    external = sorted(f"{name}={o}" for name, o in imports.items() if isinstance(o, str))
+    external = sorted(
+        f"{name}={o}" for name, origins in imports.items() for o in origins if isinstance(o, str)
+    )
     return Module(_sha(*map(_written, others), *external), definitions, imports)
 
 
 def _definition(
     statements: Sequence[ast.stmt],
     path: Path,
-    imports: Mapping[str, Origin],
+    imports: Mapping[str, Sequence[Origin]],
     own: Iterable[str | None],
 ) -> Definition:
-    uses: set[Reference] = {o for n, o in imports.items() if n[0] == "*" and not isinstance(o, str)}
-    external = {name for name in imports if name[0] == "*"}
+    stars = {name: origins for name, origins in imports.items() if name[0] == "*"}
+    uses = {o for origins in stars.values() for o in origins if not isinstance(o, str)}
+    external = set(stars)
     for statement in statements:
-        known = {**imports, **dict(_imports([statement], path, nested=True))}
+        nested = _gathered(_imports([statement], path, nested=True))
         for name, attributes in _used(statement):
-            origin = known.get(name)
-            if origin is None:
-                uses |= {(path, name)} if name in own else set()
-            elif isinstance(origin, str):
-                external.add(name)
-            else:
-                uses.add(_attribute(origin, attributes))
-    origins = sorted(f"{name}={imports.get(name)}" for name in external)
+            uses |= {(path, name)} if name in own else set()
+            for origin in (*imports.get(name, ()), *nested.get(name, ())):
+                if isinstance(origin, str):
+                    external.add(name)
+                else:
+                    uses.add(_attribute(origin, attributes))
+    origins = sorted(
+        f"{name}={o}"
+        for name in external
+        for o in imports.get(name, (None,))
+        if o is None or isinstance(o, str)
+    )
     return Definition(_sha(*map(_written, statements), *origins), frozenset(uses))
+
+
+def _gathered(imports: Iterable[tuple[str, Origin]]) -> dict[str, Sequence[Origin]]:
+    """The origins of each name: branches may take one name from several."""
+    found: dict[str, dict[Origin, None]] = {}
+    for name, origin in imports:
+        found.setdefault(name, {})[origin] = None
+    return {name: tuple(origins) for name, origins in found.items()}
 
 
 def _attribute(origin: Reference, attributes: Sequence[str]) -> Reference:
@@ -280,8 +302,8 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 @functools.cache
 def _file(name: str, level: int, importer: Path) -> Path | None:
-    """The file of a module, without importing it; None for one of an installed package, whose
-    version is in the provenance.
+    """The file of a module, or the folder of a package that has none, without importing it; None
+    for one of another installed package, whose version is in the provenance.
 
     Args:
         name: dotted.
@@ -290,30 +312,64 @@ def _file(name: str, level: int, importer: Path) -> Path | None:
     """
     first, *rest = name.split(".")
     if level:
-        folder = importer.parents[level - 1]
-        return _below(folder, name.split(".") if name else [])
+        return _below(importer.parents[level - 1], name.split(".") if name else [], True)
     if first == PACKAGE.name:
         return _below(PACKAGE, rest)
     if first in sys.stdlib_module_names:
         return None
-    beside = _below(importer.parent, [first])
-    if beside is None and not importer.is_relative_to(PACKAGE):
-        try:
-            spec = importlib.util.find_spec(first)
-        except (ImportError, ValueError):
-            spec = None
-        beside = Path(spec.origin).resolve() if spec and spec.has_location else None  # type: ignore[arg-type]
-    if beside is None or beside.suffix != ".py" or _installed(beside):
+    outside = not importer.is_relative_to(PACKAGE)
+    place = _own_package(first, importer) if outside else None
+    if place is None:
+        place = _below(importer.parent, [first])
+        if place is None and outside:
+            place = _importable(first)
+        if place is None or (_installed(place) and not _together(first, importer)):
+            return None
+    package = place.parent if place.is_file() else place
+    return _below(package, rest, True) if rest else place
+
+
+def _own_package(name: str, file: Path) -> Path | None:
+    """The file of the package of this name that a file stands in."""
+    folders = (folder for folder in file.parents if folder.name == name)
+    return next(filter(Path.is_file, (folder / "__init__.py" for folder in folders)), None)
+
+
+def _importable(name: str) -> Path | None:
+    """The file, or the folder, of a package or module that Python would import by this name."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
         return None
-    return _below(beside.parent, rest) if rest else beside
+    places = [spec.origin] if spec and spec.has_location else []
+    places += spec.submodule_search_locations or [] if spec and not places else []
+    path = Path(places[0]).resolve() if places and places[0] else None
+    return path if path and (path.suffix == ".py" or path.is_dir()) else None
 
 
 def _installed(path: Path) -> bool:
     return bool({"site-packages", "dist-packages"} & set(path.parts))
 
 
-def _below(folder: Path, parts: Sequence[str]) -> Path | None:
-    """The file of ``parts`` in the folder of a package."""
+def _together(name: str, importer: Path) -> bool:
+    """Whether a module is installed by what installed its importer."""
+    parts = importer.parts
+    folders = [i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages")]
+    if not folders:
+        return False
+    of, top = _distributions(), parts[folders[-1] + 1].removesuffix(".py")
+    return bool(set(of.get(name, ())) & set(of.get(top, ())))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _below(folder: Path, parts: Sequence[str], of_author: bool = False) -> Path | None:
+    """The file of ``parts`` in the folder of a package; of an author's package the folder itself
+    where it has no file of its own.
+    """
     # Tasks and solvers of a checkout lie beside otbench.
     roots = sys.modules[PACKAGE.name].__path__ if folder == PACKAGE and parts else [folder]
     for root in roots:
@@ -321,12 +377,28 @@ def _below(folder: Path, parts: Sequence[str]) -> Path | None:
         for file in ([path.with_suffix(".py")] if parts else []) + [path / "__init__.py"]:
             if file.is_file():
                 return file
+        if of_author and any(path.glob("*.py")):
+            return path
     return None
 
 
 def _inside(package: Path, name: str) -> Path | None:
     """The file of a submodule of a package."""
-    return _below(package.parent, [name]) if package.name == "__init__.py" else None
+    if package.is_dir():
+        return _below(package, [name], True)
+    if package.name != "__init__.py":
+        return None
+    return _below(package.parent, [name], not package.is_relative_to(PACKAGE))
+
+
+def package_of(file: Path) -> Path | None:
+    """The folder of the outermost package that a file stands in; None where it stands in none."""
+    found = None
+    for folder in file.parents:
+        if not (folder / "__init__.py").is_file():
+            break
+        found = folder
+    return found
 
 
 def _sha(*texts: str) -> bytes:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from otbench.errors import UserError
 from otbench.job import COLUMNS as COLUMNS
 from otbench.job import FIXED
+from otbench.rows import fault
 
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class RunFolder:
         """Keep what a run printed."""
         with _clear_errors(self.path):
             (self.path / "logs").mkdir(exist_ok=True)
-            (self.path / "logs" / f"{key}.txt").write_text(text, errors="replace")
+            (self.path / "logs" / f"{key}.txt").write_text(text, encoding="utf-8", errors="replace")
 
     @property
     def outputs(self) -> Path:
@@ -127,17 +128,26 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of one run folder. A torn last line (its writer was killed) is passed over.
 
     Raises:
-        UserError: another line cannot be read.
+        UserError: another line cannot be read, or is no row.
     """
-    data = (folder / ROWS).read_bytes()
+    path = folder / ROWS
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; make it readable") from None
     lines = data[: data.rfind(b"\n") + 1].splitlines()
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            yield json.loads(line)
-        except ValueError as error:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{folder / ROWS}:{number} is not JSON ({error}): mend or delete that line"
+                f"{path}:{number} is not JSON ({error}): mend or delete that line"
             ) from None
+        if wrong := fault(row):
+            raise UserError(f"{path}:{number} {wrong}: mend or delete that line")
+        yield row
 
 
 def latest_rows(*dirs: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
@@ -148,6 +158,15 @@ def latest_rows(*dirs: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
             if row["key"] not in rows or row["when"] >= rows[row["key"]]["when"]:
                 rows[row["key"]] = row
     return rows
+
+
+def kept_outputs(*dirs: str | os.PathLike[str]) -> dict[tuple[str, str], Path]:
+    """The raw outputs that runs kept at or below ``dirs``, by batch and key."""
+    return {
+        (folder.name, path.stem): path
+        for folder in folders(*dirs)
+        for path in (folder / "outputs").glob("*.npz")
+    }
 
 
 def repair(results: Path) -> list[Path]:
@@ -178,7 +197,7 @@ def load(*dirs: str | os.PathLike[str]) -> Results:
             way down.
 
     Raises:
-        UserError: a folder does not exist, or a line is not JSON.
+        UserError: a folder does not exist, or a line is no row.
     """
     import pandas as pd
 
@@ -233,7 +252,7 @@ class _clear_errors:
 
 
 def _write_durably(path: Path, text: str) -> None:
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import DivergedError, FitContext, MapProblem, Problem, Transport
@@ -99,10 +98,13 @@ class SemidualTraining(Training[TtcSemidual]):
 
         v, pool = self.potential(member), self.pools[member]
 
-        @cache
+        found: list[Tensor] = []  # at the first push, and saved with it
+
         def height() -> Tensor:
-            with torch.no_grad():
-                return v(pool)
+            if not found:
+                with torch.no_grad():
+                    found.append(v(pool))
+            return found[0]
 
         def image(x: Tensor) -> Tensor:
             with torch.no_grad():

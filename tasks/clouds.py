@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import COSTS, DiscreteProblem, Truth
-from otbench.data.clouds import read_pair
+from otbench.data.clouds import common_origin, read_pair
 from otbench.families.own_data import BOUNDED, OwnData
 from otbench.methods.discrete import solved
 
@@ -71,6 +71,8 @@ class Clouds(OwnData):
             return torch.as_tensor(values, device=device, dtype=dtype)
 
         x, y = read_pair(*self.clouds, self.cost)
+        origin = common_origin(x, y, self.cost, str(dtype).removeprefix("torch."))
+        x, y = x.about(origin), y.about(origin)
         a, b = (on_device(cloud.masses) for cloud in (x, y))
         pair = DiscreteProblem(
             on_device(x.points), a, on_device(y.points), b, COSTS[self.cost], Truth("none")

@@ -72,7 +72,7 @@ class DigitPairs(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for field, least in (("train", 0), ("test", 1), ("eps", 0)):
+        for field, least in (("train", 0), ("test", 1), ("eps", 0), ("rotation", 0)):
             if not getattr(self, field) >= least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
         for field in ("side", "test_side"):

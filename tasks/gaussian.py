@@ -51,6 +51,8 @@ class Gaussian(Task):
             raise ValueError(f"dim must be at least 1, got {self.dim}")
         if not self.condition >= 1:
             raise ValueError(f"condition must be at least 1, got {self.condition}")
+        if not self.shift >= 0:
+            raise ValueError(f"shift must not be negative, got {self.shift}")
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the two Gaussians from ``rng``."""

@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import io
 import json
+import pickle
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +19,7 @@ import torch
 from rich.console import Console
 
 import otbench
+from otbench import Transport
 from otbench.solvers.linear import Linear
 
 
@@ -175,3 +180,23 @@ def test_numbers_of_numpy_and_single_texts_are_taken(tmp_path):
 def test_a_row_is_read_as_it_was_written():
     row = otbench.solve("gaussian[dim=1]", "identity").row
     assert type(row).from_json(json.loads(json.dumps(row.to_json()))) == row
+
+
+def test_a_transport_pickles_or_says_how_to_save_it(monkeypatch):
+    plain = Transport(info={"steps": 3}, sigma=0.5)
+    assert pickle.loads(pickle.dumps(plain)) == plain == copy.copy(plain) == copy.deepcopy(plain)
+    assert pickle.loads(pickle.dumps(Transport(push=torch.neg))).push is torch.neg
+    found = otbench.solve("gaussian[dim=1]", "linear").transport
+    x, copies = torch.ones(3, 1), [copy.copy(found), copy.deepcopy(found)]
+    if importlib.util.find_spec("cloudpickle"):
+        copies.append(pickle.loads(pickle.dumps(found)))
+        with pytest.raises(TypeError, match="generator' object"):
+            pickle.dumps(Transport(push=torch.neg, info={"odd": (i for i in "x")}))  # type: ignore[dict-item]
+    for copied in copies:
+        assert copied.push is not None and found.push is not None
+        assert torch.equal(copied.push(x), found.push(x)) and copied.info == found.info
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    words = r"^a Transport cannot be pickled .*<lambda>.*: pip install cloudpickle, or save what it"
+    for save in (pickle.dumps, lambda transport: torch.save(transport, io.BytesIO())):
+        with pytest.raises(TypeError, match=words):
+            save(found)

@@ -18,6 +18,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("api",),
+    ("answer",),
     ("runner", "report"),
     ("store",),
     ("job", "code_hashes"),

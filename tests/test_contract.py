@@ -105,7 +105,7 @@ class Muddled(Misbehaving):
         ("seed", "two fits with one seed differ"),
         ("shape", "returned shape (64, 1), expected (64, 2)"),
         ("nan", "not finite"),
-        ("info", "info['odd'] is not a plain number"),
+        ("info", "info['odd'] is list, no plain number: kept as text; give plain numbers"),
     ],
 )
 def test_the_contract_catches(fault, words):

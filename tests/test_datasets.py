@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import otbench
 from otbench import MissingError
 from otbench.cli.main import main
 from otbench.data import images
@@ -306,6 +307,34 @@ def test_what_a_task_reads_must_have_the_checksum_of_the_catalogue(folder: Path)
             find_checked(path)
     (folder / "w2_benchmark/frozen_D256.npz").write_bytes(b"not listed")
     assert find_checked("w2_benchmark/frozen_D256.npz").read_bytes() == b"not listed"
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("mix3tomix10", "; `otbench data fetch w2-benchmark` says how to get it"),
+        ("w1-benchmark", "; `otbench data fetch w1-benchmark` says how to get it"),
+        ("digit-pairs", "; `otbench data fetch mnist` fetches it"),
+        ("image-generation[data=fashion-mnist]", "; `otbench data fetch fashion-mnist` fetches it"),
+        ("image-generation[data=celeba]", "(`otbench data fetch celeba` says where it is from)"),
+    ],
+)
+def test_what_is_missing_is_said_with_the_command_that_fetches_it(task: str, words: str) -> None:
+    with pytest.raises(MissingError) as raised:
+        otbench.solve(task, "identity")
+    assert words in str(raised.value) and str(raised.value).count("otbench data fetch") == 1
+
+
+def test_a_row_names_the_command_that_fetches_what_is_missing(folder, tmp_path) -> None:
+    results = otbench.run("mix3tomix10", "identity", 1, results=tmp_path / "out", device="cpu")
+    assert list(results.runs["status"]) == ["missing"]
+    (message,) = results.runs["message"]
+    assert "`otbench data fetch w2-benchmark` says how to get it" in message
+
+
+def test_show_names_the_command_that_fetches_what_is_missing(capsys, tmp_path) -> None:
+    main(["show", "mix3tomix10", "--out", str(tmp_path)])
+    assert "`otbench data fetch w2-benchmark` says how to get it" in capsys.readouterr().err
 
 
 def test_list_tells_what_is_here(

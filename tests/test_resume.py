@@ -526,3 +526,21 @@ def test_a_killed_training_goes_on_to_the_same_row(otbench, tmp_path):
         point["step"] for point in whole["curve"]
     ]
     assert not alive(tmp_path / "out") and SavedFits(tmp_path / "out" / "fits").keys() == set()
+
+
+def test_keep_does_again_what_was_recorded_without_outputs(otbench, tmp_path):
+    call = ("run", "-t", "gaussian[dim=1]", "-s", "linear", "identity", "--seeds", 1)
+
+    def outputs() -> set[str]:
+        return {path.stem for path in tmp_path.rglob("outputs/*.npz")}
+
+    otbench(*call, "--results", "out")
+    left = otbench(*call, "--results", "out", "--keep", "--rerun", "missing")
+    assert "0 to do" in left.stdout and not outputs()
+    assert "2 recorded without the raw output that --keep keeps, left so by" in left.stdout
+    done = otbench(*call, "--results", "out", "--keep")
+    assert "2 recorded without the raw output that --keep keeps, done again" in done.stdout
+    assert outputs() == {row["key"] for row in rows(tmp_path / "out")}
+    assert "0 to do" in otbench(*call, "--results", "out", "--keep").stdout
+    next(tmp_path.rglob("outputs/*.npz")).unlink()
+    assert "1 to do" in otbench(*call, "--results", "out", "--keep").stdout

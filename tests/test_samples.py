@@ -581,8 +581,8 @@ def test_tables_run_from_end_to_end_beside_other_tasks(otbench, here: Path, endi
     assert done.returncode == 0, done.stderr
     clouds, samples = sorted(rows(here / "out"), key=lambda row: row["task"])
     assert clouds["task"] == "point-clouds" and clouds["status"] == samples["status"] == "ok"
-    given = json.loads(samples["task_params"])
-    assert {name: value for name, value in given.items() if value} == {
+    given = {name: v for name, v in json.loads(samples["task_params"]).items() if v}
+    assert given == {
         "source": paths[0],
         "target": paths[1],
         "cost": "euclidean",

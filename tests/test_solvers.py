@@ -145,12 +145,13 @@ def test_emd_is_the_assignment_of_scipy():
     assert cost_of(pair, coupling.plan) == pytest.approx(
         float(matrix[rows, columns].mean()), rel=1e-10
     )
-    assert coupling.info == {"optimal": True}
+    assert coupling.info["optimal"] and coupling.info["duality_gap"] < 1e-9
     assert torch.allclose(extend(coupling, pair)(pair.x), pair.y[columns], rtol=1e-14)
 
 
 def test_emd_says_when_the_pivots_run_out():
-    assert PotEmd(max_iters=2).couple(make_pair(), make_run()).info == {"optimal": False}
+    info = PotEmd(max_iters=2).couple(make_pair(), make_run()).info
+    assert not info["optimal"] and info["duality_gap"] > 1e-3
 
 
 @pytest.mark.parametrize("cost", [EUCLIDEAN, GEODESIC], ids=lambda cost: cost.name)

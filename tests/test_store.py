@@ -153,3 +153,84 @@ def test_a_folder_nobody_can_write(otbench):
         done.stderr.startswith("otbench: error: cannot write results to /proc/sys/otbench/")
         and done.stderr.count("\n") == 1
     )
+
+
+def edited(results: Path, line: str) -> Path:
+    """A folder of three rows, of which the second was edited by hand."""
+    folder = filled(results, row("a"), row("b"), row("c"))
+    folder.close()
+    file = folder.path / "rows.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], line, lines[2], ""]))
+    return file
+
+
+NO_ROWS = [
+    ({"status": "fine"}, 'has status = "fine", expected one of ok, skipped'),
+    ({"fit_cold_s": "fast"}, 'has fit_cold_s = "fast", expected float or none'),
+    ({"fit_cold_s": float("nan")}, "has fit_cold_s = NaN, expected float or none"),
+    ({"seed": 1.5}, "has seed = 1.5, expected int"),
+    ({"seed": -1}, "has seed = -1, expected a whole number from 0 on"),
+    ({"seed": True}, "has seed = true, expected int"),
+    ({"threads": 10**30}, "has threads = 1000000000000000000000000000000, expected int or none"),
+    ({"trivial": "no"}, 'has trivial = "no", expected bool'),
+    ({"began": "yesterday"}, 'has began = "yesterday", expected a time in ISO 8601'),
+    ({"when": "2026-13-01"}, 'has when = "2026-13-01", expected a time in ISO 8601'),
+    ({"task_params": "{"}, 'has task_params = "{", expected a JSON object'),
+    ({"solver_params": "[1]"}, 'has solver_params = "[1]", expected a JSON object'),
+    ({"metric_l2_uvp": "3"}, 'has metric_l2_uvp = "3", expected a number'),
+    ({"metric_l2_uvp": float("inf")}, "has metric_l2_uvp = Infinity, expected a number"),
+    ({"info_eps": [1]}, "has info_eps = [1], expected a number, string or boolean"),
+    ({"curve": 3}, "has curve = 3, expected a list of checkpoints"),
+    ({"curve": [{"step": 1}]}, "expected checkpoints with step and seconds"),
+    ({"curve": [{"step": 1, "seconds": "2"}]}, "expected numbers in a checkpoint"),
+    ({"key": None}, "has no key"),
+    ({"solver": None}, "has no solver"),
+    ({"message": "x" * 10**5, "status": 3}, "has status = 3, expected str"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), NO_ROWS, ids=[words for _, words in NO_ROWS])
+def test_a_line_that_is_no_row_is_named(tmp_path, change, words):
+    file = edited(tmp_path, json.dumps({**row("b"), **change}))
+    with pytest.raises(UserError) as error:
+        otbench.load(tmp_path)
+    assert str(error.value).startswith(f"{file}:2 ") and words in str(error.value)
+    assert str(error.value).endswith(": mend or delete that line") and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "line", ["3", "[]", "null", '"key"', "{", '{"key": "b"', "\ufeff{}", "[" * 10**5, "9" * 10**4]
+)
+def test_a_line_that_is_no_object_is_named(tmp_path, line):
+    file = edited(tmp_path, line)
+    with pytest.raises(UserError) as error:
+        otbench.load(tmp_path)
+    assert str(error.value).startswith(f"{file}:2 ") and "\n" not in str(error.value)
+
+
+def test_empty_lines_and_unknown_columns_are_let_be(tmp_path):
+    edited(tmp_path, json.dumps(row("b", colour=[1, {}], message=None)) + "\n  \n")
+    assert list(otbench.load(tmp_path).runs.key) == ["a", "b", "c"]
+
+
+REPORTS = ("leaderboard", "verdicts", "rejudged", "amortization", "status", "export", "plot")
+
+
+@pytest.mark.parametrize("report", [*REPORTS, "compare", "run"])
+def test_every_command_names_the_line(report, monkeypatch, tmp_path, capsys):
+    from otbench.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    file = edited(tmp_path / "out", json.dumps(row("b", status="fine")))
+    given = {"compare": ["out", "out"], "run": ["--results", "out", "-s", "identity"]}
+    assert main([report, *given.get(report, ["out"])]) == 2
+    assert f"{file.relative_to(tmp_path)}:2 has status" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_rows_that_cannot_be_read_are_said(tmp_path):
+    file = edited(tmp_path, json.dumps(row("b")))
+    file.chmod(0)
+    with pytest.raises(UserError, match="Permission denied; make it readable"):
+        otbench.load(tmp_path)

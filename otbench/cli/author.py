@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from pathlib import Path
 
 from otbench.cli.options import Command, add_limits, add_plugins
@@ -74,7 +75,7 @@ def new_solver(name: str, folder: Path | None) -> Path:
         cls="".join(word.capitalize() for word in words),
     )
     try:
-        with open(path, "x") as file:
+        with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise UserError(f"{path} exists: choose another name, or delete it") from None
@@ -87,6 +88,8 @@ def new_solver(name: str, folder: Path | None) -> Path:
 
 def _check_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("solver", help="name[param=value]")
+    text = "show what the solver printed, with the traceback of an exception"
+    sub.add_argument("--traceback", action="store_true", help=text)
     add_limits(sub)
     add_plugins(sub)
 
@@ -97,9 +100,14 @@ def _check(options: argparse.Namespace) -> int:
 
     wrong = 0
     limits = Limits(options.timeout, options.memory)
-    for verdict, where, sentence in check(options.solver, tuple(options.plugins), limits):
-        wrong += verdict == "WRONG"
-        print(f"{verdict:8} {where}" + (f": {sentence}" if sentence else ""), flush=True)
+    for found in check(options.solver, tuple(options.plugins), limits):
+        wrong += found.verdict == "WRONG"
+        said = f": {found.sentence}" if found.sentence else ""
+        print(f"{found.verdict:8} {found.where}{said}", flush=True)
+        if options.traceback and found.log:
+            print(textwrap.indent(found.log.rstrip(), "    "), flush=True)
+    if wrong and not options.traceback:
+        print("--traceback shows what the solver printed, and where it raised")
     print(f"{options.solver}: {f'{wrong} to mend' if wrong else 'keeps the contract'}")
     return 1 if wrong else 0
 

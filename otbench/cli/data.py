@@ -61,13 +61,14 @@ def _list(names: Iterable[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
     from otbench.data.catalogue import DATASETS
 
     table = Table("name", "what", Column("where", overflow="fold"), "terms", box=box.SIMPLE)
     for name in names:
         dataset = DATASETS[name]
-        table.add_row(name, dataset.what, dataset.where(), dataset.terms)
+        table.add_row(name, dataset.what, Text(dataset.where()), dataset.terms)
     Console(highlight=False).print(table)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
 from otbench import __version__
-from otbench.cli import author, data, describe, reports, run
+from otbench.cli import author, data, describe, reports, run, solve
 from otbench.errors import UserError
 
 
 COMMANDS = (
     *run.COMMANDS,
+    *solve.COMMANDS,
     *describe.COMMANDS,
     *data.COMMANDS,
     *reports.COMMANDS,
@@ -22,6 +24,9 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not have every character
+            stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     try:
         return options.command(options)

@@ -105,7 +105,7 @@ def add_own_data(sub: argparse.ArgumentParser) -> None:
     text = "rows of the file named before, such as 'dose > 1 and group == \"control\"'"
     add("--where", metavar="CONDITION", action=_Where, help=text)
     for name, (option, text) in READ.items():
-        add(f"--{option}", dest=name, help=text, **_form(name))
+        add(f"--{option}", dest=name, help=text, **reading_form(name))
     for side in SIDES:
         add(f"--{side}-weights", metavar="FILE", help=f"weights of the {side}, one for each point")
         for name, option in OF_ONE.items():
@@ -114,7 +114,7 @@ def add_own_data(sub: argparse.ArgumentParser) -> None:
                     f"--{side}-{option}",
                     dest=f"{side}_{name}",
                     help=argparse.SUPPRESS,
-                    **_form(name),
+                    **reading_form(name),
                 )
 
 
@@ -159,7 +159,7 @@ def own_files(options: argparse.Namespace) -> tuple[CloudFile, CloudFile, str] |
     return source, target, options.cost or ("geodesic" if on_globe else "sqeuclidean")
 
 
-def _form(name: str) -> dict[str, Any]:
+def reading_form(name: str) -> dict[str, Any]:
     """What values an option on reading takes."""
     return {"choices": CHOICES[name]} if name in CHOICES else {"metavar": "NAME"}
 

@@ -95,7 +95,12 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         help="beside what was never recorded, do again: nothing (missing), what other source code "
         "or data recorded (changed, the default), also what failed (failed), everything (all)",
     )
-    add("--keep", action="store_true", help="keep raw outputs and logs of every run")
+    add(
+        "--keep",
+        action="store_true",
+        help="keep raw outputs and logs of every run; "
+        "what was recorded without its output is done again",
+    )
     add(
         "--save-fits",
         type=seconds,
@@ -117,7 +122,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from otbench.report.leaderboard import leaderboard
-    from otbench.runner.run import Options, run
+    from otbench.runner.run import Options, run, say
     from otbench.store import load
 
     console = Console(highlight=False)
@@ -143,7 +148,7 @@ def _run(options: argparse.Namespace) -> int:
         return 130
     console.print()
     print(leaderboard(load(options.results).restricted(planned.keys)), flush=True)
-    console.print(f"\nresults: {options.results}/", soft_wrap=True)
+    say(console, f"\nresults: {options.results}/")
     return 0
 
 
@@ -151,6 +156,8 @@ def own_tasks(options: argparse.Namespace, console: Console) -> list[str]:
     """The tasks of ``--source`` and ``--target``, where given. They are read here: what is wrong
     with them is said before anything runs, and so is what they hold.
     """
+    from otbench.runner.run import say
+
     files = own_files(options)
     if files is None:
         if options.setting:
@@ -188,7 +195,7 @@ def own_tasks(options: argparse.Namespace, console: Console) -> list[str]:
             "and verdicts allow for its error"
         )
     for line in lines:
-        console.print(line, soft_wrap=True)
+        say(console, line)
     given = ",".join(
         f"{name}={quoted(value)}" for name, value in parameters(source, target, cost).items()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from otbench.data.files import find, folders
-from otbench.errors import UserError, nearest
+from otbench.errors import MissingError, UserError, nearest
 
 
 # Files that are not named by their path alone where they are read.
@@ -112,6 +113,28 @@ def find_checked(path: str) -> Path:
         MissingError: it is in no data folder, or is not the file expected.
     """
     return find(path, file(path).checksum)
+
+
+@contextlib.contextmanager
+def fetch_named(paths: Iterable[str]) -> Iterator[None]:
+    """Name the command that fetches these files, or says how to get them, in a `MissingError` that
+    is raised in the block: of those that are absent, if any are.
+    """
+    try:
+        yield
+    except MissingError as error:
+        listed = list(paths)
+        wanted = {path for path in listed if not file(path).found()} or set(listed)
+        names = [
+            name
+            for name, dataset in DATASETS.items()
+            if wanted & {file.path for file in dataset.files}
+        ]
+        if not names or "otbench data fetch" in str(error):
+            raise
+        does = "fetches it" if all(file(path).url for path in wanted) else "says how to get it"
+        command = f"otbench data fetch {' '.join(names)}"
+        raise MissingError(f"{error}; `{command}` {does}") from error
 
 
 def named(names: Iterable[str]) -> list[str]:

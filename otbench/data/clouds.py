@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from otbench.data import arrays, cells, pixels, tables
 from otbench.errors import UserError
+from otbench.problem import COSTS
 
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ LEAST_POINTS = 8  # of a sample: half of them are scored on
 LARGEST = 1e18  # norm of a point: squared distances fit single precision
 UNIT = 1e-3  # how far from one the norms may be of points on the unit sphere
 DENSE = 2**29  # most entries of a sparse matrix that is made dense: 4 GiB
+STEPS = 1e5  # fewest steps of float64 that a cloud has to spread over
+ROUNDED = 1e-5  # of the spread of both clouds
 ROWS = 2**16  # that are looked at at a time
 COORDS = ("lonlat",)
 SUFFIXES = (*arrays.SUFFIXES, *tables.SUFFIXES, *cells.SUFFIXES, *pixels.SUFFIXES)
@@ -76,6 +79,10 @@ class Cloud:
         n = len(self.points)
         return np.full(n, 1 / n) if self.weights is None else self.weights
 
+    def about(self, origin: np.ndarray) -> Cloud:
+        """The cloud as seen from a point ``(d,)``."""
+        return replace(self, points=self.points - origin) if origin.any() else self
+
 
 def read_pair(source: CloudFile, target: CloudFile, cost: str) -> tuple[Cloud, Cloud]:
     """Two clouds that the named cost can compare; for ``geodesic`` their points are normalised.
@@ -89,20 +96,89 @@ def read_pair(source: CloudFile, target: CloudFile, cost: str) -> tuple[Cloud, C
             by more than `UNIT`.
     """
     x, y = _read(source, "x"), _read(target, "y")
+    if x.points.shape[1] == y.points.shape[1]:
+        _refuse_index(source, x, target, y)
+    return check_pair(x, y, cost, (source.path, target.path))
+
+
+def check_pair(
+    x: Cloud, y: Cloud, cost: str, names: tuple[str, str] = ("source", "target")
+) -> tuple[Cloud, Cloud]:
+    """Two clouds that the named cost can compare; for ``geodesic`` their points are normalised.
+
+    Args:
+        x: the source.
+        y: the target.
+        cost: one of `otbench.problem.COSTS`.
+        names: what messages call the clouds.
+
+    Raises:
+        UserError: no such cost; different dimensions; target points that are all the same; points
+            that float64 hardly tells apart; for ``geodesic``, points off the unit sphere by more
+            than `UNIT`.
+    """
+    if cost not in COSTS:
+        raise UserError(f"unknown cost {cost!r}: choose {', '.join(COSTS)}")
     if x.points.shape[1] != y.points.shape[1]:
         raise UserError(
-            f"{source.path} has {x.points.shape[1]} columns and {target.path} has "
+            f"{names[0]} has {x.points.shape[1]} columns and {names[1]} has "
             f"{y.points.shape[1]}: give points of the same dimension"
         )
-    _refuse_index(source, x, target, y)
     if (y.points == y.points[0]).all():
         raise UserError(
-            f"{target.path}: its points are all the same: give a target that varies, errors are "
+            f"{names[1]}: its points are all the same: give a target that varies, errors are "
             "measured against its variance"
         )
     if cost == "geodesic":
-        return _normalised(source, x), _normalised(target, y)
+        return _normalised(names[0], x), _normalised(names[1], y)
+    for name, cloud in zip(names, (x, y), strict=True):
+        _check_resolution(name, cloud)
     return x, y
+
+
+def _check_resolution(name: str, cloud: Cloud) -> None:
+    """Refuse points so far from the origin that double precision hardly tells them apart."""
+    import numpy as np
+
+    spread = float(np.ptp(cloud.points, axis=0).max())
+    step = float(np.spacing(np.abs(cloud.points).max()))
+    if 0 < spread < STEPS * step:
+        raise UserError(
+            f"{name}: its points spread by {spread:.3g}, of which float64 keeps steps of "
+            f"{step:.1g} so far from the origin: take off a common offset before writing them"
+        )
+
+
+def common_origin(x: Cloud, y: Cloud, cost: str, dtype: str) -> np.ndarray:
+    """A point ``(d,)`` to take off both clouds before they are rounded to ``dtype``: the mean of
+    the target where the cost is of differences and rounding would move points by more than
+    `ROUNDED` of their spread; otherwise zero.
+    """
+    import numpy as np
+
+    d = y.points.shape[1]
+    if not COSTS[cost].translates:
+        return np.zeros(d)
+    both = (x.points, y.points)
+    largest = max(float(np.abs(points).max()) for points in both)
+    spread = max(float(np.ptp(points, axis=0).max()) for points in both)
+    if largest * float(np.finfo(dtype).eps) <= ROUNDED * spread:
+        return np.zeros(d)
+    return y.masses @ y.points
+
+
+def as_cloud(name: str, points: Any, weights: Any = None) -> Cloud:
+    """Points ``(n, d)`` and weights ``(n,)`` of any array type, checked as those of files are.
+
+    Raises:
+        UserError: they are none.
+    """
+    import numpy as np
+
+    checked = _as_points(name, np.asarray(points))
+    if weights is not None:
+        weights = _as_weights(f"weights of the {name}", weights, len(checked))
+    return Cloud(checked, weights)
 
 
 def read_cloud(file: CloudFile) -> Cloud:
@@ -267,7 +343,7 @@ def _dense(path: Path, matrix: Any, columns: list[int]) -> np.ndarray:
     return matrix.toarray()
 
 
-def _as_points(path: Path, points: Any) -> np.ndarray:
+def _as_points(path: Path | str, points: Any) -> np.ndarray:
     """Points ``(n, d)`` in float64, without a copy where they are.
 
     Raises:
@@ -312,7 +388,7 @@ def _weights_of(name: str) -> Any:
     raise UserError(f"{path}: weights are read from arrays and tables: write them as npy or csv")
 
 
-def _as_weights(path: Path, weights: Any, n: int) -> np.ndarray:
+def _as_weights(path: Path | str, weights: Any, n: int) -> np.ndarray:
     """Weights ``(n,)`` in float64 that sum to one.
 
     Raises:
@@ -374,7 +450,15 @@ def _on_sphere(path: Path, degrees: np.ndarray) -> np.ndarray:
     )
 
 
-def _normalised(file: CloudFile, cloud: Cloud) -> Cloud:
+def as_degrees(points: np.ndarray) -> np.ndarray:
+    """Longitudes and latitudes in degrees ``(n, 2)`` of unit vectors ``(n, 3)``."""
+    import numpy as np
+
+    x, y, z = points.T
+    return np.degrees(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], 1))
+
+
+def _normalised(name: str, cloud: Cloud) -> Cloud:
     """The cloud with norms of one.
 
     Raises:
@@ -389,7 +473,7 @@ def _normalised(file: CloudFile, cloud: Cloud) -> Cloud:
         of_two = cloud.points.shape[1] == 2
         degrees = ", say --coords lonlat where they are degrees" if of_two else ""
         raise UserError(
-            f"{file.path}: row {row + 1} has norm {norms[row, 0]:g}: make all norms one{degrees}, "
+            f"{name}: row {row + 1} has norm {norms[row, 0]:g}: make all norms one{degrees}, "
             "or choose another cost than geodesic"
         )
     return replace(cloud, points=cloud.points / norms)

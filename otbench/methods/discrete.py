@@ -10,7 +10,7 @@ Extension to a new point x, as a map, either
   and its eps: ``T(x) = sum_j w_j(x) y_j`` with ``w(x) = softmax_j(log b_j + (g_j - c(x, y_j)) /
   eps)``; or
 * *nearest neighbour*: the barycentric image ``sum_j P_ij y_j / sum_j P_ij`` of the sample point x_i
-  nearest to x; or
+  nearest to x, whose copies in the sample count as one; or
 * the adapter's own ``push``, where its library has one.
 
 Averages are projected to the space of the cost, where that is not all of R^d.
@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from otbench.methods.dual_bound import dual_bound
 from otbench.methods.entropic import Entropic, entropic_truth
+from otbench.methods.exact import exact_plan
 from otbench.metrics import marginal, marginal_l1
 from otbench.problem import (
     AmortizedProblem,
@@ -56,6 +57,7 @@ from otbench.solver import Solver, Transport
 
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from otbench.solver import FitContext
@@ -197,15 +199,26 @@ def sample_pair(problem: MapProblem, n: int, generator: torch.Generator) -> Disc
 
 
 def exact_truth(pair: DiscreteProblem) -> Truth:
-    """Optimal plan and cost of a pair by the network simplex (POT's ``ot.emd``), in float64 on the
-    values as they stand.
+    """Optimal plan and cost of a pair by `exact_plan`, in float64 on the values as they stand;
+    where its duality gap is not closed, the bound of the cost alone.
     """
-    import ot
+    import torch
 
     exact = in_float64(pair)
-    matrix = pair.cost.matrix(exact.x, exact.y)
-    plan = ot.emd(exact.a, exact.b, matrix, numItermax=10**8)
-    return Truth("lp", float((plan * matrix).sum()), plan=plan.to(pair.x.dtype))
+    found = exact_plan(*host_problem(exact))
+    if not found.optimal:
+        share = found.gap / found.cost
+        why = f"no exact solution: the linear program is solved up to {share:.1e} of its cost"
+        return Truth("none", unsolved=why, cost_bound=found.cost - found.gap)
+    return Truth(
+        "lp", found.cost, plan=torch.as_tensor(found.plan, device=pair.x.device).to(pair.x)
+    )
+
+
+def host_problem(pair: DiscreteProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Costs and weights of a float64 pair, on the host: what `exact_plan` takes."""
+    matrix = pair.cost.matrix(pair.x, pair.y).cpu().numpy()
+    return matrix, pair.a.cpu().numpy(), pair.b.cpu().numpy()
 
 
 def certificate(eps: float) -> str:
@@ -245,10 +258,14 @@ def extend(coupling: Coupling, pair: DiscreteProblem) -> Callable[[Tensor], Tens
     if coupling.push is not None:
         return in_chunks(coupling.push)
     if coupling.g is None or coupling.eps is None:
-        mass = marginal(coupling.plan, 1)
-        moved = mass > 0  # a point without mass goes nowhere
-        images = (coupling.plan @ pair.y.flatten(1))[moved] / mass[moved, None]
-        x, images = pair.cost.embed(pair.x[moved]), project(images.reshape(-1, *pair.y.shape[1:]))
+        # copies of a point go where their mass goes together, points without mass nowhere
+        x, place = torch.unique(pair.x, dim=0, return_inverse=True)
+        sums = pair.x.new_zeros(len(x), pair.y[0].numel())
+        sums.index_add_(0, place, (coupling.plan @ pair.y.flatten(1)).to(sums))
+        mass = sums.new_zeros(len(x)).index_add_(0, place, marginal(coupling.plan, 1).to(sums))
+        moved = mass > 0
+        images = sums[moved] / mass[moved, None]
+        x, images = pair.cost.embed(x[moved]), project(images.reshape(-1, *pair.y.shape[1:]))
         return in_chunks(lambda new: images[pair.cost.matrix(new, x).argmin(1)])
     weights, y = gibbs_weights(pair, coupling.g, coupling.eps), pair.y[pair.b > 0]
     return in_chunks(lambda new: project(torch.tensordot(weights(new), y, 1)))

@@ -49,7 +49,7 @@ def export(results: Results, out: Path, formats: Sequence[str] = FORMATS) -> lis
                     path, index=False
                 )
                 written.append(path)
-        (out / "COLUMNS.md").write_text(describe(results))
+        (out / "COLUMNS.md").write_text(describe(results), encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"cannot write to {out}: {error.strerror or error}; name another folder"

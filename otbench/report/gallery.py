@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench import docstrings
+from otbench.data.catalogue import fetch_named
 from otbench.errors import MissingError, UserError, nearest
 from otbench.problem import DiscreteProblem, MapProblem, Problem
 from otbench.randomness import Randomness
@@ -172,7 +173,9 @@ def _build(selection: Selection, seed: int) -> Problem:
     import torch
 
     stream = Randomness(seed, "cpu", torch.float64).problem()
-    return selection.build().problem(stream, device="cpu", dtype=torch.float64)
+    task = selection.build()
+    with fetch_named(task.files):
+        return task.problem(stream, device="cpu", dtype=torch.float64)
 
 
 def _drawn(found: Registry, entry: Entry, path: Path) -> tuple[Mapping[str, str], str]:

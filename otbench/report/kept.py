@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from otbench.metrics import METRICS
 from otbench.report import images
 from otbench.report.quantities import accuracy_of, number
-from otbench.store import folders
+from otbench.store import kept_outputs
 
 
 if TYPE_CHECKING:
@@ -134,10 +134,6 @@ def _kept_of_one_seed(
 
 def _kept(runs: pd.DataFrame, dirs: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     """The successful runs whose raw output is there, with its path as ``output``."""
-    files = {
-        (folder.name, path.stem): path
-        for folder in folders(*dirs)
-        for path in (folder / "outputs").glob("*.npz")
-    }
+    files = kept_outputs(*dirs)
     outputs = [files.get(run) for run in zip(runs.batch, runs.key, strict=True)]
     return runs.assign(output=outputs)[runs.status == "ok"].dropna(subset=["output"])

@@ -108,6 +108,45 @@ def draw(problem: Problem, title: str, seed: int = 0) -> Figure:
         return figure
 
 
+def draw_mapped(
+    x: Array, a: Array, y: Array, b: Array, mapped: Array, title: str, globe: bool
+) -> Figure:
+    """Two clouds ``(n, d)`` and ``(m, d)`` of weights a and b, and where the points of the first
+    are mapped to: some of them, drawn by weight. Of more than three coordinates one sees the first
+    two principal ones of the target.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+
+    def some(weights: Array) -> Array:
+        few = min(POINTS, np.count_nonzero(weights))
+        return rng.choice(len(weights), few, replace=False, p=weights / weights.sum())
+
+    i, j = some(a), some(b)
+    x, y, end = x[i], y[j], mapped[i]
+    if x.shape[1] > 3:
+        middle = y.mean(0)
+        axes = np.linalg.svd(y - middle, full_matrices=False)[2][:2]
+        x, y, end = ((points - middle) @ axes.T for points in (x, y, end))
+    titles = ("source", "target", "mapped source points")
+    even = np.full(len(i), 1 / len(i))
+    scene = Scene(
+        x=x,
+        y=y,
+        a=even,
+        b=np.full(len(j), 1 / len(j)),
+        i=np.arange(len(i)),
+        end=end,
+        mass=even,
+        titles=titles,
+    )
+    with theme():
+        if x.shape[1] == 1:
+            scene = _lifted(scene)
+        return _draw_clouds([scene], title, globe)
+
+
 def png(figure: Figure) -> bytes:
     """The figure in 256 colours; the same bytes for the same picture."""
     from PIL import Image

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from otbench.data.catalogue import fetch_named
 from otbench.errors import DivergedError, InvalidOutputError
 from otbench.job import Job, Result, RunSpec
 from otbench.metrics import entries
@@ -91,9 +92,10 @@ class Run:
             return truths.shared(problem, path)
 
     def _drawn(self, randomness: Randomness) -> Problem:
-        return self.task.problem(
-            randomness.problem(), device=self.spec.device, dtype=randomness.dtype
-        )
+        with fetch_named(self.task.files):
+            return self.task.problem(
+                randomness.problem(), device=self.spec.device, dtype=randomness.dtype
+            )
 
     def given(self, problem: Problem) -> Problem:
         """The problem as the solver sees it."""

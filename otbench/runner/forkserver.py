@@ -221,7 +221,7 @@ def collapse_pages() -> None:
     if sys.platform != "linux":
         return
     madvise = ctypes.CDLL(None).madvise
-    with open("/proc/self/maps") as maps:
+    with open("/proc/self/maps", errors="replace") as maps:
         for area, access, _, _, inode, *_ in map(str.split, maps):
             if access == "rw-p" and inode == "0":
                 start, end = (int(address, 16) for address in area.split("-"))

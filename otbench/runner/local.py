@@ -317,7 +317,7 @@ class Server:
                 worker.results[member] = Result.from_json(event)
             elif kind == "phase" and not worker.killed:
                 worker.enter(Phase(event["phase"]), time.monotonic())
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
         if kind == "checkpoint":
             worker.curves[member].append(event)

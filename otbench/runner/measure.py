@@ -8,15 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from otbench.errors import InvalidOutputError
 from otbench.job import Result
 from otbench.runner.clock import MemoryMeter, cuda_in_use
+from otbench.runner.info import columns
 from otbench.statuses import Phase, Status
 
 
 Send = Callable[[dict[str, Any]], None]
-
-LARGEST_INTEGER = 2**63  # from which on a column of a table does not hold one
 
 
 class Phases:
@@ -95,7 +93,8 @@ class Measured:
             self.columns[name] = self.columns.get(name, 0.0) + time.perf_counter() - began
 
     def checkpoint(self, point: dict[str, Any]) -> None:
-        """Add a point to the curve."""
+        """Add a point to the curve, without the metrics that are not finite."""
+        point = {name: value for name, value in point.items() if math.isfinite(value)}
         self.curve.append(point)
         self.send({"event": "checkpoint", "member": self.member, **point})
 
@@ -110,34 +109,19 @@ class Measured:
         self.columns["host_peak_mib"] = meter.host_peak_mib()
         self.columns["device_peak_mib"] = meter.device_peak_mib()
 
-    def report(self, info: Mapping[str, object]) -> None:
-        """Take what a solver says of itself.
-
-        Raises:
-            InvalidOutputError: a name is no string, or a value no plain number, string or boolean.
-        """
-        for name, value in info.items():
-            if not isinstance(name, str):
-                raise InvalidOutputError(f"info has the key {name!r}, expected a string")
-            name = name.encode(errors="backslashreplace").decode()
-            if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
-                raise InvalidOutputError(f"info[{name!r}] is a whole number of more than 64 bits")
-            if not isinstance(value, (bool, int, float, str)):
-                kind = type(value).__name__
-                raise InvalidOutputError(
-                    f"info[{name!r}] is {kind}, expected a plain number, string or boolean"
-                )
-            if isinstance(value, float) and not math.isfinite(value):
-                self.remark(f"info[{name!r}] is {value}, left out")
-                continue
-            if isinstance(value, str):  # what no file can hold is written with backslashes
-                value = value.encode(errors="backslashreplace").decode()
-            self.info[name] = value
+    def report(self, info: object) -> None:
+        """Take what a solver says of itself; what no column can hold is said in the message."""
+        kept, changed = columns(info)
+        self.info |= kept
+        for sentence in changed:
+            self.remark(sentence)
 
     def finished(self) -> Result:
         """The result of a run that was scored."""
         import torch
 
+        for name in [name for name, value in self.metrics.items() if not math.isfinite(value)]:
+            self.remark(f"{name} is {self.metrics.pop(name)}: left out")
         tf32 = bool(cuda_in_use()) and torch.backends.cuda.matmul.allow_tf32
         columns = {**self.columns, "tf32": tf32}
         return Result(Status.OK, self.message, columns, self.metrics, self.info, self.curve)

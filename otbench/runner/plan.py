@@ -43,7 +43,7 @@ class Suite:
 @cache
 def suites() -> dict[str, Suite]:
     """Every suite of ``suites.toml``."""
-    raw = tomllib.loads(files("otbench").joinpath("suites.toml").read_text())
+    raw = tomllib.loads(files("otbench").joinpath("suites.toml").read_text(encoding="utf-8"))
     lists = ("tasks", "solvers")
     frozen: dict[str, dict[str, Any]] = {
         name: {key: tuple(value) if key in lists else value for key, value in body.items()}
@@ -175,7 +175,11 @@ def grouped(
 
 
 def pending(
-    runs: Iterable[RunSpec], recorded: Mapping[str, Row], rerun: Rerun, saved: Container[str] = ()
+    runs: Iterable[RunSpec],
+    recorded: Mapping[str, Row],
+    rerun: Rerun,
+    saved: Container[str] = (),
+    unkept: Container[str] = (),
 ) -> list[RunSpec]:
     """The runs still to be done. One that ended ``missing`` is always tried again, its remedy may
     have been applied; so is one that ended ``broken``, which says nothing of its solver.
@@ -187,11 +191,12 @@ def pending(
             also what other code of the task, the solver or the scoring recorded, or other data of
             the user's own; ``failed`` also what failed; ``all`` everything.
         saved: keys whose fits were saved: those of them that were cut short always go on.
+        unkept: keys that are recorded without what is to be kept of them.
     """
 
     def wanted(run: RunSpec) -> bool:
         row = recorded.get(run.key)
-        if rerun == "all" or row is None or row.status in UNDECIDED:
+        if rerun == "all" or row is None or row.status in UNDECIDED or run.key in unkept:
             return True
         if run.key in saved and row.status in CUT_SHORT:
             return True

@@ -27,7 +27,7 @@ class Progress:
         self.statuses: Counter[Status] = Counter()
         self.live = console.is_terminal or console.is_jupyter
         self.bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.TextColumn("{task.fields[count]}"),
             progress.TimeElapsedColumn(),

@@ -85,7 +85,7 @@ def gpu_query() -> dict[str, str]:
         return {}
     query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30)
+        answer = subprocess.run(query, capture_output=True, text=True, errors="replace", timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return {}
     lines = answer.stdout.strip().splitlines() if answer.returncode == 0 else []
@@ -111,7 +111,11 @@ def _git() -> dict[str, Any]:
     def git(*arguments: str) -> str | None:
         try:
             answer = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=30,
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
@@ -138,7 +142,9 @@ def _version(name: str) -> str | None:
 
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

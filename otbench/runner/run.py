@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
+from rich.text import Text
 
 from otbench import store
 from otbench.data.files import present
 from otbench.errors import UserError
 from otbench.job import Job, Result, Row, RunSpec, Saving
 from otbench.registry import Selection, absent, code_files, requirements
+from otbench.rows import fault
 from otbench.runner import plan, provenance
 from otbench.runner.executor import Executor, Limits, Started, executor
 from otbench.runner.progress import Progress
@@ -103,21 +105,24 @@ def run(options: Options, console: Console) -> Planned:
     runs = plan.expand(tasks, solvers, seeds, device, options.dtype)
 
     for path in store.repair(options.results):
-        console.print(f"repaired {path}: its last line was torn", soft_wrap=True)
+        say(console, f"repaired {path}: its last line was torn")
     keys = tuple(spec.key for spec in runs)
     recorded = store.latest_rows(options.results) if options.results.is_dir() else {}
     rows = {key: Row.from_json(recorded[key]) for key in keys if key in recorded}
     saved = SavedFits(options.fits).keys() if options.save_fits_s else set()
-    todo = plan.pending(runs, rows, options.rerun, saved)
+    unkept = _unkept(options, rows) if options.keep else set()
+    redone = unkept if options.rerun != "missing" else set()
+    todo = plan.pending(runs, rows, options.rerun, saved, redone)
     size = f"{len(tasks)} tasks x {len(solvers)} solvers x {len(seeds)} seeds on {device}"
-    console.print(f"{len(runs)} runs: {size}", soft_wrap=True)
+    say(console, f"{len(runs)} runs: {size}")
     if len(todo) < len(runs):
-        console.print(
-            f"{len(runs) - len(todo)} already recorded under {options.results}, {len(todo)} to do",
-            soft_wrap=True,
-        )
+        known = f"{len(runs) - len(todo)} already recorded under {options.results}"
+        say(console, f"{known}, {len(todo)} to do")
+    if unkept:
+        remedy = "done again" if redone else "left so by --rerun missing"
+        say(console, f"{len(unkept)} recorded without the raw output that --keep keeps, {remedy}")
     if begun := sum(spec.key in saved for spec in todo):
-        console.print(f"{begun} of them begun before, their fits saved", soft_wrap=True)
+        say(console, f"{begun} of them begun before, their fits saved")
     if not todo:
         return Planned(keys, interrupted=False)
 
@@ -127,6 +132,19 @@ def run(options: Options, console: Console) -> Planned:
     together = options.together or suite.together
     with _Execution(options, chosen, device, described, tasks, together, console) as execution:
         return Planned(keys, execution.run(todo, label))
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: brackets and colons of paths and names are no markup."""
+    console.print(Text(text), soft_wrap=True)
+
+
+def _unkept(options: Options, rows: Mapping[str, Row]) -> set[str]:
+    """The keys of the successful runs whose raw output is not there."""
+    kept = store.kept_outputs(options.results) if rows else {}
+    return {
+        key for key, row in rows.items() if row.status == Status.OK and (row.batch, key) not in kept
+    }
 
 
 class _Execution:
@@ -168,12 +186,14 @@ class _Execution:
                 try:
                     self._execute(self._installed(todo))
                 except KeyboardInterrupt:
-                    self._say(
+                    say(
+                        self.console,
                         f"interrupted: {self.progress.done} of {len(todo)} runs recorded in "
-                        f"{folder.path}; the same command does the rest"
+                        f"{folder.path}; the same command does the rest",
                     )
                     return True
-            self._say(f"done: {self.progress.summary()}; rows and provenance in {folder.path}")
+            done = f"done: {self.progress.summary()}; rows and provenance in {folder.path}"
+            say(self.console, done)
         return False
 
     def _installed(self, todo: Sequence[RunSpec]) -> list[RunSpec]:
@@ -217,7 +237,7 @@ class _Execution:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self._edited():
             spec = plan.as_it_ran(spec, self.options.plugins)
-        row = Row.of(spec, result, self.folder.path.name, now)
+        row = _row(spec, result, self.folder.path.name, now)
         self.folder.append(row.to_json())
         # After any other end the same fit may be gone on with.
         if row.status in (Status.OK, Status.DIVERGED, Status.SKIPPED):
@@ -234,8 +254,19 @@ class _Execution:
                 self.edited = True  # one is gone
         return self.edited
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+
+def _row(spec: RunSpec, result: Result, batch: str, when: str) -> Row:
+    """The row of a run; of a result that is none (a solver can write where its worker does), an
+    error.
+    """
+    try:
+        row = Row.of(spec, result, batch, when)
+        wrong = fault(row.to_json())
+    except (TypeError, AttributeError) as error:
+        row, wrong = None, f"is none ({error})"
+    if row is None or wrong:
+        row = Row.of(spec, Result(Status.ERROR, f"the worker sent a row that {wrong}"), batch, when)
+    return row
 
 
 def find_device(wanted: str) -> str:

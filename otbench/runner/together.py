@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from otbench.errors import DivergedError, InvalidOutputError
 from otbench.job import Result
@@ -58,5 +60,8 @@ def _scored(member: MapRun, outcome: object) -> Result:
         return measured.finished()
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        status, message, columns = failure(error, "map", measured.phases.of(error))
+        task, solver = (
+            Path(inspect.getfile(type(of))) for of in (member.run.task, member.run.solver)
+        )
+        status, message, columns = failure(error, "map", measured.phases.of(error), task, solver)
         return measured.ended(status, message, **columns)

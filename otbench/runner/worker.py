@@ -58,8 +58,11 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
     except BaseException as error:
         with contextlib.suppress(Exception):  # a solver may have closed stderr
             traceback.print_exc()
-        setting = registry("task", job.plugins).entries[job.specs[0].task].cls.setting
-        status, message, columns = failure(error, setting, phases.of(error))
+        task = registry("task", job.plugins).entries[job.specs[0].task]
+        solver = registry("solver", job.plugins).entries[job.specs[0].solver]
+        status, message, columns = failure(
+            error, task.cls.setting, phases.of(error), task.origin, solver.origin
+        )
         for member in list(left):
             send_result(member, Result(status, message, {**place, **columns}))
 

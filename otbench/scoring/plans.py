@@ -88,8 +88,8 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
         "optimal_plan": optimal,
         "ot_cost": truth.cost,
         "rounded_cost": metrics.rounded_cost(plan, a, b, costs, blocks),
-        "rounded_map": metrics.barycentric_map(plan, a, b, points),
-        "optimal_map": metrics.barycentric_map(optimal, a, b, points),
+        "rounded_map": _of_places(x, a, metrics.barycentric_map(plan, a, b, points)),
+        "optimal_map": _of_places(x, a, metrics.barycentric_map(optimal, a, b, points)),
         "target_variance": float(b @ (points - b @ points).square().sum(1)),
     }
     if pair.eps > 0:
@@ -97,6 +97,20 @@ def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
         arrays["rounded_objective"] = arrays["rounded_cost"] + pair.eps * of_plan
         arrays["optimal_objective"] = truth.cost + pair.eps * best
     return arrays
+
+
+def _of_places(x: Tensor, a: Tensor, mapped: Tensor) -> Tensor:
+    """Mapped points of which copies of a source point share the mean: how optimal plans deal out
+    the mass of a place among its points is arbitrary.
+    """
+    import torch
+
+    places, place = torch.unique(x.flatten(1), dim=0, return_inverse=True)
+    if len(places) == len(x):
+        return mapped
+    mass = a.new_zeros(len(places)).index_add_(0, place, a)
+    sums = mapped.new_zeros(len(places), mapped.shape[1]).index_add_(0, place, a[:, None] * mapped)
+    return (sums / mass[:, None])[place]
 
 
 def _warm_start(pair: DiscreteProblem, transport: Transport | None) -> dict[str, Any]:

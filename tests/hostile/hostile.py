@@ -130,6 +130,22 @@ class Hostile(Solver):
                 continue
         return self._none(problem, context)
 
+    def _forge(self, problem, context):
+        """Send a result of its own."""
+        self._send(b'{"event": "result", "status": "splendid"}')
+
+    def _forge_columns(self, problem, context):
+        """Send one whose columns are those of the run itself."""
+        self._send(b'{"event": "result", "status": "ok", "measured": {"task": "mine"}}')
+
+    def _send(self, event):
+        for fd in range(3, 64):
+            try:
+                os.write(fd, b"\n" + event + b"\n")
+            except OSError:
+                continue
+        os._exit(0)
+
     def _close_everything(self, problem, context):
         os.closerange(0, 1024)
         return self._none(problem, context)

@@ -28,7 +28,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from otbench.errors import DivergedError
@@ -393,12 +392,15 @@ class RayTraining(CriticTraining[RaySolver]):
 
         u, slack = self.potential(member), self.settings.slack
 
-        @cache
+        found: list[tuple[float, Tensor]] = []  # at the first push, and saved with it
+
         def bounds() -> tuple[float, Tensor]:
             """The slope of a ray that is long enough, and the least potential."""
-            source, target = self.ends[member]
-            steep = u.gradient(source).norm(dim=1).quantile(STEEP)
-            return (1 - slack) * max(float(steep), SHORTEST), u(target).amin()
+            if not found:
+                source, target = self.ends[member]
+                steep = u.gradient(source).norm(dim=1).quantile(STEEP)
+                found.append(((1 - slack) * max(float(steep), SHORTEST), u(target).amin()))
+            return found[0]
 
         def push_chunk(x: Tensor) -> Tensor:
             slope, lowest = bounds()

@@ -1,0 +1,117 @@
+"""Transport maps that are saved and applied to new points later, in another process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otbench import __version__
+from otbench.errors import UserError
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Tensor = torch.Tensor
+
+PUSHED = 2**14  # points that are mapped at a time
+
+
+@dataclass(frozen=True)
+class FittedMap:
+    """The map T that a solver found between two clouds of vectors.
+
+    Attributes:
+        function: T, ``(k, d)`` tensors to ``(k, d)``.
+        solver: label of the solver.
+        cost_name: one of `otbench.problem.COSTS`.
+        dim: d.
+        dtype: of the tensors, ``float32`` or ``float64``.
+        device: where they live.
+        origin: ``(d,)``, what was taken off the points before the fit, T(x) = origin + function(x -
+            origin).
+    """
+
+    function: Callable[[Tensor], Tensor] = field(repr=False)
+    solver: str
+    cost_name: str
+    dim: int
+    dtype: str
+    device: str
+    origin: np.ndarray = field(repr=False)
+
+    def push(self, points: np.ndarray) -> np.ndarray:
+        """T of points ``(k, d)``, in float64.
+
+        Raises:
+            UserError: points of another dimension, or values of T that are not finite.
+        """
+        import numpy as np
+        import torch
+
+        points = np.asarray(points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != self.dim:
+            raise UserError(
+                f"the map takes points of {self.dim} coordinates, got an array of shape "
+                f"{points.shape}"
+            )
+        centred = torch.as_tensor(points - self.origin).to(self.device, getattr(torch, self.dtype))
+        parts = [self.function(part.clone()).detach() for part in centred.split(PUSHED)]
+        mapped = torch.cat(parts).double().cpu().numpy() + self.origin
+        if not np.isfinite(mapped).all():
+            raise UserError(f"{self.solver} maps points to values that are not finite")
+        return mapped
+
+    def save(self, path: str | Path) -> None:
+        """Write the map, whole or not at all; `load` reads it.
+
+        Raises:
+            UserError: the solver's function cannot be saved.
+            OSError: the file cannot be written.
+        """
+        import cloudpickle
+        import torch
+
+        path = Path(path)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            with open(unfinished, "wb") as file:
+                torch.save({"otbench": __version__, "map": self}, file, pickle_module=cloudpickle)
+            os.replace(unfinished, path)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a solver's function holds
+            raise UserError(
+                f"the map of {self.solver} cannot be saved ({type(error).__name__}: {error})"
+            ) from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> FittedMap:
+    """A map that was saved. It is code, as any pickle is: load only what you trust.
+
+    Raises:
+        UserError: there is none, or it was saved by another version whose code has changed.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: name a map that `otbench solve` wrote")
+    device = None if torch.cuda.is_available() else "cpu"
+    try:
+        kept: Any = torch.load(path, map_location=device, weights_only=False)
+        found = kept["map"]
+    except Exception as error:
+        raise UserError(
+            f"{path}: is no map that `otbench solve` of this version ({__version__}) wrote, or is "
+            f"damaged ({type(error).__name__}: {error}): solve again"
+        ) from error
+    if not isinstance(found, FittedMap):
+        raise UserError(f"{path}: holds {type(found).__name__}, no map of `otbench solve`")
+    return found

@@ -1,0 +1,103 @@
+"""Checks of the parameters of tasks and solvers: each value is of its annotated type, and finite,
+in single precision too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from typing import Any
+
+
+LARGEST_INTEGER = 2**63  # from which on no array has such a size, and no column holds it
+LARGEST_FLOAT = 3e38  # in single precision
+PLAIN = (bool, int, float, str, type(None))
+
+
+class Parameters:
+    """Base of tasks and solvers: the fields of the dataclass are parameters, whose values are
+    checked before the ``__post_init__`` of a subclass compares them.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Put the check before the class's own."""
+        super().__init_subclass__(**options)
+        if own := vars(cls).get("__post_init__"):
+
+            @functools.wraps(own)
+            def checked(self: Parameters) -> None:
+                check(self)
+                own(self)
+
+            cls.__post_init__ = checked
+
+    def __post_init__(self) -> None:
+        """Check the parameters.
+
+        Raises:
+            ValueError: one is not of its type, not finite, or too large.
+        """
+        check(self)
+
+
+def check(owner: object) -> None:
+    """Refuse a parameter that is not of its annotated type, not finite, or too large.
+
+    Raises:
+        ValueError: naming it, and what it may be.
+    """
+    for name, annotation in _annotations(type(owner)).items():
+        value, kinds = getattr(owner, name), options(annotation)
+        if not set(kinds) <= set(PLAIN):
+            continue  # a choice, which the parser or the class itself knows
+        if not any(_fits(value, kind) for kind in kinds):
+            raise ValueError(f"{name} must be {names(annotation)}, got {_shown(value)}")
+        if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT:
+            raise ValueError(f"{name} must be finite, and fit single precision, got {value}")
+        if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+            raise ValueError(f"{name} must be of less than 64 bits, got {_shown(value)}")
+
+
+def options(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; of another annotation itself."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def names(annotation: Any) -> str:
+    """The types of an annotation, as a message says them."""
+    return " or ".join(map(_name, options(annotation)))
+
+
+def _name(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    return "none" if kind is type(None) else getattr(kind, "__name__", str(kind))
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Whether a value is of a type; a whole number is a float, a boolean is no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a whole number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+@functools.cache
+def _annotations(cls: type) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(cls):
+        return {}
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError:  # of types that are imported for type checkers alone
+        return {}
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
