@@ -84,6 +84,20 @@ def test_a_header_of_numbers_is_no_point(first: int, d: int) -> None:
         same(read_cloud(CloudFile(name)), points, None)
 
 
+def test_columns_with_and_without_names_are_a_header() -> None:
+    """As pandas writes an array to which a column was added."""
+    frame = pd.DataFrame(X)
+    frame["w"] = A
+    frame.to_csv("p.csv", index=False)
+    same(read_cloud(CloudFile("p.csv", weights_column="w")), X, A)
+    frame.to_csv("p.csv", index_label="cell")
+    same(read_cloud(CloudFile("p.csv", columns="0,1")), X, None)
+    np.savetxt("p.csv", X, delimiter=",", header="u,v")
+    same(read_cloud(CloudFile("p.csv", columns="u,v")), X, None)
+    np.savetxt("p.csv", X, delimiter=",", header="0,1")
+    same(read_cloud(CloudFile("p.csv")), X, None)
+
+
 def test_numbers_that_count_otherwise_are_a_point() -> None:
     Path("p.csv").write_text("0,2\n" + "5,6\n" * 8)
     assert len(read_cloud(CloudFile("p.csv")).points) == 9
@@ -126,6 +140,17 @@ def test_the_index_of_chosen_rows_is_no_coordinate() -> None:
     assert read_pair(source, target, "euclidean")[0].points.shape == (40, 3)
 
 
+def test_the_index_of_shuffled_rows_is_no_coordinate() -> None:
+    for name, points in (("x", X), ("y", Y)):
+        order = 1 + RNG.permutation(len(points))
+        np.save(f"{name}.npy", np.column_stack([points, order]))
+    refused("column 3 counts the rows", "--source", "x.npy", "--target", "y.npy")
+    ranks = [np.argsort(RNG.standard_normal((n, 2)), axis=0) for n in (40, 50)]
+    np.save("x.npy", ranks[0])
+    np.save("y.npy", ranks[1])
+    assert read_pair(CloudFile("x.npy"), CloudFile("y.npy"), "euclidean")[0].points.shape == (40, 2)
+
+
 def test_points_of_whole_numbers_are_points() -> None:
     np.save("x.npy", np.arange(40.0).reshape(20, 2))
     np.save("y.npy", RNG.integers(0, 9, (30, 2)))
@@ -136,7 +161,11 @@ def test_points_of_whole_numbers_are_points() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Unnamed: 0", "index", "id", "cell_id", "level_0", "__index_level_0__"]
+    "name",
+    [
+        *("", "Unnamed: 0", "Unnamed: 0.1", "index", "id", "cell_id", "sample id", "level_0"),
+        *("__index_level_0__", "rownames", "row.names", "row"),
+    ],
 )
 def test_names_of_an_index(name: str) -> None:
     assert INDEX.fullmatch(name) and not WEIGHT.fullmatch(name)
@@ -151,7 +180,7 @@ def test_names_of_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["x", "u", "width", "window", "proba2d", "PC1", "grid", "mid", "0"]
+    "name", ["x", "u", "width", "window", "proba2d", "PC1", "grid", "mid", "0", "arrow"]
 )
 def test_names_of_coordinates(name: str) -> None:
     assert not WEIGHT.fullmatch(name) and not INDEX.fullmatch(name)
