@@ -577,10 +577,19 @@ def test_every_way_of_reading_is_a_parameter_of_both_tasks() -> None:
         f"{side}_{name}": f"{side} {name}" for side in ("source", "target") for name in OPTIONS
     }
     values |= {"source_weights": "x.npy", "target_weights": "x.npy"}
-    for task in (Clouds("x.npy", "x.npy", **values), Samples("x.npy", "x.npy", **values)):
+    values |= {"source_coords": "lonlat", "target_kind": "dark-image", "target_coords": ""}
+    values |= {"source_kind": "image"}
+    given: dict[str, Any] = values
+    for task in (Clouds("x.npy", "x.npy", **given), Samples("x.npy", "x.npy", **given)):
         source, target = task.clouds
         for side, file in (("source", source), ("target", target)):
             assert vars(file) == {"path": "x.npy"} | {n: values[f"{side}_{n}"] for n in OPTIONS}
+
+
+def test_ways_of_reading_that_there_are_not_are_refused_as_parameters() -> None:
+    np.save("x.npy", X)
+    with pytest.raises(UserError, match="'source_kind' of clouds must be one of , image, dark"):
+        plan.select("task", ["clouds[source=x.npy,target=x.npy,source_kind=picture]"], ())
 
 
 def test_what_is_left_out_is_said(

@@ -300,10 +300,10 @@ def _held(path: Path, file: CloudFile, preferred: str) -> tuple[Any, Any | None]
     if suffix in tables.SUFFIXES:
         frame = tables.read_table(path)
         if file.where:
-            frame = frame[tables.select_rows(path, frame, file.where)]
+            frame = frame.loc[tables.select_rows(path, frame, file.where)]
         chosen, of_weights = _columns(path, file, list(frame.columns))
-        weights = None if of_weights is None else tables.numbers(path, frame.iloc[:, [of_weights]])
-        return tables.numbers(path, frame.iloc[:, chosen]), weights
+        weights = None if of_weights is None else tables.numbers(path, frame, [of_weights])
+        return tables.numbers(path, frame, chosen), weights
     if suffix in cells.SUFFIXES:
         matrix, names, weights = cells.read_cells(path, file.key, file.where, file.weights_column)
         chosen, _ = _columns(path, replace(file, weights_column=""), names)
@@ -381,7 +381,8 @@ def _weights_of(name: str) -> Any:
     path = _existing(name)
     with _readable(path):
         if path.suffix.lower() in tables.SUFFIXES:
-            return tables.numbers(path, tables.read_table(path))
+            frame = tables.read_table(path)
+            return tables.numbers(path, frame, range(frame.shape[1]))
         if path.suffix.lower() in arrays.SUFFIXES:
             return arrays.read_arrays(path, "", "", "")[0]
     raise UserError(f"{path}: weights are read from arrays and tables: write them as npy or csv")

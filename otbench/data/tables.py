@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet", ".feather")
+ROWS = 2**16  # of a csv that are read at a time: all at once take twice the memory
 SHOWN = 12  # names of columns in a message
 
 # Names of columns that are hardly ever coordinates.
@@ -64,12 +65,19 @@ def read_table(path: Path) -> pd.DataFrame:
         UserError: an empty file, another separator, lines of different lengths, an index of real
             numbers.
     """
-    import pandas as pd
+    from pyarrow import feather, parquet
 
     suffix = path.suffix.lower()
     if suffix in SEPARATORS:
         return _read_text(path, SEPARATORS[suffix])
-    frame = pd.read_parquet(path) if suffix == ".parquet" else pd.read_feather(path)
+    table = (
+        parquet.read_table(path, pre_buffer=False)
+        if suffix == ".parquet"
+        else feather.read_table(path)
+    )
+    # without a copy: the columns are those of the file
+    frame = table.to_pandas(split_blocks=True, self_destruct=True)
+    del table
     if frame.index.nlevels > 1 or frame.index.dtype.kind == "f":
         names = ", ".join(str(name) for name in frame.index.names)
         raise UserError(
@@ -187,22 +195,25 @@ def _degrees(path: Path, names: Sequence[str], among: Sequence[int]) -> list[int
     return list(among)
 
 
-def numbers(path: Path, frame: pd.DataFrame) -> np.ndarray:
-    """The cells of a table in float64, ``(n, columns)``, missing ones as nan.
+def numbers(path: Path, frame: pd.DataFrame, columns: Sequence[int]) -> np.ndarray:
+    """The cells of some columns of a table in float64, ``(n, columns)``, missing ones as nan.
 
     Raises:
         UserError: a column that does not hold numbers.
     """
     import numpy as np
 
-    for name, column in frame.items():
+    held = np.empty((len(frame), len(columns)))
+    for i, place in enumerate(columns):
+        column = frame.iloc[:, place]
         if len(column) and column.dtype.kind not in "iuf":
             value = next((value for value in column if not _is_number(value)), column.iloc[0])
             raise UserError(
-                f"{path}: column {name} holds {str(value)[:40]!r}, which is no number: mend it, or "
-                "name the columns that are coordinates, --columns NAME,NAME"
+                f"{path}: column {column.name} holds {str(value)[:40]!r}, which is no number: mend "
+                "it, or name the columns that are coordinates, --columns NAME,NAME"
             )
-    return frame.to_numpy(np.float64, na_value=np.nan)
+        held[:, i] = column.to_numpy(np.float64, na_value=np.nan)
+    return held
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
@@ -224,13 +235,20 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
             )
     cells = [cell.strip(' "\r\n') for cell in lines[0].split(separator)]
     header = not any(map(_is_number, cells)) or _counts(cells[cells[0] == "" :])
-    frame = pd.read_csv(
-        path, sep=separator, header=0 if header else None, encoding="utf-8-sig", low_memory=False
-    )
-    if not isinstance(frame.index, pd.RangeIndex):
+    with pd.read_csv(
+        path,
+        sep=separator,
+        header=0 if header else None,
+        encoding="utf-8-sig",
+        low_memory=False,
+        chunksize=ROWS,
+    ) as reader:
+        parts = list(reader)
+    if not all(isinstance(part.index, pd.RangeIndex) for part in parts):
         raise UserError(
             f"{path}: its lines have more cells than its first line: give every line as many"
         )
+    frame = pd.concat(parts, ignore_index=True)
     if header:
         # pandas makes up names for those that have none
         frame.columns = [
