@@ -21,15 +21,17 @@ FLOORS = (
     ("answer",),
     ("runner", "report"),
     ("store",),
+    ("rows",),
     ("job", "code_hashes"),
     ("scoring",),
     ("methods", "families"),
     ("metrics",),
     ("data",),
     ("randomness", "registry"),
+    ("plugins",),
     ("sources", "selection", "solver"),
     ("problem",),
-    ("docstrings", "errors", "statuses"),
+    ("docstrings", "errors", "parameters", "statuses"),
 )
 LEVEL = {name: level for level, names in enumerate(reversed(FLOORS)) for name in names}
 

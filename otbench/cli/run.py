@@ -122,6 +122,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from otbench.report.leaderboard import leaderboard
+    from otbench.report.recommendation import recommendations
     from otbench.runner.run import Options, run, say
     from otbench.store import load
 
@@ -147,7 +148,10 @@ def _run(options: argparse.Namespace) -> int:
     if planned.interrupted:
         return 130
     console.print()
-    print(leaderboard(load(options.results).restricted(planned.keys)), flush=True)
+    found = load(options.results).restricted(planned.keys)
+    print(leaderboard(found), flush=True)
+    for sentence in recommendations(found):
+        print(f"\n{sentence}", flush=True)
     say(console, f"\nresults: {options.results}/")
     return 0
 
