@@ -102,6 +102,11 @@ def test_columns_with_and_without_names_are_a_header() -> None:
     same(read_cloud(CloudFile("p.csv")), X, None)
 
 
+def test_names_may_hold_separators() -> None:
+    Path("p.csv").write_text('"u, 1","v; 2"\n' + "5,6\n" * 8)
+    assert len(read_cloud(CloudFile("p.csv")).points) == 8
+
+
 def test_numbers_that_count_otherwise_are_a_point() -> None:
     Path("p.csv").write_text("0,2\n" + "5,6\n" * 8)
     assert len(read_cloud(CloudFile("p.csv")).points) == 9
@@ -300,6 +305,13 @@ def test_named_arrays(path: str, save: Callable[..., None]) -> None:
     same(read_cloud(CloudFile(path, key="y")), Y, B)
     with pytest.raises(UserError, match=r"holds 4 arrays .*say which are the points, --key"):
         read_cloud(CloudFile(path))
+    save(path, x=X, y=Y[:40], weights=A)
+    with pytest.raises(UserError, match="weights is neither x nor its weights"):
+        read_pair(CloudFile(path), CloudFile(path), "sqeuclidean")
+    save(path, x=X[:, 0], y=X[:, 1])  # of two files, coordinates
+    save(f"other.{path}", x=Y[:, 0], y=Y[:, 1])
+    with pytest.raises(UserError, match=r"holds 2 arrays \(x, y\): say which are the points"):
+        read_pair(CloudFile(path), CloudFile(f"other.{path}"), "sqeuclidean")
     save(path, cells=X, mass=A)
     with pytest.raises(UserError, match=r"holds 2 arrays \(cells, mass\)"):
         read_cloud(CloudFile(path))
@@ -402,6 +414,17 @@ def test_colours_depths_and_transparency() -> None:
     Image.fromarray(np.dstack([grey, alpha]), "LA").save("clear.png")
     kept = read_cloud(CloudFile("clear.png"))
     same(kept, read_cloud(CloudFile("rgb.png")).points[[0, 2]], mass[[0, 2]])
+
+
+def test_a_picture_is_as_it_is_shown_and_one() -> None:
+    picture = Image.fromarray(np.array([[0, 9, 0, 0]], np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the right side of what is stored is the bottom of what is shown
+    picture.save("turned.png", exif=turned)
+    same(read_cloud(CloudFile("turned.png")), np.array([[0.125, 0.625]]), np.ones(1))
+    picture.save("two.gif", save_all=True, append_images=[picture.rotate(180)])
+    with pytest.raises(UserError, match="holds 2 pictures"):
+        read_cloud(CloudFile("two.gif"))
 
 
 @pytest.mark.parametrize(

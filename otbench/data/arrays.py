@@ -63,7 +63,7 @@ def choose_arrays(
         names: of its arrays.
         key: name of the points where it is said.
         weights: name of the weights where it is said.
-        preferred: ``x`` or ``y``, where a file holds both clouds and it is known which is meant.
+        preferred: ``x`` or ``y``, where one file is to give both clouds.
 
     Raises:
         UserError: no such array, or it is not clear which is meant.
@@ -93,8 +93,10 @@ def choose_arrays(
         chosen = candidates[0]
     if weights:
         return chosen, weights
-    found = [name for name in (WEIGHTS_OF.get(chosen), "weights") if name in rest]
-    used = {chosen, *found, *(("x", "y", "a", "b") if chosen in ("x", "y") else ())}
+    both = chosen in ("x", "y") and {"x", "y"} <= set(names)
+    partners = (WEIGHTS_OF.get(chosen), None if both else "weights")
+    found = [name for name in partners if name in rest]
+    used = {chosen, *found, *(("x", "y", "a", "b") if both else ())}
     for name in rest:
         if name not in used and (not key or WEIGHT.fullmatch(name)):
             raise UserError(

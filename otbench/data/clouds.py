@@ -87,15 +87,17 @@ class Cloud:
 def read_pair(source: CloudFile, target: CloudFile, cost: str) -> tuple[Cloud, Cloud]:
     """Two clouds that the named cost can compare; for ``geodesic`` their points are normalised.
 
-    Of a file that holds the arrays ``x`` and ``y``, the first is the source and the second the
-    target.
+    Of one file for both, which holds the arrays ``x`` and ``y``, the first is the source and the
+    second the target.
 
     Raises:
         UserError: from `read_cloud`; different dimensions; a column that counts the rows in both
             files; target points that are all the same; for ``geodesic``, points off the unit sphere
             by more than `UNIT`.
     """
-    x, y = _read(source, "x"), _read(target, "y")
+    # Of two files, x and y are as likely the coordinates of one cloud.
+    one_file = Path(source.path).resolve() == Path(target.path).resolve()
+    x, y = _read(source, "x" if one_file else ""), _read(target, "y" if one_file else "")
     if x.points.shape[1] == y.points.shape[1]:
         _refuse_index(source, x, target, y)
     return check_pair(x, y, cost, (source.path, target.path))

@@ -24,12 +24,17 @@ DEEP = ("I", "F")  # modes, after the first letter, with more than 8 bits of gre
 def read_picture(path: Path, dark: bool) -> np.ndarray:
     """The mass of each pixel of a picture, ``(h, w)`` in float64: its brightness (luma) or, where
     that is asked for, how much it lacks of white; nothing where it is transparent.
+
+    Raises:
+        UserError: there are several in the file.
     """
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    with Image.open(path) as picture:
-        picture.load()
+    with Image.open(path) as opened:
+        if (several := getattr(opened, "n_frames", 1)) > 1:
+            raise UserError(f"{path}: holds {several} pictures: save the one that is meant")
+        picture = ImageOps.exif_transpose(opened)  # as it is shown
         if picture.mode[:1] in DEEP:
             grey = np.asarray(picture, np.float64)
             white = 2.0**16 - 1 if picture.mode != "F" else grey.max()

@@ -5,6 +5,7 @@ that a condition chooses, and which columns are coordinates and which weights.
 from __future__ import annotations
 
 import ast
+import csv
 import re
 from collections.abc import Sequence
 from itertools import islice
@@ -236,7 +237,7 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
                 f"{path}: has {cell.strip()[:40]!r} between {shown}: separate the columns by "
                 f"{shown}, and write decimals with a point"
             )
-    cells = [cell.strip(' "\r\n').lstrip("# ") for cell in lines[0].split(separator)]
+    cells = [cell.strip().lstrip("# ") for cell in next(csv.reader(lines, delimiter=separator))]
     header = _counts([cell for cell in cells if _is_number(cell)])
     with pd.read_csv(
         path,
