@@ -27,6 +27,7 @@ from rich.console import Console
 from scipy.optimize import linprog
 from scipy.spatial.distance import cdist
 
+from otbench import Transport
 from otbench.cli.main import main, parser
 from otbench.cli.options import own_files
 from otbench.cli.run import own_tasks
@@ -35,7 +36,10 @@ from otbench.data.tables import INDEX, WEIGHT
 from otbench.errors import UserError
 from otbench.families.own_data import OPTIONS
 from otbench.problem import LazyTruth, Truth
+from otbench.report import couplings
 from otbench.runner import plan, truths
+from otbench.scoring.maps import MapScoring
+from otbench.scoring.verdict import Verdict, judge
 from otbench.tasks.clouds import Clouds
 from otbench.tasks.samples import Samples
 from tests.conftest import rows
@@ -84,6 +88,20 @@ def test_a_header_of_numbers_is_no_point(first: int, d: int) -> None:
         same(read_cloud(CloudFile(name)), points, None)
 
 
+def test_columns_with_and_without_names_are_a_header() -> None:
+    """As pandas writes an array to which a column was added."""
+    frame = pd.DataFrame(X)
+    frame["w"] = A
+    frame.to_csv("p.csv", index=False)
+    same(read_cloud(CloudFile("p.csv", weights_column="w")), X, A)
+    frame.to_csv("p.csv", index_label="cell")
+    same(read_cloud(CloudFile("p.csv", columns="0,1")), X, None)
+    np.savetxt("p.csv", X, delimiter=",", header="u,v")
+    same(read_cloud(CloudFile("p.csv", columns="u,v")), X, None)
+    np.savetxt("p.csv", X, delimiter=",", header="0,1")
+    same(read_cloud(CloudFile("p.csv")), X, None)
+
+
 def test_numbers_that_count_otherwise_are_a_point() -> None:
     Path("p.csv").write_text("0,2\n" + "5,6\n" * 8)
     assert len(read_cloud(CloudFile("p.csv")).points) == 9
@@ -126,6 +144,17 @@ def test_the_index_of_chosen_rows_is_no_coordinate() -> None:
     assert read_pair(source, target, "euclidean")[0].points.shape == (40, 3)
 
 
+def test_the_index_of_shuffled_rows_is_no_coordinate() -> None:
+    for name, points in (("x", X), ("y", Y)):
+        order = 1 + RNG.permutation(len(points))
+        np.save(f"{name}.npy", np.column_stack([points, order]))
+    refused("column 3 counts the rows", "--source", "x.npy", "--target", "y.npy")
+    ranks = [np.argsort(RNG.standard_normal((n, 2)), axis=0) for n in (40, 50)]
+    np.save("x.npy", ranks[0])
+    np.save("y.npy", ranks[1])
+    assert read_pair(CloudFile("x.npy"), CloudFile("y.npy"), "euclidean")[0].points.shape == (40, 2)
+
+
 def test_points_of_whole_numbers_are_points() -> None:
     np.save("x.npy", np.arange(40.0).reshape(20, 2))
     np.save("y.npy", RNG.integers(0, 9, (30, 2)))
@@ -136,7 +165,11 @@ def test_points_of_whole_numbers_are_points() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Unnamed: 0", "index", "id", "cell_id", "level_0", "__index_level_0__"]
+    "name",
+    [
+        *("", "Unnamed: 0", "Unnamed: 0.1", "index", "id", "cell_id", "sample id", "level_0"),
+        *("__index_level_0__", "rownames", "row.names", "row"),
+    ],
 )
 def test_names_of_an_index(name: str) -> None:
     assert INDEX.fullmatch(name) and not WEIGHT.fullmatch(name)
@@ -151,7 +184,7 @@ def test_names_of_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["x", "u", "width", "window", "proba2d", "PC1", "grid", "mid", "0"]
+    "name", ["x", "u", "width", "window", "proba2d", "PC1", "grid", "mid", "0", "arrow"]
 )
 def test_names_of_coordinates(name: str) -> None:
     assert not WEIGHT.fullmatch(name) and not INDEX.fullmatch(name)
@@ -713,6 +746,24 @@ def test_the_cost_of_weighted_samples_scatters_as_it_says() -> None:
     assert np.std(costs) == pytest.approx(np.mean(errors), rel=0.4)
 
 
+@pytest.mark.parametrize("n", [200, 1000])
+def test_the_identity_between_samples_of_one_measure_is_judged_by_the_weights(n: int) -> None:
+    """Points of N(0, I) with weights exp(x_1) and points of N(e_1, I) are samples of one measure;
+    without the weights they are of two.
+    """
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        x, y = rng.standard_normal((n, 2)), rng.normal([1, 0], size=(n, 2))
+        np.savez("with.npz", x=x, a=np.exp(x[:, 0]), y=y)
+        np.savez("without.npz", x=x, y=y)
+        verdicts = []
+        for name in ("with.npz", "without.npz"):
+            judged = MapScoring(build_map(Samples(name, name), seed), generator(1))
+            scores = judged.score(Transport(push=lambda x: x), judged.x.clone())
+            verdicts.append(judge(scores))
+        assert verdicts[0] in (Verdict.OK, None) and verdicts[1] is Verdict.INACCURATE
+
+
 # Truths are solved for once
 
 
@@ -753,14 +804,39 @@ def test_weighted_files_run_from_end_to_end(otbench, here: Path) -> None:
     np.savez("p.npz", x=X, a=A, y=Y, b=B)
     done = otbench(
         *("run", "--source", "p.npz", "--target", "p.npz", "--results", "out", "--seeds", 1),
-        *("-s", "pot-emd", "linear"),
+        *("-s", "pot-emd", "linear", "--keep"),
     )
     assert done.returncode == 0, done.stderr
+    drawn = otbench("plot", "out", "--out", "drawn")
+    assert drawn.returncode == 0, drawn.stderr
+    assert {path.name.partition("-")[0] for path in (here / "drawn").iterdir()} == {
+        *("error_time.png", "maps", "moves")
+    }
     found = {(row["task"], row["solver"]): row for row in rows(here / "out")}
     assert found["clouds", "linear"]["status"] == "skipped"
     assert found["clouds", "pot-emd"]["metric_cost_gap"] == pytest.approx(0, abs=1e-6)
     assert found["samples", "linear"]["status"] == found["samples", "pot-emd"]["status"] == "ok"
     assert json.loads(found["clouds", "linear"]["task_params"])["source"] == "p.npz"
+
+
+@pytest.mark.parametrize("d", [2, 3, 5])
+def test_the_moves_of_a_plan_lead_from_the_points_to_those_of_the_target(d: int) -> None:
+    x, y = RNG.standard_normal((6, d)), RNG.standard_normal((9, d))
+    plan_of_six = {"i": np.arange(6), "j": np.arange(6)[::-1], "mass": np.full(6, 1 / 6)}
+    clouds = {"x": x, "a": np.full(6, 1 / 6), "y": y, "b": np.full(9, 1 / 9)}
+    arrays = {**clouds, **plan_of_six, "cost": np.array("euclidean")}
+    kept = {f"0_{name}": array for name, array in arrays.items()}
+    drawn = couplings.draw("own", {"one": kept, "two": kept})
+    assert set(drawn) == {"moves"}
+    assert [ax.get_title() for ax in drawn["moves"].axes] == ["one", "two"]
+    target, lines, source = drawn["moves"].axes[0].collections
+    starts, ends = (np.asarray(dots.get_offsets()) for dots in (source, target))
+    assert starts.shape == (6, 2) and ends.shape == (9, 2)
+    ways = [np.asarray(path.vertices) for path in lines.get_paths()]
+    np.testing.assert_allclose([way[0] for way in ways], starts)
+    np.testing.assert_allclose([way[-1] for way in ways], ends[5::-1])
+    if d == 2:
+        np.testing.assert_allclose(starts, x)
 
 
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -482,17 +482,17 @@ def _normalised(name: str, cloud: Cloud) -> Cloud:
 def _refuse_index(source: CloudFile, x: Cloud, target: CloudFile, y: Cloud) -> None:
     """Refuse a column that numbers the rows of both files: it is an index that came along.
 
-    A column that counts by ones is one; so is one that rises through whole numbers, as the index of
-    selected rows does, while other columns do not.
+    A column that counts by ones is one; so is one that numbers the rows in another order, or rises
+    through whole numbers as the index of selected rows does, while other columns do not.
 
     Raises:
         UserError: there is such a column, and the coordinates were not named.
     """
     if source.columns or target.columns or source.coords or x.points.shape[1] == 1:
         return
-    counting, rising = zip(*(_numbering(cloud.points) for cloud in (x, y)), strict=True)
-    counting, rising = counting[0] & counting[1], rising[0] & rising[1]
-    found = counting if rising.all() else rising
+    (of_x, numbers_x), (of_y, numbers_y) = (_numbering(cloud.points) for cloud in (x, y))
+    numbers = numbers_x & numbers_y
+    found = of_x & of_y if numbers.all() else numbers
     if found.any():
         column = int(found.argmax()) + 1
         raise UserError(
@@ -503,17 +503,22 @@ def _refuse_index(source: CloudFile, x: Cloud, target: CloudFile, y: Cloud) -> N
 
 
 def _numbering(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``(d,)`` twice: columns that count by ones, and those that rise through whole numbers."""
+    """``(d,)`` twice: columns that count by ones, and those that number the rows in any order or
+    rise through whole numbers.
+    """
     import numpy as np
 
-    d = points.shape[1]
-    counting, rising = np.ones(d, bool), np.ones(d, bool)
-    if len(points) < LEAST_POINTS:  # by chance
-        return ~counting, ~rising
-    for start in range(0, len(points), ROWS):
+    n, d = points.shape
+    if n < LEAST_POINTS:  # by chance
+        return np.zeros(d, bool), np.zeros(d, bool)
+    counts, rises, whole = np.ones(d, bool), np.ones(d, bool), np.ones(d, bool)
+    for start in range(0, n, ROWS):
         part = points[start : start + ROWS + 1]
         steps = np.diff(part, axis=0)
-        whole = (part == np.floor(part)).all(0)
-        counting &= whole & (steps == 1).all(0)
-        rising &= whole & (steps > 0).all(0)
-    return counting, rising
+        whole &= (part == np.floor(part)).all(0)
+        counts &= (steps == 1).all(0)
+        rises &= (steps > 0).all(0)
+    spread = np.ptp(points, axis=0) == n - 1
+    for column in np.flatnonzero(whole & spread & ~rises):
+        rises[column] = len(np.unique(points[:, column])) == n
+    return whole & counts, whole & rises

@@ -24,9 +24,13 @@ ROWS = 2**16  # of a csv that are read at a time: all at once take twice the mem
 SHOWN = 12  # names of columns in a message
 
 # Names of columns that are hardly ever coordinates.
-INDEX = re.compile(r"|unnamed: \d+|(.*_)?(index|idx|id)|(__index_)?level_\d+_*", re.IGNORECASE)
+INDEX = re.compile(
+    r"|unnamed: \d.*|(.*[_ .-])?(index|idx|id|rows?)|row[_ .-]?(names?|numbers?|nr|id)"
+    r"|(__index_)?level_\d+_*",
+    re.IGNORECASE,
+)
 WEIGHT = re.compile(
-    r"(.*[_ .-])?(weights?|w|wts?|mass(es)?|prob(s|ability|abilities)?|freq(uency|uencies)?"
+    r"(.*[_ .-])?(weights?|w|wts?|wgts?|mass(es)?|prob(s|ability|abilities)?|freq(uency|uencies)?"
     r"|pop(ulation)?)([_ .-].*)?|counts?",
     re.IGNORECASE,
 )
@@ -57,9 +61,8 @@ HARMLESS = (
 def read_table(path: Path) -> pd.DataFrame:
     """The table in a csv, tsv, parquet or feather file; columns without names are numbered from 1.
 
-    The first line of a csv or tsv is a header where no cell of it is a number, or where its cells
-    count 0, 1, 2, ... or 1, 2, 3, ..., as pandas writes the columns of an array; a first cell
-    without a name, that of an index, may stand before them.
+    The first line of a csv or tsv is a header where no cell of it is a number, or where those that
+    are count 0, 1, 2, ... or 1, 2, 3, ..., as pandas names the columns of an array.
 
     Raises:
         UserError: an empty file, another separator, lines of different lengths, an index of real
@@ -233,8 +236,8 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
                 f"{path}: has {cell.strip()[:40]!r} between {shown}: separate the columns by "
                 f"{shown}, and write decimals with a point"
             )
-    cells = [cell.strip(' "\r\n') for cell in lines[0].split(separator)]
-    header = not any(map(_is_number, cells)) or _counts(cells[cells[0] == "" :])
+    cells = [cell.strip(' "\r\n').lstrip("# ") for cell in lines[0].split(separator)]
+    header = _counts([cell for cell in cells if _is_number(cell)])
     with pd.read_csv(
         path,
         sep=separator,
@@ -252,7 +255,8 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
     if header:
         # pandas makes up names for those that have none
         frame.columns = [
-            str(name) if i >= len(cells) or cells[i] else "" for i, name in enumerate(frame.columns)
+            str(name).lstrip("# ") if i >= len(cells) or cells[i] else ""
+            for i, name in enumerate(frame.columns)
         ]
     else:
         frame.columns = [str(i) for i in range(1, len(frame.columns) + 1)]
@@ -260,7 +264,7 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ..."""
+    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ..., or none at all."""
     return any(list(cells) == [str(first + i) for i in range(len(cells))] for first in (0, 1))
 
 
