@@ -147,7 +147,17 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
             ) from None
         if wrong := fault(row):
             raise UserError(f"{path}:{number} {wrong}: mend or delete that line")
-        yield row
+        # Halves of characters, as in paths that are no UTF-8, which no table holds.
+        yield _whole(row) if b"\\ud" in line else row
+
+
+def _whole(value: Any) -> Any:
+    """A value with backslashes for halves of characters in its texts."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_whole(name): _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def latest_rows(*dirs: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

@@ -229,3 +229,27 @@ def test_a_map_that_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
         save_answer(found, tmp_path / "out")
     handle.close()
     assert [path.name for path in tmp_path.iterdir()] == ["open"]
+
+
+def test_cells_go_from_a_file_to_mapped_points(tmp_path: Path, capsys) -> None:
+    """As docs/data.md has it: 20,000 cells with 50 principal components, of two conditions."""
+    anndata = pytest.importorskip("anndata")
+    rng, n = np.random.default_rng(0), 20_000
+    treated = rng.random(n) < 0.5
+    condition = pd.Categorical(np.where(treated, "treated", "control"))
+    index = [f"cell{i}" for i in range(n)]
+    cells = anndata.AnnData(obs=pd.DataFrame({"condition": condition}, index=index))
+    cells.obsm["X_pca"] = rng.normal(size=(n, 50)) + 2 * treated[:, None]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    status, _, err = said(
+        capsys,
+        "solve",
+        *("--source", tmp_path / "cells.h5ad", "--where", 'condition == "control"'),
+        *("--target", tmp_path / "cells.h5ad", "--where", 'condition == "treated"'),
+        *("--key", "obsm/X_pca", "-s", "linear", "-o", tmp_path / "out"),
+    )
+    assert status == 0, err
+    mapped = np.load(tmp_path / "out" / "mapped.npy")
+    assert mapped.shape == ((~treated).sum(), 50)
+    np.testing.assert_allclose(mapped.mean(0), 2, atol=0.1)
+    assert json.loads((tmp_path / "out" / "answer.json").read_text())["target_gap"] < 0.01

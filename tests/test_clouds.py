@@ -535,6 +535,11 @@ def test_cells() -> None:
     ):
         with pytest.raises(UserError, match=words):
             read_cloud(wrong)
+    del cells.X
+    cells.write_h5ad("reduced.h5ad")
+    same(read_cloud(CloudFile("reduced.h5ad", key="obsm/X_pca")), cells.obsm["X_pca"], None)
+    with pytest.raises(UserError, match="choose with --key: obsm/X_pca, layers/log"):
+        read_cloud(CloudFile("reduced.h5ad", key="X"))
 
 
 # Options

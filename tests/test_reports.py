@@ -764,3 +764,14 @@ def test_rows_of_other_code_than_todays_are_listed_with_what_renewing_them_costs
             assert all(cause in line for cause in causes)
         else:
             assert "0 of 1 rows are not of today's code" in text
+
+
+def test_text_that_no_file_can_hold_is_reported_with_backslashes(tmp_path):
+    odd = row("samples[source=\udcff]", "otm", status="error", message="\udcff fell \U0001f600")
+    written = write(tmp_path / "in", [odd, row("gaussian", "otm", 1, info_odd="\ud800")])
+    assert "samples[source=\\udcff]" in leaderboard(written)
+    export(written, tmp_path / "out", ("parquet", "csv"))
+    for read, name in ((pd.read_parquet, "runs.parquet"), (pd.read_csv, "runs.csv")):
+        frame = read(tmp_path / "out" / name)
+        assert "\\udcff fell \U0001f600" in set(frame["message"])
+        assert "\\ud800" in set(frame["info_odd"])

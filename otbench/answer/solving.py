@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-BOUNDED = 2**28  # most costs that a lower bound of the optimum is computed from
+BOUNDED = 2**24  # most costs that the optimum is bounded from beside a map: about ten seconds
 SLICES = 512  # directions of the target gap
 AT_A_TIME = 64
 SLICED = 2**16  # most points of each cloud that it is measured on

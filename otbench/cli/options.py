@@ -18,6 +18,7 @@ from otbench.problem import COSTS
 
 
 DEFAULT_RESULTS = Path("results/runs")
+MOST = 1_000_000  # seeds, or processes, that one command may ask for
 DEFAULT_FIGURES = Path("results/figures")
 
 # How files of the user's own are read: attributes of `CloudFile`, options and their help.
@@ -181,22 +182,21 @@ class _Where(argparse.Action):
 
 def count(text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+    number = _whole(text)
+    if number is None or not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
+    return number
 
 
 def seeds(text: str) -> range:
     """``N`` is the seeds 0 ... N-1, ``A:B`` the seeds A ... B-1."""
     first, separator, end = text.rpartition(":")
-    numbers = (first, end) if separator else ("0", end)
-    if not all(number.isdecimal() for number in numbers) or not (
-        chosen := range(*map(int, numbers))
-    ):
+    start, stop = _whole(first if separator else "0"), _whole(end)
+    if start is None or stop is None or not 0 < stop - start <= MOST:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seeds, and no range A:B of them"
+            f"{text!r} is no number of seeds, and no range A:B of them, up to {MOST}"
         )
-    return chosen
+    return range(start, stop)
 
 
 def factor(text: str) -> float:
@@ -232,6 +232,11 @@ def memory(text: str) -> int:
     return int(_quantity(text, units, "a size such as 500MiB or 8GiB"))
 
 
+def _whole(text: str) -> int | None:
+    """A whole number from 0 on that fits 64 bits."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
 def _above(text: str, least: int) -> float:
     try:
         value = float(text)
@@ -244,6 +249,7 @@ def _above(text: str, least: int) -> float:
 
 def _quantity(text: str, units: dict[str, int], wanted: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    if not match or match[2] not in units or float(match[1]) <= 0:
+    value = float(match[1]) * units.get(match[2], 0) if match else 0.0
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-    return float(match[1]) * units[match[2]]
+    return value

@@ -73,7 +73,7 @@ def _lines(answer: Answer) -> Iterator[str]:
     what = "plan" if answer.plan is not None else "map"
     yield f"cost of the {what}: {answer.cost:.6g} ({name})"
     if answer.bound is None:
-        yield "optimal cost: unknown, the clouds are too large for a bound"
+        yield "optimal cost: unknown, the clouds are large and the solver has no plan"
     elif answer.excess is None:
         yield f"optimal cost: at least {answer.bound:.6g}, unless the map misses the target"
     else:

@@ -64,7 +64,7 @@ def read_cells(
 def _representation(path: Path, data: Any, key: str, rows: np.ndarray) -> tuple[Any, list[str]]:
     kind, _, name = key.partition("/")
     known = [
-        *(["X"] if data.X is not None else []),
+        *(["X"] if _has_x(data) else []),
         *(f"obsm/{name}" for name in data.obsm),
         *(f"layers/{name}" for name in data.layers),
     ]
@@ -78,6 +78,13 @@ def _representation(path: Path, data: Any, key: str, rows: np.ndarray) -> tuple[
         return held[rows], _named(names, held.shape[1])
     held = data.X if key == "X" else data.layers[name]
     return held[rows], _named(data.var_names, held.shape[1])
+
+
+def _has_x(data: Any) -> bool:
+    try:
+        return data.X is not None
+    except KeyError:  # anndata's word for none in a file that it has open
+        return False
 
 
 def _named(names: Sequence[Any] | None, columns: int) -> list[str]:
