@@ -31,6 +31,7 @@ from otbench import Transport
 from otbench.cli.main import main, parser
 from otbench.cli.options import own_files
 from otbench.cli.run import own_tasks
+from otbench.data.cells import _export
 from otbench.data.clouds import Cloud, CloudFile, read_cloud, read_pair
 from otbench.data.tables import INDEX, WEIGHT
 from otbench.errors import UserError
@@ -527,6 +528,9 @@ def test_cells() -> None:
     )
     same(read_cloud(replace(file, key="X", where="")), Y[:40], None)
     same(read_cloud(replace(file, key="layers/log")), 2 * Y[:40][kept], None)
+    for key, expected in (("X", Y[:40]), ("layers/log", 2 * Y[:40]), ("obsm/X_pca", X)):
+        exec(_export(Path("cells.h5ad"), key, file.where))
+        np.testing.assert_allclose(read_cloud(CloudFile("cells.npy")).points, expected[kept], 1e-6)
     for wrong, words in (
         (replace(file, key=""), "choose with --key: X, obsm/X_pca, layers/log"),
         (replace(file, key="X_pca"), "did you mean 'obsm/X_pca'"),

@@ -94,7 +94,8 @@ def _named(names: Sequence[Any] | None, columns: int) -> list[str]:
 def _export(path: Path, key: str, where: str) -> str:
     """A line of Python that writes the points as npy."""
     kind, _, name = (key or "obsm/X_pca").partition("/")
-    held = f"a.{kind}[{name!r}]" if name else "a.X"
+    layer = f"layer={name!r}" if kind == "layers" else ""
+    held = f"a.obsm[{name!r}]" if kind == "obsm" else f"a.to_df({layer}).to_numpy()"
     rows = f"[a.obs.eval({where!r})]" if where else ""
     return (
         f"import anndata, numpy; a = anndata.read_h5ad({str(path)!r}); "
