@@ -276,7 +276,8 @@ def _solve_task(
 
 def _cloud(name: str, points: Points, weights: ArrayLike | None) -> Cloud:
     """Points of any form as a checked cloud."""
-    from otbench.data.clouds import Cloud, CloudFile, as_cloud, read_cloud
+    from otbench.data.cloud_files import CloudFile, read_cloud
+    from otbench.data.clouds import Cloud, as_cloud
 
     if isinstance(points, Cloud):
         return points

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import COSTS, DiscreteProblem, Truth
-from otbench.data.clouds import common_origin, read_pair
+from otbench.data.cloud_files import read_pair
+from otbench.data.clouds import common_origin
 from otbench.families.own_data import BOUNDED, OwnData
 from otbench.methods.discrete import solved
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clouds(OwnData):
-    """The weighted points of two files, all of them (see `otbench.data.clouds.CloudFile`).
+    """The weighted points of two files, all of them (see `otbench.data.cloud_files.CloudFile`).
 
     Attributes:
         source: path of the source's points, relative to the working directory.

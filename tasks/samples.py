@@ -36,7 +36,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from otbench import COSTS, Cost, MapProblem, Measure, Truth, empirical
-from otbench.data.clouds import LEAST_POINTS, check_enough, common_origin, read_pair
+from otbench.data.cloud_files import LEAST_POINTS, check_enough, read_pair
+from otbench.data.clouds import common_origin
 from otbench.errors import UserError
 from otbench.families.own_data import LP_POINTS, OwnData
 from otbench.methods.exact import exact_plan
@@ -70,7 +71,7 @@ class Weighted(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples(OwnData):
-    """The points of two files (see `otbench.data.clouds.CloudFile`). Which half is held out is
+    """The points of two files (see `otbench.data.cloud_files.CloudFile`). Which half is held out is
     random.
 
     Attributes:

@@ -32,7 +32,8 @@ from otbench.cli.main import main, parser
 from otbench.cli.options import own_files
 from otbench.cli.run import own_tasks
 from otbench.data.cells import _export
-from otbench.data.clouds import Cloud, CloudFile, read_cloud, read_pair
+from otbench.data.cloud_files import CloudFile, read_cloud, read_pair
+from otbench.data.clouds import Cloud
 from otbench.data.tables import INDEX, WEIGHT
 from otbench.errors import UserError
 from otbench.families.own_data import OPTIONS
@@ -79,14 +80,71 @@ def refused(words: str, *arguments: object) -> None:
 # Headers, indices and weights among the columns
 
 
-@pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("d", [1, 2, 11])
-def test_a_header_of_numbers_is_no_point(first: int, d: int) -> None:
+def test_a_header_of_numbers_is_no_point(d: int) -> None:
     points = RNG.standard_normal((20, d))
-    pd.DataFrame(points, columns=range(first, first + d)).to_csv("p.csv", index=False)
-    pd.DataFrame(points, columns=range(first, first + d)).to_csv("p.tsv", index=False, sep="\t")
+    pd.DataFrame(points).to_csv("p.csv", index=False)
+    pd.DataFrame(points).to_csv("p.tsv", index=False, sep="\t")
     for name in ("p.csv", "p.tsv"):
         same(read_cloud(CloudFile(name)), points, None)
+
+
+def test_a_first_line_that_may_be_a_point_is_refused_and_a_number_alone_is_a_point() -> None:
+    Path("p.csv").write_text("1,2\n0.5,3\n" * 9)
+    with pytest.raises(UserError, match="may be a header or a point"):
+        read_cloud(CloudFile("p.csv"))
+    for first in "01":
+        Path("line.csv").write_text(f"{first}\n2\n-1\n3\n")
+        assert read_cloud(CloudFile("line.csv")).points[:, 0].tolist() == [int(first), 2, -1, 3]
+    np.save("x.npy", X[:3])
+    Path("a.csv").write_text("1\n2\n1\n")
+    same(read_cloud(CloudFile("x.npy", weights="a.csv")), X[:3], np.array([1.0, 2, 1]))
+    Path("a.csv").write_text("0\n1\n2\n3\n")
+    with pytest.raises(UserError, match="for 3 points"):
+        read_cloud(CloudFile("x.npy", weights="a.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x,y\n0,1.5,2.5\n10,3.5,4.5\n20,5,6\n", "more cells than its first line"),
+        ("x,y\n1,2\n3,4,5\n", "cannot be read"),
+        ("NA,NA\n5,6\n7,8\n", "missing, not finite"),
+        ("NA\n5\n6\n", "missing, not finite"),
+        ("-\n5\n6\n", "no number"),
+    ],
+)
+def test_no_line_and_no_cell_vanishes(text: str, words: str) -> None:
+    Path("p.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_cloud(CloudFile("p.csv"))
+
+
+def test_columns_are_asked_of_what_has_some() -> None:
+    np.save("line.npy", A)
+    for option in ({"columns": "2"}, {"weights_column": "1"}):
+        with pytest.raises(UserError, match="no columns"):
+            read_cloud(CloudFile("line.npy", **option))
+    scipy.io.savemat("row.mat", {"x": np.arange(5.0)})
+    with pytest.raises(UserError, match="save points in rows"):
+        read_cloud(CloudFile("row.mat"))
+    Path("twice.csv").write_text("x,x\n" + "1.5,2\n" * 9)
+    with pytest.raises(UserError, match="several columns 'x'"):
+        read_cloud(CloudFile("twice.csv", columns="x"))
+    pd.DataFrame(X).assign(t=range(len(X))).set_index("t").to_parquet("p.parquet")
+    with pytest.raises(UserError, match=r"its index \(t\)"):
+        read_cloud(CloudFile("p.parquet"))
+
+
+@pytest.mark.parametrize("names", ["y,x", "northing,easting", "phi,lambda"])
+def test_degrees_are_not_guessed_from_other_names(names: str) -> None:
+    Path("p.csv").write_text(f"{names}\n50,10\n51,11\n")
+    with pytest.raises(UserError, match="not clear which columns are longitude"):
+        read_cloud(CloudFile("p.csv", coords="lonlat"))
+    last, first = names.split(",")
+    chosen = CloudFile("p.csv", coords="lonlat", columns=f"{first},{last}")
+    Path("known.csv").write_text("lats,lonDeg\n50,10\n51,11\n")
+    same(read_cloud(CloudFile("known.csv", coords="lonlat")), read_cloud(chosen).points, None)
 
 
 def test_columns_with_and_without_names_are_a_header() -> None:
@@ -334,7 +392,7 @@ def test_a_tensor_alone_and_single_precision() -> None:
 def test_a_sparse_matrix_is_made_dense_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     scipy.io.savemat("x.mat", {"points": scipy.sparse.csc_matrix(X)})
     same(read_cloud(CloudFile("x.mat")), X, None)
-    monkeypatch.setattr("otbench.data.clouds.DENSE", 79)
+    monkeypatch.setattr("otbench.data.cloud_files.DENSE", 79)
     with pytest.raises(UserError, match="sparse matrix of 40 x 2 entries"):
         read_cloud(CloudFile("x.mat"))
 
@@ -876,7 +934,7 @@ def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 PEAK = """
 import resource, sys
-from otbench.data.clouds import CloudFile, read_cloud
+from otbench.data.cloud_files import CloudFile, read_cloud
 import numpy, pandas
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 cloud = read_cloud(CloudFile(sys.argv[1]))

@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 from otbench import SQEUCLIDEAN, MapProblem, Transport, code_hashes
 from otbench.cli.main import main, parser
 from otbench.cli.run import own_tasks
-from otbench.data.clouds import CloudFile, read_cloud
+from otbench.data.cloud_files import CloudFile, read_cloud
 from otbench.errors import UserError
 from otbench.job import Result, Row
 from otbench.runner import plan
@@ -195,7 +195,7 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "headless text": (
         "b.csv",
-        lambda path: path.write_text("1,2\n" * 9 + "3,x\n"),
+        lambda path: path.write_text("1.5,2\n" * 9 + "3,x\n"),
         "column 2 holds 'x'",
     ),
     "dates": (

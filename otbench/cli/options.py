@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from otbench.data.clouds import COORDS, CloudFile
+from otbench.data.cloud_files import COORDS, CloudFile
 from otbench.data.pixels import KINDS
 from otbench.errors import UserError
 from otbench.families.own_data import SIDES

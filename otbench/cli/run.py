@@ -17,7 +17,7 @@ from otbench.cli.options import (
     seconds,
     seeds,
 )
-from otbench.data.clouds import check_enough, read_pair
+from otbench.data.cloud_files import check_enough, read_pair
 from otbench.errors import UserError
 from otbench.families.own_data import BOUNDED, LP_POINTS, parameters
 from otbench.job import DEVICES, DTYPES

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.cli.options import READ, Command, add_own_data, add_plugins, own_files, reading_form
-from otbench.data.clouds import CloudFile, read_cloud, read_pair
+from otbench.data.cloud_files import CloudFile, read_cloud, read_pair
 from otbench.data.tables import SUFFIXES as TABLES
 from otbench.errors import DivergedError, InvalidOutputError, MissingError, UserError
 from otbench.job import DEVICES, DTYPES

@@ -35,8 +35,11 @@ WEIGHT = re.compile(
     r"|pop(ulation)?)([_ .-].*)?|counts?",
     re.IGNORECASE,
 )
-LONGITUDE = re.compile(r"(.*[_ .-])?(lon|lng|long|longitude)([_ .-].*)?", re.IGNORECASE)
-LATITUDE = re.compile(r"(.*[_ .-])?(lat|latitude)([_ .-].*)?", re.IGNORECASE)
+LONGITUDE = re.compile(
+    r"(.*[_ .-])?(lon|lng|long|longitude)s?((_?deg(rees)?)|[_ .-].*)?", re.IGNORECASE
+)
+LATITUDE = re.compile(r"(.*[_ .-])?(lat|latitude)s?((_?deg(rees)?)|[_ .-].*)?", re.IGNORECASE)
+MISSING = {"", "-", ".", "?", "na", "n/a", "#n/a", "<na>", "null", "none", "missing"}
 # What a condition on rows may be made of: nothing that calls or looks into objects.
 HARMLESS = (
     ast.Expression,
@@ -62,12 +65,13 @@ HARMLESS = (
 def read_table(path: Path) -> pd.DataFrame:
     """The table in a csv, tsv, parquet or feather file; columns without names are numbered from 1.
 
-    The first line of a csv or tsv is a header where no cell of it is a number, or where those that
-    are count 0, 1, 2, ... or 1, 2, 3, ..., as pandas names the columns of an array.
+    The first line of a csv or tsv is a header where a cell of it is a name, and numbers beside
+    names count from 0 or 1; or where its cells are 0, 1, 2, ..., as pandas names the columns of an
+    array. A single 0 is one where the number below has decimals.
 
     Raises:
-        UserError: an empty file, another separator, lines of different lengths, an index of real
-            numbers.
+        UserError: an empty file, another separator, lines of different lengths, a first line that
+            may be a header or a point, an index with a name or of real numbers.
     """
     from pyarrow import feather, parquet
 
@@ -82,7 +86,8 @@ def read_table(path: Path) -> pd.DataFrame:
     # without a copy: the columns are those of the file
     frame = table.to_pandas(split_blocks=True, self_destruct=True)
     del table
-    if frame.index.nlevels > 1 or frame.index.dtype.kind == "f":
+    named = any(name is not None for name in frame.index.names)
+    if frame.index.nlevels > 1 or frame.index.dtype.kind == "f" or named:
         names = ", ".join(str(name) for name in frame.index.names)
         raise UserError(
             f"{path}: its index ({names}) may hold coordinates: write the table after "
@@ -154,7 +159,7 @@ def choose_columns(
     else:
         chosen = [i for i in range(len(names)) if i != of_weights]
     if lonlat:
-        chosen = _degrees(path, names, chosen)
+        chosen = _degrees(path, names, chosen, bool(columns))
     if not chosen:
         raise UserError(f"{path}: holds no column of coordinates; {_listed(names)}")
     for i in () if columns else range(len(names)):
@@ -175,6 +180,8 @@ def choose_columns(
 
 
 def _place(path: Path, names: Sequence[str], name: str, option: str) -> int:
+    if list(names).count(name) > 1:
+        raise UserError(f"{path}: has several columns {name!r}, chosen by {option}: rename them")
     if name not in names:
         raise UserError(
             f"{path}: has no column {name!r} for {option}{nearest(name, names)}; {_listed(names)}"
@@ -182,16 +189,17 @@ def _place(path: Path, names: Sequence[str], name: str, option: str) -> int:
     return list(names).index(name)
 
 
-def _degrees(path: Path, names: Sequence[str], among: Sequence[int]) -> list[int]:
-    """Places of longitude and latitude, by their names or, where no column has such a name, the
-    first two.
+def _degrees(path: Path, names: Sequence[str], among: Sequence[int], chosen: bool) -> list[int]:
+    """Places of longitude and latitude, by their names; of two columns that have no names, or that
+    were chosen, in their order.
     """
     longitudes, latitudes = (
         [i for i in among if form.fullmatch(names[i])] for form in (LONGITUDE, LATITUDE)
     )
     if len(longitudes) == len(latitudes) == 1:
         return longitudes + latitudes
-    if longitudes or latitudes or len(among) != 2:
+    without_names = all(names[i].isdecimal() for i in among)
+    if longitudes or latitudes or len(among) != 2 or not (without_names or chosen):
         raise UserError(
             f"{path}: it is not clear which columns are longitude and latitude: name them lon and "
             f"lat, or choose two, --columns LON,LAT; {_listed(names)}"
@@ -237,8 +245,16 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
                 f"{path}: has {cell.strip()[:40]!r} between {shown}: separate the columns by "
                 f"{shown}, and write decimals with a point"
             )
-    cells = [cell.strip().lstrip("# ") for cell in next(csv.reader(lines, delimiter=separator))]
-    header = _counts([cell for cell in cells if _is_number(cell)])
+    rows = [
+        [cell.strip().lstrip("# ") for cell in row]
+        for row in csv.reader(lines, delimiter=separator)
+    ]
+    cells = rows[0]
+    header = _is_header(path, cells, rows[1] if len(rows) > 1 else [])
+    if len(rows) > 1 and len(rows[1]) > len(cells):
+        raise UserError(
+            f"{path}: its lines have more cells than its first line: give every line as many"
+        )
     with pd.read_csv(
         path,
         sep=separator,
@@ -248,25 +264,38 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
         chunksize=ROWS,
     ) as reader:
         parts = list(reader)
-    if not all(isinstance(part.index, pd.RangeIndex) for part in parts):
-        raise UserError(
-            f"{path}: its lines have more cells than its first line: give every line as many"
-        )
     frame = pd.concat(parts, ignore_index=True)
     if header:
-        # pandas makes up names for those that have none
-        frame.columns = [
-            str(name).lstrip("# ") if i >= len(cells) or cells[i] else ""
-            for i, name in enumerate(frame.columns)
-        ]
+        # as they stand: pandas makes up names for those without one, and numbers those that are twice
+        frame.columns = cells + [""] * (len(frame.columns) - len(cells))
     else:
         frame.columns = [str(i) for i in range(1, len(frame.columns) + 1)]
     return frame
 
 
-def _counts(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ..., or none at all."""
-    return any(list(cells) == [str(first + i) for i in range(len(cells))] for first in (0, 1))
+def _is_header(path: Path, cells: Sequence[str], below: Sequence[str]) -> bool:
+    """Whether the cells of a first line are names of columns, given those of the second.
+
+    Raises:
+        UserError: they may be names or a point.
+    """
+    given = [cell for cell in cells if _is_number(cell)]
+    if len(given) < len(cells):
+        if not given and all(cell.lower() in MISSING for cell in cells):
+            return False
+        return given in ([], _counted(0, len(given)), _counted(1, len(given)))
+    if len(cells) == 1:
+        return cells == ["0"] and not all(cell.lstrip("+-").isdecimal() for cell in below)
+    if given == _counted(1, len(cells)):
+        raise UserError(
+            f"{path}: its first line, {','.join(cells)}, may be a header or a point: name the "
+            "columns, or write the point with decimals"
+        )
+    return given == _counted(0, len(cells))
+
+
+def _counted(first: int, n: int) -> list[str]:
+    return [str(first + i) for i in range(n)]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from otbench.data.clouds import CloudFile
+from otbench.data.cloud_files import CloudFile
 from otbench.problem import COSTS, Task
 
 
