@@ -20,6 +20,7 @@ from otbench.errors import UserError, nearest
 from otbench.sources import package_of
 
 
+PLACES: set[Path] = set()  # folders that plugins were imported from
 IMPORTED: dict[Path, str] = {}  # the content of files of packages when they were imported
 
 
@@ -67,6 +68,21 @@ def files(plugins: Sequence[str]) -> list[Path]:
 def content(path: Path) -> str:
     """What tells a file, as it is now, from others."""
     return hashlib.sha256(f"{path.resolve()}\n".encode() + path.read_bytes()).hexdigest()[:12]
+
+
+def loaded() -> list[types.ModuleType]:
+    """The modules that were imported from plugins, or from beside them: no other process has them
+    by name.
+    """
+    places = {place.resolve() for place in PLACES}
+    return [
+        module
+        for module in list(sys.modules.values())
+        if (file := getattr(module, "__file__", None))
+        and any(place in Path(file).resolve().parents for place in places)
+        and not any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
+        and module.__name__.partition(".")[0] != "otbench"
+    ]
 
 
 def _named(point: EntryPoint, kind: str, base: type) -> Iterator[type]:
@@ -117,6 +133,7 @@ def _import_file(path: Path) -> types.ModuleType:
     path = path.absolute()
     package = package_of(path)
     beside = str((package or path).parent)
+    PLACES.add(Path(beside))
     if beside not in sys.path:
         sys.path.append(beside)
     if package is not None:

@@ -314,7 +314,7 @@ def test_absent_pictures_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         (SupplyDemandPairs, {"demand": 0}, "demand must be at least 1, got 0"),
         (SupplyDemandPairs, {"train": -1}, "train must be at least 0, got -1"),
         (SupplyDemandPairs, {"test": 0}, "test must be at least 1, got 0"),
-        (SupplyDemandPairs, {"eps": float("nan")}, "eps must not be negative, got nan"),
+        (SupplyDemandPairs, {"eps": float("nan")}, "eps must be finite"),
         (
             SupplyDemandPairs,
             {"eps": 0.0, "supply": 401},

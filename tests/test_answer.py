@@ -253,3 +253,144 @@ def test_cells_go_from_a_file_to_mapped_points(tmp_path: Path, capsys) -> None:
     assert mapped.shape == ((~treated).sum(), 50)
     np.testing.assert_allclose(mapped.mean(0), 2, atol=0.1)
     assert json.loads((tmp_path / "out" / "answer.json").read_text())["target_gap"] < 0.01
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from otbench import MapProblem, Solver, Transport
+from helper import moved
+
+
+class Module(torch.nn.Module):
+    def forward(self, x):
+        return moved(x)
+
+
+@dataclass(frozen=True)
+class Mine(Solver):
+    """A solver in a file of the user's, with a helper beside it."""
+
+    name: ClassVar[str] = "mine"
+    kind: str = "module"
+
+    def supports(self, problem):
+        discrete = self.kind.endswith("plan")
+        return None if isinstance(problem, MapProblem) != discrete else "the other setting"
+
+    def fit(self, problem, context):
+        if self.kind == "raises":
+            raise RuntimeError("no\\nluck")
+        if self.kind.endswith("plan"):
+            n, m = len(problem.x), len(problem.y)
+            plan = torch.full((n, m), 1 / (n * m), dtype=problem.x.dtype)
+            plan = {
+                "float-plan": plan.float(), "nan-plan": plan * float("nan"), "negative-plan": -plan,
+                "zero-plan": 0 * plan, "turned-plan": plan[:, :-1], "numpy-plan": plan.numpy(),
+            }[self.kind]
+            return Transport(plan=lambda pair: plan)
+        info = {"tensor": torch.ones(3), "nan": float("nan"), "long": 10**400}
+        pushes = {"module": Module(), "shape": lambda x: x[:, :1], "nan": lambda x: x / 0}
+        return Transport(push=pushes[self.kind], info=info)
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    (tmp_path / "helper.py").write_text("def moved(x):\n    return x + 1\n")
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    np.save(tmp_path / "x.npy", cloud(0))
+    np.save(tmp_path / "y.npy", cloud(1, 50) + 1)
+    return path
+
+
+def test_the_map_of_a_plugin_is_pushed_where_the_plugin_is_not(plugin: Path, otbench) -> None:
+    files = "--source", "x.npy", "--target", "y.npy"
+    done = otbench("solve", *files, "-s", "mine", "--plugins", "mine.py", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((plugin.parent / "out" / "answer.json").read_text())["info_tensor"]
+    plugin.unlink()
+    (plugin.parent / "helper.py").unlink()
+    done = otbench("push", "out", "x.npy", "-o", "moved.npy")
+    assert done.returncode == 0, done.stderr
+    moved = np.load(plugin.parent / "moved.npy")
+    np.testing.assert_allclose(moved, cloud(0) + 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("raises", "mine[kind=raises] raised RuntimeError: no"),
+        ("shape", "push returned shape"),
+        ("nan", "not finite"),
+        ("nan-plan", "not finite"),
+        ("negative-plan", "negative"),
+        ("zero-plan", "no mass"),
+        ("turned-plan", "plan returned shape (60, 49)"),
+        ("numpy-plan", "ndarray"),
+        ("float-plan", None),
+    ],
+)
+def test_what_a_solver_does_wrong_is_one_line(
+    kind: str, reason: str | None, plugin: Path, capsys
+) -> None:
+    folder = plugin.parent
+    status, _, err = said(
+        capsys,
+        "solve",
+        *("--source", folder / "x.npy", "--target", folder / "y.npy", "-s", f"mine[kind={kind}]"),
+        *("--plugins", plugin, "-o", folder / "out"),
+    )
+    if reason is None:
+        assert status == 0, err
+        return
+    assert status == 2 and reason in err and len(err.splitlines()) == 1, err
+    assert not (folder / "out").exists()
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_the_fit(
+    plugin: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(plugin.parent)
+    files = "--source", "x.npy", "--target", "y.npy", "-s", "identity"
+    for output in ("x.npy/b", "/proc/none"):
+        status, _, err = said(capsys, "solve", *files, "-o", output)
+        assert status == 2 and "written" in err and len(err.splitlines()) == 1
+    (plugin.parent / "here").mkdir()
+    monkeypatch.chdir(plugin.parent / "here")
+    files = "--source", "../x.npy", "--target", "../y.npy", "-s", "identity"
+    status, _, err = said(capsys, "solve", *files, "-o", ".")
+    assert status == 0, err
+    assert Path("answer.json").is_file()
+    status, _, err = said(capsys, "push", ".", "../x.npy", "-o", "none/q.npy")
+    assert status == 2 and "written to" in err
+
+
+def test_few_points_and_no_distance_are_answered() -> None:
+    for n in (1, 2, 3):
+        found = answer("pot-emd", cloud(0, n), cloud(1, 3))
+        assert found.mapped.shape == (n, 2)
+    same = answer("pot-emd", cloud(0), cloud(0))
+    assert same.cost == 0 and same.excess is None
+    for scale in (1e-30, 1e15):
+        small = answer("independent", scale * cloud(0), scale * cloud(1))
+        unit = answer("independent", cloud(0), cloud(1))
+        assert small.excess == pytest.approx(unit.excess, rel=1e-3)
+    with pytest.raises(UserError, match="with mass are all the same"):
+        answer("pot-emd", cloud(0), cloud(1, 3), target_weights=[0, 1, 0])
+
+
+def test_a_picture_of_one_point_is_drawn(tmp_path: Path) -> None:
+    save_answer(answer("pot-emd", cloud(0, 1), cloud(1, 3)), tmp_path / "out")
+    assert (tmp_path / "out" / "picture.png").stat().st_size > 1000
+
+
+def test_points_off_the_sphere_are_not_pushed_along_it() -> None:
+    sphere = cloud(0, dim=3) / np.linalg.norm(cloud(0, dim=3), axis=1, keepdims=True)
+    found = answer("pot-emd", sphere, sphere[::-1], cost="geodesic")
+    with pytest.raises(UserError, match="make all norms one"):
+        found.fitted.push(2 * sphere)

@@ -241,7 +241,7 @@ def test_a_lone_supplier_has_everything() -> None:
         ({"supply": 0}, "supply must be at least 1, got 0"),
         ({"demand": -1}, "demand must be at least 1, got -1"),
         ({"eps": -0.1}, "eps must not be negative, got -0.1"),
-        ({"eps": float("nan")}, "eps must not be negative, got nan"),
+        ({"eps": float("nan")}, "eps must be finite"),
         (
             {"supply": 401, "demand": 10_000},
             "at most 4000000 for the linear program, got 4010000: give an eps above 0",

@@ -201,7 +201,7 @@ def test_petals_without_extent_are_atoms_to_their_potential(
 @given(
     task=st.one_of(
         st.builds(
-            Gaussian, dim=st.integers(1, 6), condition=st.floats(1, 1e4), shift=st.floats(-5, 5)
+            Gaussian, dim=st.integers(1, 6), condition=st.floats(1, 1e4), shift=st.floats(0, 5)
         ),
         st.builds(
             LogSumExp,

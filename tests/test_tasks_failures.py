@@ -400,9 +400,9 @@ def test_everything_has_the_dtype_asked_for(
     ("family", "parameters", "message"),
     [
         *(
-            (family, {"sigma": sigma}, "sigma must not be negative")
+            (family, {"sigma": sigma}, message)
             for family in FAMILIES
-            for sigma in (-0.1, math.nan)
+            for sigma, message in ((-0.1, "must not be negative"), (math.nan, "must be finite"))
         ),
         *((Perpendicular, {"dim": dim}, "dim must be even and at least 2") for dim in (0, 3, -2)),
         *(

@@ -42,7 +42,7 @@ def save_answer(answer: Answer, folder: str | Path, points: str = ".npy", coords
         UserError: the folder is not empty, or the map cannot be saved.
         OSError: a file cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     check_new(folder)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     unfinished.mkdir(parents=True)
@@ -53,9 +53,11 @@ def save_answer(answer: Answer, folder: str | Path, points: str = ".npy", coords
         numbers = {**summary(answer), **kept}
         (unfinished / "answer.json").write_text(json.dumps(numbers, indent=2) + "\n")
         (unfinished / "picture.png").write_bytes(_picture(answer))
-        if folder.exists():
-            folder.rmdir()
-        os.replace(unfinished, folder)
+        if not folder.exists():
+            os.replace(unfinished, folder)
+            return
+        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "answer.json"):
+            os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -68,6 +70,19 @@ def check_new(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not empty: name another folder, or remove it")
+
+
+def check_writable(folder: Path, made: bool = True) -> None:
+    """Check that files can be written into a folder, which is made where ``made`` says so.
+
+    Raises:
+        UserError: they cannot.
+    """
+    there = folder
+    while made and not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{there}: is no folder that can be written to: name another output")
 
 
 def summary(answer: Answer) -> dict[str, Any]:

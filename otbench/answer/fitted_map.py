@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otbench import __version__
+from otbench.data.clouds import normalised
 from otbench.errors import UserError
+from otbench.plugins import loaded
+from otbench.scoring.outputs import check_output
 
 
 if TYPE_CHECKING:
@@ -48,7 +51,10 @@ class FittedMap:
         """T of points ``(k, d)``, in float64.
 
         Raises:
-            UserError: points of another dimension, or values of T that are not finite.
+            UserError: points of another dimension, or off the unit sphere where the cost is
+                geodesic.
+            InvalidOutputError: T gives no points.
+            DivergedError: its values are not finite.
         """
         import numpy as np
         import torch
@@ -59,12 +65,15 @@ class FittedMap:
                 f"the map takes points of {self.dim} coordinates, got an array of shape "
                 f"{points.shape}"
             )
+        if self.cost_name == "geodesic":
+            points = normalised("points", points)
         centred = torch.as_tensor(points - self.origin).to(self.device, getattr(torch, self.dtype))
-        parts = [self.function(part.clone()).detach() for part in centred.split(PUSHED)]
-        mapped = torch.cat(parts).double().cpu().numpy() + self.origin
-        if not np.isfinite(mapped).all():
-            raise UserError(f"{self.solver} maps points to values that are not finite")
-        return mapped
+        parts = []
+        for part in centred.split(PUSHED):
+            mapped = self.function(part.clone())
+            check_output("push", mapped, tuple(part.shape), like=part)
+            parts.append(mapped.detach())
+        return torch.cat(parts).double().cpu().numpy() + self.origin
 
     def save(self, path: str | Path) -> None:
         """Write the map, whole or not at all; `load` reads it.
@@ -78,6 +87,9 @@ class FittedMap:
 
         path = Path(path)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        plugins = loaded()
+        for module in plugins:
+            cloudpickle.register_pickle_by_value(module)
         try:
             with open(unfinished, "wb") as file:
                 torch.save({"otbench": __version__, "map": self}, file, pickle_module=cloudpickle)
@@ -89,6 +101,8 @@ class FittedMap:
                 f"the map of {self.solver} cannot be saved ({type(error).__name__}: {error})"
             ) from error
         finally:
+            for module in plugins:
+                cloudpickle.unregister_pickle_by_value(module)
             unfinished.unlink(missing_ok=True)
 
 

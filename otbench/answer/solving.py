@@ -12,19 +12,23 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from otbench import metrics
 from otbench.answer.fitted_map import FittedMap
 from otbench.data.clouds import Cloud, common_origin
-from otbench.errors import UserError
+from otbench.errors import DivergedError, InvalidOutputError, MissingError, UserError
 from otbench.methods.discrete import SOLVED, Coupling, DiscreteSolver, c_transform, extend
 from otbench.methods.dual_bound import dual_bound
 from otbench.problem import COSTS, Cost, DiscreteProblem, MapProblem, Measure, Truth
 from otbench.randomness import Randomness
 from otbench.runner.fit import checked, refusal
+from otbench.runner.info import columns
+from otbench.scoring.outputs import check_output
+from otbench.scoring.plans import NEGATIVE
 from otbench.solver import FitContext, Solver, Transport
 
 
@@ -125,7 +129,10 @@ def solve_clouds(
         importlib.import_module(name)
     began = time.perf_counter()
     if not no_plan:
-        coupling = _couple(solver, pair, context)
+        with _blamed(label):
+            coupling = _couple(solver, pair, context)
+        plan = _checked_plan(coupling.plan, pair)
+        coupling = replace(coupling, plan=plan)
         transport = Transport(push=extend(coupling, pair), info=coupling.info)
     else:
         coupling = None
@@ -134,7 +141,8 @@ def solve_clouds(
         problem = MapProblem(source_measure, target_measure, cost, Truth("none"))
         if reason := refusal(solver, problem):
             raise UserError(f"{label} finds no map: {reason}; and no plan: {no_plan}")
-        transport = checked(solver.fit(problem, context), problem)
+        with _blamed(label):
+            transport = checked(solver.fit(problem, context), problem)
     if device == "cuda":
         torch.cuda.synchronize()
     fit_s = time.perf_counter() - began
@@ -142,7 +150,8 @@ def solve_clouds(
     assert transport.push is not None
     name = str(numbers).removeprefix("torch.")
     fitted = FittedMap(transport.push, label, cost_name, len(origin), name, device, origin)
-    mapped = fitted.push(source.points)
+    with _blamed(label):
+        mapped = fitted.push(source.points)
     found: dict[str, Any] = {"plan": None, "potentials": None, "marginal_error": None}
     if coupling is None:
         values = cost.pairwise(pair.x, torch.as_tensor(mapped - origin, device=device))
@@ -157,7 +166,7 @@ def solve_clouds(
         mapped,
         target_gap=_target_gap(mapped, source, target, origin),
         fit_s=fit_s,
-        info=dict(transport.info),
+        info=columns(transport.info)[0],
         **found,
     )
 
@@ -197,11 +206,42 @@ def _couple(solver: Solver, pair: DiscreteProblem, context: FitContext) -> Coupl
     return Coupling(transport.plan(pair), info=transport.info)
 
 
+def _checked_plan(plan: object, pair: DiscreteProblem) -> Tensor:
+    """The plan in float64, without the rounding below zero.
+
+    Raises:
+        InvalidOutputError: it is no plan of the clouds.
+        DivergedError: it has values that are not finite.
+    """
+    import torch
+
+    if isinstance(plan, torch.Tensor) and plan.is_floating_point():
+        plan = plan.detach().to(pair.x.dtype)
+    check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
+    assert isinstance(plan, torch.Tensor)
+    held = metrics.entries(plan)
+    if not held.numel() or held.max() <= 0 or held.min() < -NEGATIVE * held.max():
+        raise InvalidOutputError("plan has no mass, or negative entries: a coupling has none")
+    return metrics.without_negative(plan)
+
+
+@contextmanager
+def _blamed(label: str) -> Iterator[None]:
+    """Says in one line what a solver raised."""
+    try:
+        yield
+    except (UserError, MissingError, DivergedError, InvalidOutputError, MemoryError):
+        raise
+    except Exception as error:  # of whatever library
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise UserError(f"{label} raised {type(error).__name__}: {reason}") from error
+
+
 def _of_plan(coupling: Coupling, pair: DiscreteProblem) -> dict[str, Any]:
     """Plan, potentials, cost, bound and marginal error."""
     import torch
 
-    plan, x, y = metrics.without_negative(coupling.plan.detach()), pair.x, pair.y
+    plan, x, y = coupling.plan, pair.x, pair.y
     cost = metrics.rounded_cost(
         plan,
         pair.a,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +35,14 @@ def _solve_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _solve(options: argparse.Namespace) -> int:
-    from otbench.answer.files import check_new, save_answer
+    from otbench.answer.files import check_new, check_writable, save_answer
     from otbench.api import solve
 
     files = own_files(options)
     if files is None:
         raise UserError("solve needs --source and --target: name a file of points for each")
     check_new(options.output)
+    check_writable(options.output.absolute().parent)
     source, target, cost = files
     x, y = read_pair(source, target, cost)
     try:
@@ -57,12 +59,22 @@ def _solve(options: argparse.Namespace) -> int:
     except (MissingError, DivergedError, InvalidOutputError) as error:
         raise UserError(f"{options.solver}: {error}") from error
     suffix = Path(source.path).suffix.lower()
-    save_answer(answer, options.output, suffix if suffix in TABLES else ".npy", target.coords)
+    with _written(options.output):
+        save_answer(answer, options.output, suffix if suffix in TABLES else ".npy", target.coords)
     for line in _lines(answer):
         print(line)
     names = ", ".join(sorted(path.name for path in options.output.iterdir()))
     print(f"written to {options.output}/: {names}")
     return 0
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[None]:
+    """Says in one line that the system does not let the output be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror}): name another") from error
 
 
 def _lines(answer: Answer) -> Iterator[str]:
@@ -74,6 +86,10 @@ def _lines(answer: Answer) -> Iterator[str]:
     yield f"cost of the {what}: {answer.cost:.6g} ({name})"
     if answer.bound is None:
         yield "optimal cost: unknown, the clouds are large and the solver has no plan"
+    elif answer.plan is not None and answer.cost == 0:
+        yield "optimal cost: 0"
+    elif answer.plan is not None and answer.excess is None:
+        yield f"optimal cost: at least {answer.bound:.6g}, which says nothing of the plan"
     elif answer.excess is None:
         yield f"optimal cost: at least {answer.bound:.6g}, unless the map misses the target"
     else:
@@ -99,18 +115,23 @@ def _push_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _push(options: argparse.Namespace) -> int:
-    from otbench.answer.files import MAP, POINT_FILES, write_points
+    from otbench.answer.files import MAP, POINT_FILES, check_writable, write_points
     from otbench.answer.fitted_map import load
 
     if options.output.suffix.lower() not in POINT_FILES:
         raise UserError(
             f"{options.output}: cannot be written: name a file in {', '.join(POINT_FILES)}"
         )
+    check_writable(options.output.absolute().parent, made=False)
     fitted = load(options.map / MAP if options.map.is_dir() else options.map)
     chosen = {name: getattr(options, name) for name in (*OF_POINTS, "where")}
     cloud = read_cloud(CloudFile(options.points, **chosen))
-    mapped = fitted.push(cloud.points)
-    write_points(options.output, mapped, options.coords)
+    try:
+        mapped = fitted.push(cloud.points)
+    except (DivergedError, InvalidOutputError) as error:
+        raise UserError(f"{fitted.solver}: {error}") from error
+    with _written(options.output):
+        write_points(options.output, mapped, options.coords)
     print(f"{fitted.solver}: {len(mapped)} points mapped to {options.output}")
     return 0
 

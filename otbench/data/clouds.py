@@ -93,7 +93,8 @@ def check_pair(
             "measured against its variance"
         )
     if cost == "geodesic":
-        return _normalised(names[0], x), _normalised(names[1], y)
+        x = replace(x, points=normalised(names[0], x.points))
+        return x, replace(y, points=normalised(names[1], y.points))
     for name, cloud in zip(names, (x, y), strict=True):
         _check_resolution(name, cloud)
     return x, y
@@ -220,25 +221,24 @@ def on_sphere(path: Path, degrees: np.ndarray) -> np.ndarray:
     )
 
 
-def _normalised(name: str, cloud: Cloud) -> Cloud:
-    """The cloud with norms of one.
+def normalised(name: str, points: np.ndarray) -> np.ndarray:
+    """Points ``(n, d)`` with norms of one.
 
     Raises:
         UserError: a norm is off by more than `UNIT`.
     """
     import numpy as np
 
-    norms = np.linalg.norm(cloud.points, axis=1, keepdims=True)
+    norms = np.linalg.norm(points, axis=1, keepdims=True)
     off = np.abs(norms - 1)
     if off.max() > UNIT:
         row = off.argmax()
-        of_two = cloud.points.shape[1] == 2
-        degrees = ", say --coords lonlat where they are degrees" if of_two else ""
+        degrees = ", say --coords lonlat where they are degrees" if points.shape[1] == 2 else ""
         raise UserError(
             f"{name}: row {row + 1} has norm {norms[row, 0]:g}: make all norms one{degrees}, "
             "or choose another cost than geodesic"
         )
-    return replace(cloud, points=cloud.points / norms)
+    return points / norms
 
 
 def _check_resolution(name: str, cloud: Cloud) -> None:

@@ -76,9 +76,9 @@ def as_cloud(path: Path, image: np.ndarray, dark: bool) -> tuple[np.ndarray, np.
         mass = mass.max(initial=0) - mass
     rows, columns = np.nonzero(mass)
     if not len(rows):
-        kinds = ("black: where it is dark that counts", "white: where it is bright that counts")
         raise UserError(
-            f"{path}: is all {kinds[dark]} say --as {KINDS[not dark]}"
+            f"{path}: no pixel has mass: --as image takes it where the image is bright, --as "
+            "dark-image where it is dark"
             if mass.size
             else f"{path}: has no pixels: give another"
         )

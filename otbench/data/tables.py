@@ -123,7 +123,8 @@ def select_rows(path: Path, frame: pd.DataFrame, where: str) -> np.ndarray:
         )
     try:
         kept = frame.eval(where.strip(), engine="python", local_dict={}, global_dict={})
-        kept = np.asarray(kept)
+        # where a value is missing, the condition does not hold
+        kept = np.asarray(kept.fillna(False).astype(bool) if _is_boolean(kept) else kept)
     except Exception as error:  # whatever pandas makes of it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{about}: {reason}; {_listed(list(frame.columns))}") from error
@@ -132,6 +133,12 @@ def select_rows(path: Path, frame: pd.DataFrame, where: str) -> np.ndarray:
     if not kept.any():
         raise UserError(f"{about} holds for none of the {len(frame)} rows: {_values(frame, tree)}")
     return kept
+
+
+def _is_boolean(values: object) -> bool:
+    import pandas as pd
+
+    return isinstance(values, pd.Series) and pd.api.types.is_bool_dtype(values.dtype)
 
 
 def choose_columns(
@@ -266,7 +273,7 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
         parts = list(reader)
     frame = pd.concat(parts, ignore_index=True)
     if header:
-        # as they stand: pandas makes up names for those without one, and numbers those that are twice
+        # As they stand: pandas makes up names for those without one, and numbers equal ones.
         frame.columns = cells + [""] * (len(frame.columns) - len(cells))
     else:
         frame.columns = [str(i) for i in range(1, len(frame.columns) + 1)]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otbench.metrics import row_blocks
-from otbench.problem import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem
+from otbench.problem import DiscreteProblem
 
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ def dual_bound(pair: DiscreteProblem) -> float:
         (points[weights > 0].double(), weights[weights > 0].double())
         for points, weights in ((pair.x, pair.a), (pair.y, pair.b))
     )
-    if pair.cost in (SQEUCLIDEAN, EUCLIDEAN):  # whose costs round less about the origin
+    unit = 1.0
+    if pair.cost.translates:  # rounds less about the origin, and neither over nor under at size one
         x, y = x - y.mean(0), y - y.mean(0)
+        unit = float(torch.maximum(x.abs().max(), y.abs().max())) or 1.0
+        x, y = x / unit, y / unit
     parts = list(row_blocks(len(x), len(y)))
     mean = sum(float(a[part] @ matrix(x[part], y) @ b) for part in parts)
 
@@ -64,4 +67,4 @@ def dual_bound(pair: DiscreteProblem) -> float:
         f = (costs - g).amin(1)
         value += float(a[part] @ f)
         transformed = transformed.minimum((costs - f[:, None]).amin(0))
-    return value + float(b @ transformed)
+    return (value + float(b @ transformed)) * unit**pair.cost.power

@@ -96,7 +96,7 @@ def directions(points: Array) -> Array:
 
     centred = points - points.mean(0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    if sizes[1] > 0.2 * sizes[0]:
+    if len(sizes) > 1 and sizes[1] > 0.2 * sizes[0]:
         return wheel(np.arctan2(centred[:, 1], centred[:, 0]) / (2 * math.pi))
     place = centred @ (axes[0] * np.sign(axes[0].sum()))
     return wheel(0.4 * place / (np.abs(place).max() or 1.0))
