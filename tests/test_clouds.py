@@ -489,8 +489,8 @@ def test_a_picture_is_as_it_is_shown_and_one() -> None:
 @pytest.mark.parametrize(
     ("array", "kind", "words"),
     [
-        (np.zeros((3, 4)), "image", "is all black.*--as dark-image"),
-        (np.ones((3, 4)), "dark-image", "is all white.*--as image"),
+        (np.zeros((3, 4)), "image", "no pixel has mass"),
+        (np.ones((3, 4)), "dark-image", "no pixel has mass"),
         (np.ones((3, 4, 3)), "image", r"shape \(3, 4, 3\): an image is \(height, width\)"),
         (-np.ones((3, 4)), "image", "negative or not finite"),
         (np.full((3, 4), np.nan), "image", "negative or not finite"),
