@@ -93,12 +93,15 @@ def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame
     columns = ["device", "dtype", *(["threads", "machine"] if time else [])]
     # A run whose worker never said where it is goes with the others of its batch.
     of_batch = runs.groupby("batch")[["threads", "machine"]].transform("first")
+    threads, machine = runs.threads.astype(float), runs.machine
     runs = runs.assign(
-        threads=runs.threads.fillna(of_batch.threads).fillna(0).astype(int),
-        machine=runs.machine.astype(object).fillna(of_batch.machine).fillna(""),
+        threads=threads.fillna(of_batch.threads.astype(float)).fillna(0).astype(int),
+        machine=machine.where(machine.notna(), of_batch.machine).where(
+            machine.notna() | of_batch.machine.notna(), ""
+        ),
     )
     for (device, dtype, *more), group in runs.groupby(columns, sort=True):
-        threads = f", {more[0]} thread{'s' * (more[0] != 1)}" if more and more[0] else ""
+        threads = f", {more[0]} thread{'s' * int(more[0] != 1)}" if more and more[0] else ""
         machine = f" ({more[1]})" if more and more[1] else ""
         yield f"{device}{machine}{threads}, {dtype}", group
 
