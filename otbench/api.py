@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from otbench.answer.solving import Answer
+    from otbench.data.cloud_files import CloudFile
     from otbench.data.clouds import Cloud
     from otbench.runner.executor import Limits
     from otbench.runner.plan import Rerun
     from otbench.store import Results
 
-    Points = ArrayLike | str | Path | Cloud
+    Points = ArrayLike | str | Path | CloudFile
 
 
 def get_task(text: str, plugins: Sequence[str] = ()) -> Task:
@@ -199,7 +200,8 @@ def solve(
         task: ``name[param=value]``, or a task.
         solver: likewise.
         seed: of all random streams.
-        source: points ``(n, d)`` instead of a task, or the path of a file of them.
+        source: points ``(n, d)`` instead of a task, or a file of them: its path, or a
+            `otbench.data.cloud_files.CloudFile`.
         target: points ``(m, d)`` likewise.
         source_weights: ``(n,)``, not negative; equal by default.
         target_weights: ``(m,)``.
@@ -232,10 +234,8 @@ def solve(
         raise UserError(f"{solvers.label} is given the answer of a task: it finds none")
 
     from otbench.answer.solving import solve_clouds
-    from otbench.data.clouds import check_pair
 
-    x, y = _cloud("source", source, source_weights), _cloud("target", target, target_weights)
-    x, y = check_pair(x, y, cost)
+    x, y = _clouds(source, target, source_weights, target_weights, cost)
     return solve_clouds(
         x, y, solvers.build(), solvers.label, cost, seed, find_device(device), dtype
     )
@@ -274,17 +274,24 @@ def _solve_task(
     return Solved(problem, fit.transport, Row.of(identity, result, "", when))
 
 
-def _cloud(name: str, points: Points, weights: ArrayLike | None) -> Cloud:
-    """Points of any form as a checked cloud."""
-    from otbench.data.cloud_files import CloudFile, read_cloud
-    from otbench.data.clouds import Cloud, as_cloud
+def _clouds(
+    source: Points, target: Points, a: ArrayLike | None, b: ArrayLike | None, cost: str
+) -> tuple[Cloud, Cloud]:
+    """Points of any form as checked clouds."""
+    from otbench.data.cloud_files import CloudFile, read_cloud, read_pair
+    from otbench.data.clouds import as_cloud, check_pair
 
-    if isinstance(points, Cloud):
-        return points
-    if isinstance(points, (str, Path)):
-        cloud = read_cloud(CloudFile(str(points)))
-        points, weights = cloud.points, cloud.weights if weights is None else weights
-    return as_cloud(name, points, weights)
+    x, y = (CloudFile(str(p)) if isinstance(p, (str, Path)) else p for p in (source, target))
+    if isinstance(x, CloudFile) and isinstance(y, CloudFile) and a is None and b is None:
+        return read_pair(x, y, cost)
+
+    def cloud(name: str, points: Any, weights: ArrayLike | None) -> Cloud:
+        if isinstance(points, CloudFile):
+            held = read_cloud(points)
+            points, weights = held.points, held.weights if weights is None else weights
+        return as_cloud(name, points, weights)
+
+    return check_pair(cloud("source", x, a), cloud("target", y, b), cost)
 
 
 def _selection(kind: Any, given: str | Task | Solver, plugins: Sequence[str]) -> Selection:

@@ -72,6 +72,11 @@ def names(annotation: Any) -> str:
     return " or ".join(map(_name, options(annotation)))
 
 
+def cut(text: str, most: int = 60) -> str:
+    """The text, its end left out where it is too long for a message."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _name(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
@@ -88,8 +93,7 @@ def _fits(value: object, kind: type) -> bool:
 def _shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 64:
         return f"a whole number of {value.bit_length()} bits"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    return cut(repr(value))
 
 
 @functools.cache

@@ -198,6 +198,28 @@ class Measure:
         return total
 
 
+def reached(sums: Tensor, levels: Tensor) -> Tensor:
+    """Indices at which cumulative sums ``(n,)`` of weights reach levels in [0, 1), as shares."""
+    import torch
+
+    return torch.searchsorted(sums, levels * sums[-1], right=True).clamp(max=len(sums) - 1)
+
+
+def weighted(points: Tensor, weights: Tensor) -> Callable[[int, torch.Generator], Tensor]:
+    """``draw(n, generator)``: points ``(n, *shape)`` with replacement, by weights ``(m,)`` in
+    float64.
+    """
+    import torch
+
+    sums = weights.cumsum(0)
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        levels = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        return points[reached(sums, levels)]
+
+    return draw
+
+
 def empirical(train: Tensor, held_out: Tensor) -> Measure:
     """The measure known by a finite sample: ``train`` is drawn from with replacement, ``held_out``
     is kept for scoring.

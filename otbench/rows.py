@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from otbench.job import FIXED, Row
-from otbench.parameters import LARGEST_INTEGER, names, options
+from otbench.parameters import LARGEST_INTEGER, cut, names, options
 from otbench.statuses import Status
 
 
@@ -36,8 +36,13 @@ def fault(values: object) -> str | None:
             return f"has no {name}"
     for name, value in values.items():
         if value is not None and (wrong := _wrong(name, value)):
-            return f"has {name} = {_shown(value)}, {wrong}"
+            return f"has {name} = {cut(json.dumps(value))}, {wrong}"
     return None
+
+
+def writable(text: str) -> str:
+    """The text with backslashes for halves of characters, which no file and no table holds."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _wrong(name: str, value: Any) -> str | None:
@@ -99,8 +104,3 @@ def _is_json_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

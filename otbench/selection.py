@@ -11,7 +11,7 @@ import typing
 from typing import Any, Literal
 
 from otbench.errors import UserError
-from otbench.parameters import names, options
+from otbench.parameters import cut, names, options
 
 
 def parse_selection(text: str) -> tuple[str, dict[str, list[str]]]:
@@ -98,9 +98,8 @@ def parse_value(owner: str, parameter: str, text: str, annotation: Any) -> Any:
             return value
     if str in kinds:
         return value if isinstance(value, str) else text
-    given = text if len(text) <= 60 else f"{text[:60]}..."
     raise UserError(
-        f"parameter {parameter!r} of {owner} must be {names(annotation)}, got {given!r}"
+        f"parameter {parameter!r} of {owner} must be {names(annotation)}, got {cut(text)!r}"
     )
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from otbench.errors import UserError
 from otbench.job import COLUMNS as COLUMNS
 from otbench.job import FIXED
-from otbench.rows import fault
+from otbench.rows import fault, writable
 
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
 def _whole(value: Any) -> Any:
     """A value with backslashes for halves of characters in its texts."""
     if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
+        return writable(value)
     if isinstance(value, dict):
         return {_whole(name): _whole(inner) for name, inner in value.items()}
     return [_whole(inner) for inner in value] if isinstance(value, list) else value

@@ -32,28 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clouds(OwnData):
-    """The weighted points of two files, all of them (see `otbench.data.cloud_files.CloudFile`).
-
-    Attributes:
-        source: path of the source's points, relative to the working directory.
-        target: path of the target's points, of the same dimension.
-        cost: ``sqeuclidean``, ``euclidean``, or ``geodesic`` for points on the unit sphere.
-        source_key: array of the points in npz, mat and pt; ``X``, ``obsm/NAME`` or ``layers/NAME``
-            in h5ad.
-        source_where: condition on the rows of a table, or on the observations of h5ad.
-        source_weights: path of a file of weights.
-        source_weights_column: column or array of the weights.
-        source_coords: ``lonlat`` where points are degrees on the globe.
-        source_kind: ``image`` or ``dark-image`` where pixels are points.
-        source_columns: columns that are coordinates, with commas between.
-        target_key: as that of the source.
-        target_where: likewise.
-        target_weights: likewise.
-        target_weights_column: likewise.
-        target_coords: likewise.
-        target_kind: likewise.
-        target_columns: likewise.
-    """
+    """The weighted points of two files, all of them (see `otbench.data.cloud_files.CloudFile`)."""
 
     name: ClassVar[str] = "clouds"
     setting: ClassVar[str] = "discrete"

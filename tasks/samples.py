@@ -41,7 +41,7 @@ from otbench.data.clouds import common_origin
 from otbench.errors import UserError
 from otbench.families.own_data import LP_POINTS, OwnData
 from otbench.methods.exact import exact_plan
-from otbench.problem import LazyTruth
+from otbench.problem import LazyTruth, reached, weighted
 
 
 if TYPE_CHECKING:
@@ -73,26 +73,6 @@ class Weighted(NamedTuple):
 class Samples(OwnData):
     """The points of two files (see `otbench.data.cloud_files.CloudFile`). Which half is held out is
     random.
-
-    Attributes:
-        source: path of the source's points, relative to the working directory.
-        target: path of the target's points, of the same dimension.
-        cost: ``sqeuclidean``, ``euclidean``, or ``geodesic`` for points on the unit sphere.
-        source_key: array of the points in npz, mat and pt; ``X``, ``obsm/NAME`` or ``layers/NAME``
-            in h5ad.
-        source_where: condition on the rows of a table, or on the observations of h5ad.
-        source_weights: path of a file of weights.
-        source_weights_column: column or array of the weights.
-        source_coords: ``lonlat`` where points are degrees on the globe.
-        source_kind: ``image`` or ``dark-image`` where pixels are points.
-        source_columns: columns that are coordinates, with commas between.
-        target_key: as that of the source.
-        target_where: likewise.
-        target_weights: likewise.
-        target_weights_column: likewise.
-        target_coords: likewise.
-        target_kind: likewise.
-        target_columns: likewise.
     """
 
     name: ClassVar[str] = "samples"
@@ -166,26 +146,14 @@ def _measure(train: Weighted, held_out: Weighted) -> Measure:
         return empirical(points, kept)
     most = max(LEAST_POINTS // 2, round(float(1 / mass.square().sum())))
 
-    def draw(n: int, generator: torch.Generator) -> Tensor:
-        levels = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
-        return points[_reached(weights, levels)]
-
     def draw_test(n: int, generator: torch.Generator) -> Tensor:
         device, k = generator.device, min(n, most)
         order = torch.randperm(len(mass), generator=generator, device=device)
         start = torch.rand(1, generator=generator, device=device, dtype=torch.float64)
         levels = (torch.arange(k, device=device) + start) / k
-        return kept[order[_reached(mass[order], levels)]]
+        return kept[order[reached(mass[order].cumsum(0), levels)]]
 
-    return Measure(tuple(points.shape[1:]), draw, held_out=draw_test)
-
-
-def _reached(weights: Tensor, levels: Tensor) -> Tensor:
-    """Where the cumulative sums of weights reach levels in [0, 1)."""
-    import torch
-
-    sums = weights.cumsum(0)
-    return torch.searchsorted(sums, levels * sums[-1], right=True).clamp(max=len(sums) - 1)
+    return Measure(tuple(points.shape[1:]), weighted(points, weights), held_out=draw_test)
 
 
 def _estimate(source: Weighted, target: Weighted, cost: Cost) -> Truth:

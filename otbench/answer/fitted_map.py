@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from otbench import __version__
 from otbench.data.clouds import normalised
 from otbench.errors import UserError
 from otbench.plugins import loaded
+from otbench.runner.saving import write_state
 from otbench.scoring.outputs import check_output
 
 
@@ -83,17 +83,12 @@ class FittedMap:
             OSError: the file cannot be written.
         """
         import cloudpickle
-        import torch
 
-        path = Path(path)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
         plugins = loaded()
         for module in plugins:
             cloudpickle.register_pickle_by_value(module)
         try:
-            with open(unfinished, "wb") as file:
-                torch.save({"otbench": __version__, "map": self}, file, pickle_module=cloudpickle)
-            os.replace(unfinished, path)
+            write_state(Path(path), {"otbench": __version__, "map": self}, cloudpickle)
         except OSError:
             raise
         except Exception as error:  # whatever a solver's function holds
@@ -103,7 +98,6 @@ class FittedMap:
         finally:
             for module in plugins:
                 cloudpickle.unregister_pickle_by_value(module)
-            unfinished.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> FittedMap:

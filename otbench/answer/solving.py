@@ -23,12 +23,19 @@ from otbench.data.clouds import Cloud, common_origin
 from otbench.errors import DivergedError, InvalidOutputError, MissingError, UserError
 from otbench.methods.discrete import SOLVED, Coupling, DiscreteSolver, c_transform, extend
 from otbench.methods.dual_bound import dual_bound
-from otbench.problem import COSTS, Cost, DiscreteProblem, MapProblem, Measure, Truth
+from otbench.problem import (
+    COSTS,
+    Cost,
+    DiscreteProblem,
+    MapProblem,
+    Measure,
+    Truth,
+    weighted,
+)
 from otbench.randomness import Randomness
 from otbench.runner.fit import checked, refusal
 from otbench.runner.info import columns
-from otbench.scoring.outputs import check_output
-from otbench.scoring.plans import NEGATIVE
+from otbench.scoring.plans import checked_plan
 from otbench.solver import FitContext, Solver, Transport
 
 
@@ -131,8 +138,7 @@ def solve_clouds(
     if not no_plan:
         with _blamed(label):
             coupling = _couple(solver, pair, context)
-        plan = _checked_plan(coupling.plan, pair)
-        coupling = replace(coupling, plan=plan)
+        coupling = replace(coupling, plan=_in_float64(coupling.plan, pair))
         transport = Transport(push=extend(coupling, pair), info=coupling.info)
     else:
         coupling = None
@@ -185,16 +191,7 @@ def _pair(source: Cloud, target: Cloud, cost: Cost, device: str) -> DiscreteProb
 
 def _measure(points: Tensor, weights: Tensor, dtype: torch.dtype) -> Measure:
     """The discrete measure of all points, drawn from with replacement."""
-    import torch
-
-    held, sums = points.to(dtype), weights.cumsum(0)
-
-    def draw(n: int, generator: torch.Generator) -> Tensor:
-        levels = torch.rand(n, generator=generator, device=points.device, dtype=torch.float64)
-        at = torch.searchsorted(sums, levels * sums[-1], right=True)
-        return held[at.clamp(max=len(held) - 1)]
-
-    return Measure(tuple(points.shape[1:]), draw)
+    return Measure(tuple(points.shape[1:]), weighted(points.to(dtype), weights))
 
 
 def _couple(solver: Solver, pair: DiscreteProblem, context: FitContext) -> Coupling:
@@ -206,8 +203,8 @@ def _couple(solver: Solver, pair: DiscreteProblem, context: FitContext) -> Coupl
     return Coupling(transport.plan(pair), info=transport.info)
 
 
-def _checked_plan(plan: object, pair: DiscreteProblem) -> Tensor:
-    """The plan in float64, without the rounding below zero.
+def _in_float64(plan: Tensor, pair: DiscreteProblem) -> Tensor:
+    """The plan that a solver returned, checked, in float64.
 
     Raises:
         InvalidOutputError: it is no plan of the clouds.
@@ -216,13 +213,11 @@ def _checked_plan(plan: object, pair: DiscreteProblem) -> Tensor:
     import torch
 
     if isinstance(plan, torch.Tensor) and plan.is_floating_point():
-        plan = plan.detach().to(pair.x.dtype)
-    check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
-    assert isinstance(plan, torch.Tensor)
-    held = metrics.entries(plan)
-    if not held.numel() or held.max() <= 0 or held.min() < -NEGATIVE * held.max():
-        raise InvalidOutputError("plan has no mass, or negative entries: a coupling has none")
-    return metrics.without_negative(plan)
+        plan = plan.to(pair.x.dtype)
+    plan = checked_plan(pair, plan)
+    if not metrics.entries(plan).any():
+        raise InvalidOutputError("plan has no mass")
+    return plan
 
 
 @contextmanager

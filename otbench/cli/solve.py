@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.cli.options import READ, Command, add_own_data, add_plugins, own_files, reading_form
-from otbench.data.cloud_files import CloudFile, read_cloud, read_pair
+from otbench.data.cloud_files import CloudFile, read_cloud
 from otbench.data.tables import SUFFIXES as TABLES
 from otbench.errors import DivergedError, InvalidOutputError, MissingError, UserError
 from otbench.job import DEVICES, DTYPES
@@ -44,20 +44,17 @@ def _solve(options: argparse.Namespace) -> int:
     check_new(options.output)
     check_writable(options.output.absolute().parent)
     source, target, cost = files
-    x, y = read_pair(source, target, cost)
-    try:
+    with _in_a_line(options.solver):
         answer = solve(
             solver=options.solver,
             seed=options.seed,
-            source=x,
-            target=y,
+            source=source,
+            target=target,
             cost=cost,
             device=options.device,
             dtype=options.dtype,
             plugins=options.plugins,
         )
-    except (MissingError, DivergedError, InvalidOutputError) as error:
-        raise UserError(f"{options.solver}: {error}") from error
     suffix = Path(source.path).suffix.lower()
     with _written(options.output):
         save_answer(answer, options.output, suffix if suffix in TABLES else ".npy", target.coords)
@@ -66,6 +63,15 @@ def _solve(options: argparse.Namespace) -> int:
     names = ", ".join(sorted(path.name for path in options.output.iterdir()))
     print(f"written to {options.output}/: {names}")
     return 0
+
+
+@contextmanager
+def _in_a_line(solver: str) -> Iterator[None]:
+    """Says in one line what a solver lacks or did wrong."""
+    try:
+        yield
+    except (MissingError, DivergedError, InvalidOutputError) as error:
+        raise UserError(f"{solver}: {error}") from error
 
 
 @contextmanager
@@ -126,10 +132,8 @@ def _push(options: argparse.Namespace) -> int:
     fitted = load(options.map / MAP if options.map.is_dir() else options.map)
     chosen = {name: getattr(options, name) for name in (*OF_POINTS, "where")}
     cloud = read_cloud(CloudFile(options.points, **chosen))
-    try:
+    with _in_a_line(fitted.solver):
         mapped = fitted.push(cloud.points)
-    except (DivergedError, InvalidOutputError) as error:
-        raise UserError(f"{fitted.solver}: {error}") from error
     with _written(options.output):
         write_points(options.output, mapped, options.coords)
     print(f"{fitted.solver}: {len(mapped)} points mapped to {options.output}")

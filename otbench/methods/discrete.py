@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from otbench.methods.dual_bound import dual_bound
 from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.methods.exact import exact_plan
-from otbench.metrics import marginal, marginal_l1
+from otbench.metrics import marginal, marginal_l1, merged
 from otbench.problem import (
     AmortizedProblem,
     DiscreteProblem,
@@ -259,10 +259,8 @@ def extend(coupling: Coupling, pair: DiscreteProblem) -> Callable[[Tensor], Tens
         return in_chunks(coupling.push)
     if coupling.g is None or coupling.eps is None:
         # copies of a point go where their mass goes together, points without mass nowhere
-        x, place = torch.unique(pair.x, dim=0, return_inverse=True)
-        sums = pair.x.new_zeros(len(x), pair.y[0].numel())
-        sums.index_add_(0, place, (coupling.plan @ pair.y.flatten(1)).to(sums))
-        mass = sums.new_zeros(len(x)).index_add_(0, place, marginal(coupling.plan, 1).to(sums))
+        of_points = coupling.plan @ pair.y.flatten(1), marginal(coupling.plan, 1)
+        x, _, (sums, mass) = merged(pair.x, *of_points)
         moved = mass > 0
         images = sums[moved] / mass[moved, None]
         x, images = pair.cost.embed(x[moved]), project(images.reshape(-1, *pair.y.shape[1:]))

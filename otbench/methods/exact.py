@@ -37,7 +37,6 @@ class ExactPlan:
         f, g: potentials, ``(n,)`` and ``(m,)``, in cost units, f_i + g_j <= C_ij up to rounding.
         cost: <C, P>.
         gap: <C - f - g, P>: the optimum is at most so much less.
-        pivots_ran_out: whether the simplex was stopped.
     """
 
     plan: np.ndarray
@@ -45,7 +44,6 @@ class ExactPlan:
     g: np.ndarray
     cost: float
     gap: float
-    pivots_ran_out: bool
 
     @property
     def optimal(self) -> bool:
@@ -88,9 +86,7 @@ def exact_plan(
             unit = value
             continue
         _reduce(slack, f, g, log["u"] * unit)
-        found = ExactPlan(
-            plan, f.copy(), g.copy(), _total(plan, costs), _total(plan, slack), ran_out
-        )
+        found = ExactPlan(plan, f.copy(), g.copy(), _total(plan, costs), _total(plan, slack))
         if best is None or found.gap < best.gap:
             best = found
         if best.gap <= CLOSED * best.cost or ran_out:

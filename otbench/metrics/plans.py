@@ -92,6 +92,24 @@ def plan_tv(plan: Tensor, optimal_plan: Tensor) -> float:
     return sum(float(part.abs().sum()) for part in _differences(plan, optimal_plan)) / 2
 
 
+def merged(x: Tensor, *values: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Copies of a point as one.
+
+    Args:
+        x: points ``(n, *shape)``.
+        values: of each point, ``(n, ...)``.
+
+    Returns:
+        The places ``(k, *shape)``, the number of the place of each point ``(n,)``, and the sums
+        ``(k, ...)`` of the values over the points of a place.
+    """
+    import torch
+
+    places, place = torch.unique(x, dim=0, return_inverse=True)
+    sums = [v.new_zeros(len(places), *v.shape[1:]).index_add_(0, place, v) for v in values]
+    return places, place, sums
+
+
 def rounded_cost(
     plan: Tensor,
     a: Tensor,

@@ -259,11 +259,13 @@ def _section(
 
 
 def _parameters(entry: Entry) -> str:
-    """Table of parameters, defaults and, from the docstring of the class, meanings."""
+    """Table of parameters, defaults and meanings, from docstrings of the class and its bases."""
     if not entry.parameters:
         return "It has no parameters."
-    _, _, attributes = textwrap.dedent(entry.cls.__doc__ or "").partition("Attributes:\n")
-    meanings = dict(re.findall(r"^ {4,8}(\w+): (.*(?:\n {9,}.*)*)", attributes, re.MULTILINE))
+    meanings = {}
+    for cls in reversed(entry.cls.__mro__):
+        _, _, attributes = textwrap.dedent(cls.__doc__ or "").partition("Attributes:\n")
+        meanings |= re.findall(r"^ {4,8}(\w+): (.*(?:\n {9,}.*)*)", attributes, re.MULTILINE)
     rows = [
         [f"`{name}`", f"`{value}`", _inline(" ".join(meanings.get(name, "").split()))]
         for name, value in entry.parameters.items()

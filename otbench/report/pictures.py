@@ -19,6 +19,7 @@ from otbench.report.drawing import (
     oblique,
     theme,
     titled,
+    view,
     ways,
     wheel,
 )
@@ -126,9 +127,8 @@ def draw_mapped(
     i, j = some(a), some(b)
     x, y, end = x[i], y[j], mapped[i]
     if x.shape[1] > 3:
-        middle = y.mean(0)
-        axes = np.linalg.svd(y - middle, full_matrices=False)[2][:2]
-        x, y, end = ((points - middle) @ axes.T for points in (x, y, end))
+        flat, _ = view(y)
+        x, y, end = flat(x), flat(y), flat(end)
     titles = ("source", "target", "mapped source points")
     even = np.full(len(i), 1 / len(i))
     scene = Scene(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otbench.parameters import LARGEST_INTEGER
+from otbench.rows import writable
 
 
 Plain = bool | int | float | str
@@ -29,7 +30,7 @@ def columns(info: object) -> tuple[dict[str, Plain], list[str]]:
         if not isinstance(key, str) or len(key) > LONGEST_NAME:
             changed.append(f"info has the key {_text(key)[:LONGEST_NAME]}, no short text: left out")
             continue
-        name = _writable(key)
+        name = writable(key)
         plain, why = _plain(value)
         if plain is not None:
             kept[name] = plain
@@ -45,7 +46,7 @@ def _plain(value: Any) -> tuple[Plain | None, str]:
     if isinstance(value, str):
         if len(value) > LONGEST_TEXT:
             return _cut(value), f"has {len(value)} characters, cut to {LONGEST_TEXT}"
-        return _writable(value), ""
+        return writable(value), ""
     if isinstance(value, bool):
         return value, ""
     if isinstance(value, int):
@@ -75,9 +76,4 @@ def _text(value: object) -> str:
 
 
 def _cut(text: str) -> str:
-    return _writable(text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}...")
-
-
-def _writable(text: str) -> str:
-    """The text with backslashes for what no file can hold."""
-    return text.encode(errors="backslashreplace").decode()
+    return writable(text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}...")

@@ -5,6 +5,7 @@ same command goes on with a fit that was interrupted.
 from __future__ import annotations
 
 import os
+import pickle
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -142,8 +143,8 @@ class Saver:
         os.replace(self.path, self.path.with_suffix(".old"))
 
 
-def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write the state of a fit, whole or not at all.
+def write_state(path: Path, state: Mapping[str, Any], pickle_module: Any = pickle) -> None:
+    """Write the state of a fit, or what else torch saves, whole or not at all.
 
     Raises:
         OSError: the file cannot be written.
@@ -154,7 +155,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(unfinished, "wb") as file:
-            torch.save(state, file)
+            torch.save(state, file, pickle_module=pickle_module)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

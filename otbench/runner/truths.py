@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from otbench.metrics import entries
 from otbench.problem import AmortizedProblem, LazyTruth, Problem, Truth
+from otbench.runner.saving import write_state
 
 
 ENTRIES = 2**24  # above zero, most of a plan that is written
@@ -45,7 +45,5 @@ def read_or_solved(path: Path, truth: LazyTruth) -> Truth:
     dense = plan is not None and not plan.is_sparse
     kept |= {"plan": plan.to_sparse() if plan is not None and dense else plan, "dense": dense}
     with suppress(OSError):  # a saving of time, nothing more
-        part = path.with_suffix(f".{os.getpid()}")
-        torch.save(kept, part)
-        os.replace(part, path)
+        write_state(path, kept)
     return found

@@ -57,16 +57,26 @@ def unscored(pairs: Sequence[DiscreteProblem]) -> dict[str, str]:
     return dict.fromkeys(lacking, reason) if reason else {}
 
 
-def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
+def checked_plan(pair: DiscreteProblem, plan: Tensor) -> Tensor:
+    """A plan that a solver returned, without the rounding below zero.
+
+    Raises:
+        InvalidOutputError: it is no tensor ``(n, m)`` of the pair's kind, or has negative entries.
+        DivergedError: it has values that are not finite.
+    """
     check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
-    x, y, a, b = (values.double() for values in (pair.x, pair.y, pair.a, pair.b))
-    plan = plan.detach()  # in float64 a block at a time: it may be all that there is room for
+    plan = plan.detach()
     held = metrics.entries(plan)
     if held.numel() and held.min() < -NEGATIVE * held.max():
         raise InvalidOutputError(
             f"plan has negative entries, down to {float(held.min()):.3g}: a coupling has none"
         )
-    plan = metrics.without_negative(plan)
+    return metrics.without_negative(plan)
+
+
+def _plan_arrays(pair: DiscreteProblem, plan: Tensor) -> dict[str, Any]:
+    plan = checked_plan(pair, plan)  # in float64 a block at a time: it may be all there is room for
+    x, y, a, b = (values.double() for values in (pair.x, pair.y, pair.a, pair.b))
     arrays: dict[str, Any] = {"plan": plan, "a": a, "b": b}
 
     def costs(i: Tensor, j: Tensor) -> Tensor:
@@ -103,14 +113,8 @@ def _of_places(x: Tensor, a: Tensor, mapped: Tensor) -> Tensor:
     """Mapped points of which copies of a source point share the mean: how optimal plans deal out
     the mass of a place among its points is arbitrary.
     """
-    import torch
-
-    places, place = torch.unique(x.flatten(1), dim=0, return_inverse=True)
-    if len(places) == len(x):
-        return mapped
-    mass = a.new_zeros(len(places)).index_add_(0, place, a)
-    sums = mapped.new_zeros(len(places), mapped.shape[1]).index_add_(0, place, a[:, None] * mapped)
-    return (sums / mass[:, None])[place]
+    places, place, (sums, mass) = metrics.merged(x, a[:, None] * mapped, a)
+    return mapped if len(places) == len(x) else (sums / mass[:, None])[place]
 
 
 def _warm_start(pair: DiscreteProblem, transport: Transport | None) -> dict[str, Any]:
