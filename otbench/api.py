@@ -67,6 +67,7 @@ def run(
     keep: bool = False,
     save_fits_s: float | None = None,
     plugins: Sequence[str] = (),
+    tuned: Iterable[str | Path] = (),
     console: Console | None = None,
 ) -> Results:
     """Run tasks x solvers x seeds, each run in a process of its own; as ``otbench run`` does.
@@ -89,6 +90,7 @@ def run(
         keep: keep raw outputs and logs of every run; what was recorded without is done again.
         save_fits_s: least seconds between two saves of a long fit; never by default.
         plugins: files or folders with more tasks and solvers.
+        tuned: files or folders of settings that ``otbench tune`` chose, run beside.
         console: where progress is shown; by default the terminal or notebook.
 
     Returns:
@@ -121,6 +123,7 @@ def run(
         keep=keep,
         save_fits_s=save_fits_s,
         plugins=_several(plugins),
+        tuned=list(map(Path, _several(tuned))),
     )
     planned = execute(options, console or Console(highlight=False))
     if planned.interrupted:
@@ -228,6 +231,7 @@ def solve(
         return _solve_task(_selection("task", task, plugins), solvers, seed, device, dtype, plugins)
     if source is None or target is None:
         raise UserError("source and target go together: give both")
+    _check_here(solvers)
     if lacking := absent(solvers.entry.cls.needs):
         raise UserError(lacking)
     if solvers.entry.cls.control:
@@ -254,6 +258,7 @@ def _solve_task(
     from otbench.runner.run import find_device
     from otbench.statuses import Status
 
+    _check_here(solvers)
     needed = (*tasks.entry.cls.needs, *solvers.entry.cls.needs)
     if lacking := absent(needed):
         raise UserError(lacking)
@@ -272,6 +277,14 @@ def _solve_task(
         raise UserError(f"{identity.label}: {result.message}")
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Solved(problem, fit.transport, Row.of(identity, result, "", when))
+
+
+def _check_here(solver: Selection) -> None:
+    """Refuse a solver that does not run in this environment."""
+    if solver.entry.cls.environment:
+        raise UserError(
+            f"{solver.label} runs in an environment of its own, not in this process: otbench.run"
+        )
 
 
 def _clouds(

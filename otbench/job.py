@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from otbench.statuses import Phase, Status
+from otbench.statuses import Phase, Status, Stopped
 
 
 DEVICES = ("auto", "cpu", "cuda")  # that may be asked for
@@ -46,6 +46,7 @@ class RunSpec(_Json):
         task, solver: registered names.
         task_label, solver_label: as they are selected on the command line.
         task_params, solver_params: all parameters, as canonical JSON.
+        ruleset: how the parameters of the solver were chosen, see `otbench.registry.Selection`.
         trivial, learns, control: of the solver, see `otbench.solver.Solver`.
         seed: all random streams of the run are spawned from it.
         device, dtype: of the problem.
@@ -58,6 +59,7 @@ class RunSpec(_Json):
     solver: str
     solver_label: str
     solver_params: str
+    ruleset: str
     trivial: bool
     learns: bool
     control: bool
@@ -188,6 +190,10 @@ class Row:
     solver: str = _column("solver name")
     solver_label: str = _column("solver with the parameters that differ from their defaults")
     solver_params: str = _column("all parameters of the solver, as JSON")
+    ruleset: str | None = _column(
+        "how they were chosen: `default`, `preset NAME`, `tuned (N)` in N trials of `otbench "
+        "tune`, or `set` by hand"
+    )
     trivial: bool = _column("true for the rows that a real method must beat")
     learns: bool = _column("true for solvers that learn from training pairs before they answer")
     control: bool | None = _column("true for the rows of a known map, which are never ranked")
@@ -200,16 +206,36 @@ class Row:
         "CPU, number of cores and GPU of the worker; times of different machines are never put "
         "together"
     )
+    environment: str | None = _column(
+        "packages of an environment of its own that the solver ran in (`otbench env`)"
+    )
     status: str = _column("how the run ended: " + ", ".join(Status))
     verdict: str | None = _column(
         "map setting: ok, spurious, unconverged, diverged or inaccurate, see "
         "`otbench.scoring.verdict`"
     )
+    stopped: str | None = _column(
+        "where a solver of clouds stopped, by its plan and potentials: "
+        + ", ".join(Stopped)
+        + "; the worst of an amortized row's pairs, in the map setting of the clouds it sampled"
+    )
+    marginal_error: float | None = _column(
+        "of that plan as it was returned, ||P 1 - a||_1 + ||P^T 1 - b||_1", "1"
+    )
+    duality_gap: float | None = _column(
+        "how far that plan, rounded to its marginals, is at most above the optimum of the problem "
+        "that its solver solves (entropic where it has an eps), as a share of its cost; of a plan "
+        "without potentials by the optimum of the task, where that is known",
+        "1",
+    )
     no_map: str | None = _column(
         "map setting: why the map is not scored point by point, where no optimal map exists or it "
         "is not unique (plans are then scored on draws), or it is not known"
     )
-    message: str = _column("one line saying why the status is not ok, and the remedy")
+    message: str = _column(
+        "one line saying why the status is not ok, and the remedy; of a run that is ok what it and "
+        "its libraries warn of"
+    )
     load: float | None = _column(
         "share of the CPU time of the run's cores, 0 to 1, that other processes took while it ran; "
         "empty where the system does not say; what others do on a GPU is not seen"

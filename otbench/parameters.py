@@ -1,5 +1,5 @@
-"""Checks of the parameters of tasks and solvers: each value is of its annotated type, and finite,
-in single precision too.
+"""Parameters of tasks and solvers: checks that each value is of its annotated type, and finite, in
+single precision too; and the values among which tuning looks.
 """
 
 from __future__ import annotations
@@ -8,12 +8,37 @@ import dataclasses
 import functools
 import types
 import typing
+from dataclasses import dataclass
 from typing import Any
 
 
 LARGEST_INTEGER = 2**63  # from which on no array has such a size, and no column holds it
 LARGEST_FLOAT = 3e38  # in single precision
 PLAIN = (bool, int, float, str, type(None))
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Values of a parameter to try, each of them."""
+
+    values: tuple[float | int | str | bool, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Values of a parameter to search between, on a logarithmic scale where both are positive.
+
+    Raises:
+        ValueError: ``low`` is not below ``high``.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Check the ends."""
+        if not self.low < self.high:
+            raise ValueError(f"{self.low:g} is not below {self.high:g}")
 
 
 class Parameters:

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from otbench import docstrings
-from otbench.errors import UserError, nearest
+from otbench.environments import interpreter
+from otbench.errors import MissingError, UserError, nearest
 from otbench.plugins import classes, content, files
 from otbench.problem import Task
 from otbench.selection import format_value, parse_selection, parse_value
@@ -100,10 +101,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Selection:
-    """A registered class with a value for every parameter."""
+    """A registered class with a value for every parameter.
+
+    Attributes:
+        entry: the class.
+        params: the values by name.
+        tuned: in how many trials `otbench tune` chose them for the task; 0 where it did not.
+    """
 
     entry: Entry
     params: tuple[tuple[str, Any], ...]
+    tuned: int = 0
 
     @classmethod
     def of(cls, given: Task | Solver) -> Selection:
@@ -163,12 +171,15 @@ class Selection:
     @property
     def label(self) -> str:
         """``name[param=value]`` with the parameters that differ from their defaults, or from a
-        preset where those are fewer.
+        preset where those are fewer; ``name[tuned=trials]`` where they were chosen for each task.
         """
         named = {
             "": {},
             **{f"preset={name}": values for name, values in self.entry.presets.items()},
         }
+
+        if self.tuned:
+            return f"{self.entry.name}[tuned={self.tuned}]"
 
         def shown(preset: str) -> list[str]:
             expected = {**self.entry.parameters, **named[preset]}
@@ -179,6 +190,20 @@ class Selection:
 
         parts = min(map(shown, named), key=len)
         return self.entry.name + (f"[{','.join(parts)}]" if parts else "")
+
+    @property
+    def ruleset(self) -> str:
+        """By which rule the parameters were chosen: ``default``, ``preset NAME``, ``tuned (N)`` in
+        N trials, or ``set`` by hand.
+        """
+        if self.tuned:
+            return f"tuned ({self.tuned})"
+        values = dict(self.params)
+        if values == self.entry.parameters:
+            return "default"
+        presets = self.entry.presets.items()
+        named = (name for name, preset in presets if values == {**self.entry.parameters, **preset})
+        return next((f"preset {name}" for name in named), "set")
 
 
 class Registry:
@@ -250,7 +275,7 @@ class Registry:
         if name not in self.entries:
             raise UserError(
                 f"unknown {self.kind} {name!r}{nearest(name, self.entries)}; `otbench list "
-                f"{self.kind}s` names them all"
+                f"{self.kind}s` names them all, --plugins PATH adds those of your own file"
             )
         entry = self.entries[name]
         types_ = typing.get_type_hints(entry.cls)
@@ -301,12 +326,23 @@ def _registry(kind: Kind, plugins: tuple[str, ...], _contents: tuple[str, ...]) 
 
 
 def requirements(task: str, solver: str, plugins: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Import names of everything that a run of this task and solver needs."""
-    classes = (
-        registry("task", plugins).entries[task].cls,
-        registry("solver", plugins).entries[solver].cls,
-    )
-    return tuple(dict.fromkeys(("torch", *classes[0].needs, *classes[1].needs)))
+    """Import names of everything that a run of this task and solver needs here: what a solver has
+    in an environment of its own is not needed.
+    """
+    of_task = registry("task", plugins).entries[task].cls.needs
+    cls = registry("solver", plugins).entries[solver].cls
+    of_solver = () if cls.environment else cls.needs
+    return tuple(dict.fromkeys(("torch", *of_task, *of_solver)))
+
+
+def lacking(task: str, solver: str, plugins: tuple[str, ...] = ()) -> str | None:
+    """What a run of this task and solver lacks here, and the remedy; None if it lacks nothing."""
+    cls = registry("solver", plugins).entries[solver].cls
+    try:
+        interpreter(solver, cls.environment)
+    except MissingError as error:
+        return str(error)
+    return absent(requirements(task, solver, plugins))
 
 
 def absent(needs: Sequence[str]) -> str | None:

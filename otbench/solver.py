@@ -1,5 +1,5 @@
 """What a solver is, what it is given beside the problem, and what it returns: Solver, FitContext,
-Transport.
+Transport, Coupling.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otbench.errors import DivergedError
-from otbench.parameters import Parameters
+from otbench.parameters import Ladder, Parameters, Span
 from otbench.problem import DiscreteProblem, Problem
 
 
@@ -20,6 +20,47 @@ if TYPE_CHECKING:
     import torch
 
     Tensor = torch.Tensor
+
+Info = Mapping[str, float | int | str | bool]
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """What a discrete method finds for one pair of clouds.
+
+    Attributes:
+        plan: ``(n, m)``, dense or sparse COO, approximately with marginals a and b.
+        g: potential on the target points, ``(m,)``, in cost units: an optimum of the dual linear
+            program, or with eps such that ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``; of no
+            consequence where b is zero.
+        eps: entropic regularisation in cost units.
+        push: the library's own map for new points, ``(k, *shape) -> (k, *shape)``.
+        info: as in `Transport`.
+    """
+
+    plan: Tensor
+    g: Tensor | None = None
+    eps: float | None = None
+    push: Callable[[Tensor], Tensor] | None = None
+    info: Info = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """A coupling with its clouds and what its solver stops at, for its convergence to be certified
+    (`otbench.scoring.convergence`).
+
+    Attributes:
+        pair: the clouds.
+        coupling: of them.
+        tolerance: of the marginals, in the l1 norm.
+        exhausted: whether as many iterations were made as are allowed.
+    """
+
+    pair: DiscreteProblem
+    coupling: Coupling
+    tolerance: float
+    exhausted: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +88,8 @@ class Transport:
             Sinkhorn's algorithm is started from it to count what it saves.
         info: plain numbers, strings and booleans worth a column (``info_<name>``), units in the
             names.
+        coupled: the clouds that were coupled, and how; a list that grows as plans are asked for,
+            where each pair is solved by itself.
         estimates_map: ``push`` is as much of an answer as ``sample``: the barycentres of a plan,
             which estimate the optimal map where there is one. Draws are then scored only where the
             problem says that its optimal plan is no map (`Truth.plan_is_map`).
@@ -60,7 +103,8 @@ class Transport:
     path: Callable[[Tensor], Tensor] | None = None
     plan: Callable[[DiscreteProblem], Tensor] | None = None
     pair_potential: Callable[[DiscreteProblem], Tensor] | None = None
-    info: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    info: Info = field(default_factory=dict)
+    coupled: Sequence[Coupled] = ()
     estimates_map: bool = False
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -162,6 +206,8 @@ class Solver(Parameters, ABC):
     Class attributes:
         name: kebab-case, unique in the registry.
         needs: import names that must be installed; they are imported before the clock starts.
+        environment: pip requirements of a Python environment of its own, where those of ``needs``
+            conflict with the packages of others, see `otbench.environments`.
         trivial: True for rows that a real method must beat (identity, constant, linear).
         presets: named values of parameters, selected as ``name[preset=...]``.
         learns: True for a solver that learns from the training pairs of an amortized problem before
@@ -170,17 +216,20 @@ class Solver(Parameters, ABC):
             as one (``otbench run --together``).
         control: True for a solver that is given the answer, to show what the scores and verdicts of
             a known map are; it is never ranked.
+        search: where `otbench tune` looks for values of parameters.
         tuning: on what its defaults and the presets of this suite were chosen: tasks, seeds,
             budget; written into every row. Seeds from 1000 on are for choosing.
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
+    environment: ClassVar[tuple[str, ...]] = ()
     trivial: ClassVar[bool] = False
     learns: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {}
     batched: ClassVar[bool] = False
     control: ClassVar[bool] = False
+    search: ClassVar[Mapping[str, Ladder | Span]] = {}
     tuning: ClassVar[str] = ""
 
     @property

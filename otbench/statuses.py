@@ -49,6 +49,24 @@ class Status(Outcome):
 UNDECIDED = (Status.MISSING, Status.BROKEN)  # another try may end otherwise, whoever the solver
 
 
+class Stopped(Outcome):
+    """Where a discrete solver stopped, by its plan and potentials alone. The worst comes first."""
+
+    FAILED = "numerical failure", "the plan or the potentials are not finite"
+    LIMIT = "iteration limit", "as many iterations as are allowed, and not converged"
+    EARLY = "not converged", "it stopped before its tolerance was met"
+    FEASIBLE = (
+        "feasible",
+        "the marginals are met; how far the plan is from the optimum no potentials tell",
+    )
+    CONVERGED = "converged", "the marginals are met and the duality gap is closed"
+
+    @property
+    def short(self) -> bool:
+        """Whether the plan is not what the solver was asked for."""
+        return self in (Stopped.FAILED, Stopped.LIMIT, Stopped.EARLY)
+
+
 class Phase(Outcome):
     """What a worker is at. Limits of time and memory are the solver's in its own phases alone."""
 

@@ -60,7 +60,7 @@ class OttSinkhorn(SinkhornSolver):
             eps,
         )
         plan = torch.from_dlpack(matrix).to(pair.x.dtype)
-        info = self.report(pair, plan, eps, mean_cost, int(output.n_iters))
+        info = self.report(eps, mean_cost, int(output.n_iters))
         g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(
             pair.b == 0, 0
         )  # where it is -inf + inf

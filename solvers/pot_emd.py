@@ -35,15 +35,11 @@ class PotEmd(DiscreteSolver):
             raise ValueError(f"max_iters must be at least 1, got {self.max_iters}")
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
-        """Solve the linear program. ``info_duality_gap`` bounds how far the plan is from the
-        optimum, as a share of its cost; ``info_optimal`` is false where it is not closed, as when
-        the pivots ran out.
-        """
+        """Solve the linear program."""
         import torch
 
         found = exact_plan(*host_problem(pair), self.max_iters)
         plan, g = (
             torch.as_tensor(values, device=pair.x.device) for values in (found.plan, found.g)
         )
-        gap = found.gap / found.cost if found.cost > 0 else 0.0
-        return Coupling(plan, g, info={"optimal": found.optimal, "duality_gap": gap})
+        return Coupling(plan, g)

@@ -40,13 +40,10 @@ class PotSinkhorn(SinkhornSolver):
         stop = {
             "numItermax": self.max_iters,
             "stopThr": self.tolerance / len(pair.b) ** 0.5,
-            "warn": False,
         }
         result = ot.sinkhorn(pair.a, pair.b, cost, eps, method="sinkhorn_log", log=True, **stop)
         plan, log = cast("tuple[torch.Tensor, dict[str, Any]]", result)
         g = eps * (log["log_v"] - pair.b.log()).masked_fill(
             pair.b == 0, 0
         )  # where it is -inf + inf
-        return Coupling(
-            plan, g, eps, info=self.report(pair, plan, eps, mean_cost, log["niter"] + 1)
-        )
+        return Coupling(plan, g, eps, info=self.report(eps, mean_cost, log["niter"] + 1))

@@ -32,7 +32,5 @@ class Sinkhorn(SinkhornSolver):
         info = {
             "eps": eps,
             "iterations": found.iterations,
-            "marginal_error": found.error,
-            "converged": found.error <= self.tolerance,
         }
         return Coupling(problem.on_all_points(found.plan), g, eps, info=info)

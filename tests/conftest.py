@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,21 @@ settings.load_profile("untimed")
 HOSTILE = Path(__file__).parent / "hostile" / "hostile.py"
 
 
+def call_otbench(
+    *arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Call the command line as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "otbench", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200", **(env or {})}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
 @pytest.fixture
 def otbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Call the command line as a user does, in a process of its own, from an empty folder."""
-
-    def call(
-        *arguments: object,
-        cwd: Path = tmp_path,
-        env: dict[str, str] | None = None,
-        timeout: float = 300,
-    ):
-        command = [sys.executable, "-m", "otbench", *map(str, arguments)]
-        environment = {**os.environ, "COLUMNS": "200", **(env or {})}
-        return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
-        )
-
-    return call
+    """The command line, called from an empty folder."""
+    return partial(call_otbench, cwd=tmp_path)
 
 
 @pytest.fixture

@@ -45,8 +45,9 @@ ROOT = Path(__file__).parent.parent
         (["compare", "nowhere", "nowhere"], "no results folder nowhere"),
         (["compare", "a", "b", "--factor", "1"], "'1' is not a number above 1"),
         (["check", "idntity"], "unknown solver 'idntity'"),
-        (["new", "solver", "My Solver"], "not kebab-case"),
-        (["new", "solver", "identity"], "is named 'identity' already"),
+        (["new", "solver", "My Solver", "--cost", "any"], "not kebab-case"),
+        (["new", "solver", "identity", "--cost", "any"], "is named 'identity' already"),
+        (["new", "solver", "my-solver"], "say which cost the method is for: --cost with one of"),
     ],
 )
 def test_bad_input_is_one_clear_line(otbench, arguments, words):
@@ -100,13 +101,16 @@ def test_list_describes_everything_and_stays_light():
 
 
 def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
-    assert otbench("new", "solver", "mean-shift").returncode == 0
+    new = "new", "solver", "mean-shift", "--cost", "sqeuclidean"
+    assert otbench(*new).returncode == 0
     path = tmp_path / "mean_shift.py"
     code_lines = [line for line in path.read_text().splitlines() if line.strip()]
-    assert len(code_lines) <= 30
+    assert len(code_lines) <= 32
     assert ast.parse(path.read_text())
     checked = otbench("check", "mean-shift", "--plugins", path)
     assert checked.returncode == 0 and "keeps the contract" in checked.stdout, checked.stdout
+    refused = "sphere-denoising[dim=3]: is for the cost sqeuclidean, not euclidean"
+    assert refused in checked.stdout and "alike" not in checked.stdout
     done = otbench(
         "run",
         "-t",
@@ -122,7 +126,7 @@ def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
         "out",
     )
     assert "mean-shift" in done.stdout.split("l2_uvp")[-1]
-    assert otbench("new", "solver", "mean-shift").returncode == 2  # nothing is overwritten
+    assert otbench(*new).returncode == 2  # nothing is overwritten
 
 
 def test_check_says_in_words_what_is_wrong(otbench):

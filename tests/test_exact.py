@@ -15,8 +15,10 @@ from otbench import get_solver
 from otbench.methods.discrete import exact_truth, extend, solved
 from otbench.methods.exact import exact_plan
 from otbench.problem import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, Truth
+from otbench.scoring.convergence import certify
 from otbench.scoring.plans import score_plans
-from otbench.solver import FitContext
+from otbench.solver import Coupled, FitContext
+from otbench.statuses import Stopped
 
 
 EVEN = np.full(40, 1 / 40)
@@ -113,8 +115,10 @@ def test_a_gap_that_is_not_closed_is_no_truth(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pot_emd_is_optimal_for_points_close_together() -> None:
-    info = couple("pot-emd", pair(1e-9 * clouds(0)[0], 1e-9 * clouds(0)[1])).info
-    assert info["optimal"] and float(info["duality_gap"]) < 1e-9
+    close = pair(1e-9 * clouds(0)[0], 1e-9 * clouds(0)[1])
+    found = certify(Coupled(close, couple("pot-emd", close), tolerance=1e-9))
+    assert found.stopped == Stopped.CONVERGED
+    assert found.duality_gap is not None and found.duality_gap < 1e-9
 
 
 def test_copies_of_a_point_go_to_the_mean_of_where_their_mass_goes() -> None:

@@ -94,7 +94,7 @@ def test_optional_and_boolean_values(solvers):
     ("text", "words"),
     [
         ("my-solvr", "unknown solver 'my-solvr'; did you mean 'my-solver'?"),
-        ("zzz", "unknown solver 'zzz'; `otbench list solvers` names them all"),
+        ("zzz", "unknown solver 'zzz'; `otbench list solvers` names them all, --plugins PATH adds"),
         (
             "my-solver[step=3]",
             "unknown parameter 'step' of solver my-solver; did you mean 'steps'?",

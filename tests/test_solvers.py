@@ -30,6 +30,7 @@ from otbench import (
 from otbench.methods.discrete import DiscreteSolver, SinkhornSolver, extend
 from otbench.metrics import l2_uvp, marginal_l1
 from otbench.problem import Task
+from otbench.scoring.convergence import certify
 from otbench.solver import FitContext
 from otbench.solvers.constant import Constant
 from otbench.solvers.linear import Linear
@@ -37,6 +38,7 @@ from otbench.solvers.ott_sinkhorn import OttSinkhorn
 from otbench.solvers.pot_emd import PotEmd
 from otbench.solvers.pot_sinkhorn import PotSinkhorn
 from otbench.solvers.pot_sliced_plan import PotSlicedPlan
+from otbench.statuses import Stopped
 from otbench.tasks.gaussian import Gaussian
 from otbench.tasks.hyperbola import Hyperbola
 from otbench.tasks.w1_funnels import W1Funnels
@@ -139,19 +141,21 @@ def test_constant_takes_points_of_any_shape_and_a_ragged_last_batch():
 
 def test_emd_is_the_assignment_of_scipy():
     pair = uniform(make_pair(n=50, m=50, dim=3))
-    coupling = PotEmd().couple(pair, make_run())
+    coupled = PotEmd().coupled(pair, make_run())
+    coupling = coupled.coupling
     matrix = pair.cost.matrix(pair.x, pair.y)
     rows, columns = linear_sum_assignment(matrix.numpy())
     assert cost_of(pair, coupling.plan) == pytest.approx(
         float(matrix[rows, columns].mean()), rel=1e-10
     )
-    assert coupling.info["optimal"] and coupling.info["duality_gap"] < 1e-9
+    assert certify(coupled).stopped == Stopped.CONVERGED
     assert torch.allclose(extend(coupling, pair)(pair.x), pair.y[columns], rtol=1e-14)
 
 
 def test_emd_says_when_the_pivots_run_out():
-    info = PotEmd(max_iters=2).couple(make_pair(), make_run()).info
-    assert not info["optimal"] and info["duality_gap"] > 1e-3
+    found = certify(PotEmd(max_iters=2).coupled(make_pair(), make_run()))
+    assert found.stopped == Stopped.EARLY
+    assert found.duality_gap is not None and found.duality_gap > 1e-3
 
 
 @pytest.mark.parametrize("cost", [EUCLIDEAN, GEODESIC], ids=lambda cost: cost.name)
@@ -203,19 +207,24 @@ def test_points_without_weight_change_nothing(solver):
 def test_eps_is_in_cost_units_under_both_rules(solver):
     pair = make_pair()
     mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b)
-    relative = solver(eps=0.1).couple(pair, make_run())
-    absolute = solver(eps=0.1 * mean_cost, eps_rule="absolute").couple(pair, make_run())
-    for coupling in (relative, absolute):
+    relative = solver(eps=0.1).coupled(pair, make_run())
+    absolute = solver(eps=0.1 * mean_cost, eps_rule="absolute").coupled(pair, make_run())
+    for coupled in (relative, absolute):
+        coupling = coupled.coupling
         assert coupling.info["eps"] == pytest.approx(0.1 * mean_cost)
         assert coupling.info["eps_over_mean_cost"] == pytest.approx(0.1)
-        assert coupling.info["converged"] is True
-    torch.testing.assert_close(relative.plan, absolute.plan, rtol=1e-5, atol=1e-8)
+        assert certify(coupled).stopped == Stopped.CONVERGED
+    plans = relative.coupling.plan, absolute.coupling.plan
+    torch.testing.assert_close(*plans, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:Sinkhorn did not converge:UserWarning")
 @pytest.mark.parametrize("solver", SINKHORNS, ids=lambda solver: solver.name)
 def test_sinkhorn_says_when_it_has_not_converged(solver):
-    info = solver(eps=0.001, max_iters=10, tolerance=1e-6).couple(make_pair(), make_run()).info
-    assert info["converged"] is False and info["marginal_error"] > 1e-6 and info["iterations"] == 10
+    coupled = solver(eps=0.001, max_iters=10, tolerance=1e-6).coupled(make_pair(), make_run())
+    found = certify(coupled)
+    assert found.stopped == Stopped.LIMIT and found.marginal_error > 1e-6
+    assert coupled.coupling.info["iterations"] == 10
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from otbench import FitContext, MapProblem, MissingError, Task, metrics
 from otbench.data import files as data
 from otbench.data.catalogue import DATASETS
 from otbench.families.funnels import SIDE
+from otbench.scoring.convergence import certified
 from otbench.solvers.pot_emd import PotEmd
+from otbench.statuses import Stopped
 from otbench.tasks.w1_benchmark import DIMS, WIDTHS, W1Benchmark
 from otbench.tasks.w1_funnels import W1Funnels
 from tests.truths import (
@@ -179,9 +181,8 @@ def fit_discrete(problem: MapProblem):
     """The exact linear program between 4,096 points of each measure."""
     torch.set_num_threads(1)
     transport = PotEmd(n=4096).fit(problem, FitContext("cpu", torch.float32, 0, generator(0)))
-    assert (
-        transport.info["optimal"] and transport.push is not None and transport.potential is not None
-    )
+    assert certified(transport.coupled).stopped == Stopped.CONVERGED
+    assert transport.push is not None and transport.potential is not None
     return transport
 
 

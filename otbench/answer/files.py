@@ -98,6 +98,7 @@ def summary(answer: Answer) -> dict[str, Any]:
         "optimal_cost_at_least": answer.bound,
         "excess_at_most": answer.excess,
         "marginal_error": answer.marginal_error,
+        "stopped": answer.stopped,
         "target_gap": answer.target_gap,
         "fit_s": answer.fit_s,
         **{f"info_{name}": value for name, value in answer.info.items()},

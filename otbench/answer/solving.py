@@ -21,7 +21,7 @@ from otbench import metrics
 from otbench.answer.fitted_map import FittedMap
 from otbench.data.clouds import Cloud, common_origin
 from otbench.errors import DivergedError, InvalidOutputError, MissingError, UserError
-from otbench.methods.discrete import SOLVED, Coupling, DiscreteSolver, c_transform, extend
+from otbench.methods.discrete import SOLVED, DiscreteSolver, c_transform, extend
 from otbench.methods.dual_bound import dual_bound
 from otbench.problem import (
     COSTS,
@@ -35,8 +35,10 @@ from otbench.problem import (
 from otbench.randomness import Randomness
 from otbench.runner.fit import checked, refusal
 from otbench.runner.info import columns
+from otbench.scoring.convergence import certify
 from otbench.scoring.plans import checked_plan
-from otbench.solver import FitContext, Solver, Transport
+from otbench.solver import Coupled, Coupling, FitContext, Solver, Transport
+from otbench.statuses import Stopped
 
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Answer:
             Rigollet 2017), or E c(x, T(x)) where there is no plan.
         bound: the optimal cost is not below it; None where the clouds are too large.
         marginal_error: of the plan as it was returned, in the l1 norm; None without one.
+        stopped: where a solver of clouds stopped, see `otbench.statuses.Stopped`; None of others.
         target_gap: W2^2 along 512 directions between the mapped points and the target, times d, as
             a share of the target's variance: 0 where the map transports the source to the target.
             The barycentres of a plan that splits points have less spread than the target.
@@ -82,6 +85,7 @@ class Answer:
     cost: float
     bound: float | None
     marginal_error: float | None
+    stopped: Stopped | None
     target_gap: float
     fit_s: float
     info: Mapping[str, Any]
@@ -137,11 +141,11 @@ def solve_clouds(
     began = time.perf_counter()
     if not no_plan:
         with _blamed(label):
-            coupling = _couple(solver, pair, context)
+            coupling, given = _couple(solver, pair, context)
         coupling = replace(coupling, plan=_in_float64(coupling.plan, pair))
         transport = Transport(push=extend(coupling, pair), info=coupling.info)
     else:
-        coupling = None
+        coupling, given = None, None
         source_measure = _measure(pair.x, pair.a, numbers)
         target_measure = _measure(pair.y, pair.b, numbers)
         problem = MapProblem(source_measure, target_measure, cost, Truth("none"))
@@ -158,13 +162,15 @@ def solve_clouds(
     fitted = FittedMap(transport.push, label, cost_name, len(origin), name, device, origin)
     with _blamed(label):
         mapped = fitted.push(source.points)
-    found: dict[str, Any] = {"plan": None, "potentials": None, "marginal_error": None}
+    found: dict[str, Any] = dict.fromkeys(("plan", "potentials", "marginal_error", "stopped"))
     if coupling is None:
         values = cost.pairwise(pair.x, torch.as_tensor(mapped - origin, device=device))
         found["cost"] = float(pair.a @ values)
         found["bound"] = dual_bound(pair) if costs <= BOUNDED else None
     else:
         found |= _of_plan(coupling, pair)
+        if given is not None:
+            found["stopped"] = certify(replace(given, coupling=coupling)).stopped
     return Answer(
         source,
         target,
@@ -194,13 +200,16 @@ def _measure(points: Tensor, weights: Tensor, dtype: torch.dtype) -> Measure:
     return Measure(tuple(points.shape[1:]), weighted(points.to(dtype), weights))
 
 
-def _couple(solver: Solver, pair: DiscreteProblem, context: FitContext) -> Coupling:
+def _couple(
+    solver: Solver, pair: DiscreteProblem, context: FitContext
+) -> tuple[Coupling, Coupled | None]:
     """The plan of the clouds, with potentials where the solver is one that has them."""
     if isinstance(solver, DiscreteSolver):
-        return solver.couple(pair, context)
+        coupled = solver.coupled(pair, context)
+        return coupled.coupling, coupled
     transport = checked(solver.fit(pair, context), pair)
     assert transport.plan is not None
-    return Coupling(transport.plan(pair), info=transport.info)
+    return Coupling(transport.plan(pair), info=transport.info), None
 
 
 def _in_float64(plan: Tensor, pair: DiscreteProblem) -> Tensor:

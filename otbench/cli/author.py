@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
 from pathlib import Path
 
 from otbench.cli.options import Command, add_limits, add_plugins
 from otbench.errors import UserError
+from otbench.problem import COSTS
 from otbench.registry import registry
 
 
@@ -22,12 +24,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from otbench import FitContext, MapProblem, Problem, Solver, Transport
+from otbench import {imported}
 
 
 @dataclass(frozen=True)
 class {cls}(Solver):
-    """Parameters are fields with a default: `{name}[n=500]` sets one, `[n=[100,500]]` sweeps."""
+    """Fields are parameters: `{name}[n=500]` sets one, `[n=[100,500]]` sweeps."""
 
     name: ClassVar[str] = "{name}"
     needs: ClassVar[tuple[str, ...]] = ("torch",)  # imported before the clock; else inside methods
@@ -35,8 +37,9 @@ class {cls}(Solver):
 
     def supports(self, problem: Problem) -> str | None:
         """Say why not, or None."""
-        same = isinstance(problem, MapProblem) and problem.source.shape == problem.target.shape
-        return None if same else "takes map problems between equal spaces only"
+        if not isinstance(problem, MapProblem) or problem.source.shape != problem.target.shape:
+            return "takes map problems between equal spaces only"
+{refusal}        return None
 
     def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Here: the shift between the means of n samples. Put your method in its place."""
@@ -48,11 +51,18 @@ class {cls}(Solver):
 '''
 
 
-def new_solver(name: str, folder: Path | None) -> Path:
+REFUSAL = """        if problem.cost != {constant}:
+            return f"is for the cost {cost}, not {{problem.cost.name}}"
+"""
+ANY = "any"  # cost
+
+
+def new_solver(name: str, cost: str, folder: Path | None) -> Path:
     """Write a working adapter file.
 
     Args:
         name: of the solver, kebab-case.
+        cost: that the method is for, one of `otbench.problem.COSTS`, or ``any``.
         folder: where to write; by default ``solvers/`` of a checkout one stands in, else the
             current folder.
 
@@ -69,7 +79,11 @@ def new_solver(name: str, folder: Path | None) -> Path:
     in_checkout = Path("solvers").is_dir() and Path("otbench").is_dir()
     path = (folder or Path("solvers" if in_checkout else ".")) / f"{name.replace('-', '_')}.py"
     words = name.split("-")
+    constant = cost.upper()
+    nouns = ["FitContext", "MapProblem", "Problem", "Solver", "Transport"]
     text = TEMPLATE.format(
+        imported=", ".join(nouns if cost == ANY else sorted([constant, *nouns], key=_case)),
+        refusal="" if cost == ANY else REFUSAL.format(constant=constant, cost=cost),
         name=name,
         title=" ".join(words).capitalize(),
         cls="".join(word.capitalize() for word in words),
@@ -84,6 +98,26 @@ def new_solver(name: str, folder: Path | None) -> Path:
             f"cannot write {path}: {error.strerror}; name a folder you can write with --folder"
         ) from None
     return path
+
+
+def _case(name: str) -> tuple[bool, str]:
+    """Constants come first, as isort has them."""
+    return not name.isupper(), name
+
+
+def _asked_cost() -> str:
+    """The cost that the method is for, asked for at a terminal.
+
+    Raises:
+        UserError: there is no terminal to ask at, or the answer is no cost.
+    """
+    choices = ", ".join((*COSTS, ANY))
+    if not sys.stdin.isatty():
+        raise UserError(f"say which cost the method is for: --cost with one of {choices}")
+    answer = input(f"Which cost is the method for ({choices})? ").strip()
+    if answer not in (*COSTS, ANY):
+        raise UserError(f"{answer!r} is no cost: choose one of {choices}")
+    return answer
 
 
 def _check_arguments(sub: argparse.ArgumentParser) -> None:
@@ -115,12 +149,14 @@ def _check(options: argparse.Namespace) -> int:
 def _new_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("kind", choices=("solver",))
     sub.add_argument("name", help="kebab-case name")
+    text = "that the method is for: sqeuclidean is that of W2, euclidean that of W1"
+    sub.add_argument("--cost", choices=(*COSTS, ANY), help=text)
     text = "default: solvers/ in a checkout, else the current folder"
     sub.add_argument("--folder", type=Path, help=text)
 
 
 def _new(options: argparse.Namespace) -> int:
-    path = new_solver(options.name, options.folder)
+    path = new_solver(options.name, options.cost or _asked_cost(), options.folder)
     plugins = "" if path.parent.name == "solvers" else f" --plugins {path}"
     print(f"wrote {path}: a working adapter. Put your method in, then")
     print(f"  otbench check {options.name}{plugins}")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from otbench import __version__
-from otbench.cli import author, data, describe, reports, run, solve
+from otbench.cli import author, data, describe, environments, reports, run, solve, tune
 from otbench.errors import UserError
 
 
@@ -18,6 +18,8 @@ COMMANDS = (
     *describe.COMMANDS,
     *data.COMMANDS,
     *reports.COMMANDS,
+    *tune.COMMANDS,
+    *environments.COMMANDS,
     *author.COMMANDS,
 )
 

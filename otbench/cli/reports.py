@@ -20,6 +20,7 @@ from otbench.cli.options import (
     image_shape,
     threshold,
 )
+from otbench.report.selected import RULESETS
 from otbench.report.tables import FORMATS
 from otbench.scoring.verdict import SADDLE_TAU, TAU
 
@@ -63,6 +64,8 @@ def _leaderboard(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--published", action="store_true", help="show published numbers beside, marked"
     )
+    text = "only solvers whose parameters were chosen so: by default, preset, tuned, set by hand"
+    sub.add_argument("--ruleset", choices=RULESETS, help=text)
 
 
 def _verdicts(sub: argparse.ArgumentParser) -> None:

@@ -108,6 +108,8 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         help="save long fits this often, such as 5m, so that the same command goes on with those "
         "that were interrupted (default: never; not of seeds that are solved together)",
     )
+    text = "settings that `otbench tune` chose, files or folders: run beside the solvers' own"
+    add("--tuned", type=Path, nargs="+", action="extend", default=[], metavar="FILE", help=text)
     add_plugins(sub)
     add_own_data(sub)
     add(
@@ -143,6 +145,7 @@ def _run(options: argparse.Namespace) -> int:
         keep=options.keep,
         save_fits_s=options.save_fits,
         plugins=tuple(options.plugins),
+        tuned=options.tuned,
     )
     planned = run(chosen, console)
     if planned.interrupted:

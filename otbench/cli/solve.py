@@ -104,7 +104,8 @@ def _lines(answer: Answer) -> Iterator[str]:
             f"{100 * answer.excess:.3g} % too much"
         )
     if answer.marginal_error is not None:
-        yield f"marginal error of the plan: {answer.marginal_error:.2g} (l1)"
+        how = f", {answer.stopped}: {answer.stopped.meaning}" if answer.stopped else ""
+        yield f"marginal error of the plan: {answer.marginal_error:.2g} (l1){how}"
     yield f"mapped points miss the target by {100 * answer.target_gap:.3g} % of its variance"
 
 

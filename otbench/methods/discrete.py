@@ -36,15 +36,17 @@ saddle to be judged by (see `otbench.scoring.verdict`).
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from otbench.methods.dual_bound import dual_bound
 from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.methods.exact import exact_plan
-from otbench.metrics import marginal, marginal_l1, merged
+from otbench.metrics import marginal, merged
+from otbench.parameters import Ladder, Span
 from otbench.problem import (
     AmortizedProblem,
     DiscreteProblem,
@@ -53,7 +55,7 @@ from otbench.problem import (
     Problem,
     Truth,
 )
-from otbench.solver import Solver, Transport
+from otbench.solver import Coupled, Coupling, Info, Solver, Transport
 
 
 if TYPE_CHECKING:
@@ -64,33 +66,11 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-Info = Mapping[str, float | int | str | bool]
-
 # Entries of the largest cost matrix that is solved to score by: half a GiB in float64. The network
 # simplex takes 2.5 GiB with it and, with 8192 points of each cloud, a minute or two.
 SOLVED = 2**26
+EXACT = 1e-6  # marginal error of a plan whose solver is not asked for another
 CHUNK = 4096  # rows of a cost matrix held at a time while pushing
-
-
-@dataclass(frozen=True)
-class Coupling:
-    """What a discrete method finds for one pair of clouds.
-
-    Attributes:
-        plan: ``(n, m)``, approximately with marginals a and b.
-        g: potential on the target points, ``(m,)``, in cost units: an optimum of the dual linear
-            program, or with eps such that ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``; of no
-            consequence where b is zero.
-        eps: entropic regularisation in cost units.
-        push: the library's own map for new points, ``(k, *shape) -> (k, *shape)``.
-        info: as in `Transport`.
-    """
-
-    plan: Tensor
-    g: Tensor | None = None
-    eps: float | None = None
-    push: Callable[[Tensor], Tensor] | None = None
-    info: Info = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +88,11 @@ class DiscreteSolver(Solver):
         if self.n < 1:
             raise ValueError(f"n must be at least 1, got {self.n}")
 
+    @property
+    def marginal_tolerance(self) -> float:
+        """To which the marginals of a plan are to be met, in the l1 norm."""
+        return EXACT
+
     @abstractmethod
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Couple the clouds of ``pair``."""
@@ -115,22 +100,44 @@ class DiscreteSolver(Solver):
     def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Solve in whichever setting the problem is (see the module's docstring)."""
         if isinstance(problem, AmortizedProblem):
-            return Transport(
-                plan=lambda pair: self.couple(in_float64(pair), context).plan.to(pair.x.dtype)
-            )
+            return self._each_pair(context)
         if isinstance(problem, DiscreteProblem):
-            coupling = self.couple(in_float64(problem), context)
-            return Transport(plan=lambda pair: coupling.plan.to(pair.x.dtype), info=coupling.info)
+            found = self.coupled(in_float64(problem), context)
+            coupling = found.coupling
+            return Transport(
+                plan=lambda pair: coupling.plan.to(pair.x.dtype),
+                coupled=[found],
+                info=coupling.info,
+            )
         pair = sample_pair(problem, self.n, context.generator)
-        coupling = self.couple(pair, context)
+        found = self.coupled(pair, context)
+        coupling = found.coupling
         potential = None if coupling.g is None else c_transform(pair, coupling.g, coupling.eps)
         return Transport(
             push=extend(coupling, pair),
             sample=conditional(coupling, pair, context.seed),
             estimates_map=True,
             potential=potential,
+            coupled=[found],
             info={"n": self.n, **coupling.info},
         )
+
+    def _each_pair(self, context: FitContext) -> Transport:
+        """Solves a pair when its plan is asked for."""
+        coupled: list[Coupled] = []
+
+        def plan(pair: DiscreteProblem) -> Tensor:
+            coupled.append(self.coupled(in_float64(pair), context))
+            return coupled[-1].coupling.plan.to(pair.x.dtype)
+
+        return Transport(plan=plan, coupled=coupled)
+
+    def coupled(self, pair: DiscreteProblem, context: FitContext) -> Coupled:
+        """Couple the clouds, with what its convergence is certified by."""
+        coupling = self.couple(pair, context)
+        made, most = coupling.info.get("iterations", 0), getattr(self, "max_iters", math.inf)
+        exhausted = isinstance(made, int) and made >= most
+        return Coupled(pair, coupling, self.marginal_tolerance, exhausted)
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,10 @@ class SinkhornSolver(DiscreteSolver):
         tolerance: stop where the marginals are met to this, in the l1 norm.
     """
 
+    search: ClassVar[Mapping[str, Ladder | Span]] = {
+        "eps": Ladder((1.0, 0.3, 0.1, 0.05, 0.03, 0.01, 0.003, 0.001))
+    }
+
     eps: float = 0.05
     eps_rule: Literal["relative", "absolute"] = "relative"
     max_iters: int = 2000
@@ -161,11 +172,18 @@ class SinkhornSolver(DiscreteSolver):
         if self.eps_rule not in ("relative", "absolute"):
             raise ValueError(f"eps_rule must be relative or absolute, got {self.eps_rule!r}")
 
+    @property
+    def marginal_tolerance(self) -> float:
+        """Its tolerance."""
+        return self.tolerance
+
     def in_cost_units(self, pair: DiscreteProblem, mean_cost: float) -> float:
-        """Eps in cost units, where the mean cost is ``mean_cost``."""
+        """Eps in cost units, where the mean cost is ``mean_cost``; of a mean cost of zero any eps
+        gives the same plan.
+        """
         if pair.eps > 0:
             return pair.eps
-        return self.eps * mean_cost if self.eps_rule == "relative" else self.eps
+        return self.eps * (mean_cost or 1.0) if self.eps_rule == "relative" else self.eps
 
     def entropic_problem(self, pair: DiscreteProblem) -> Entropic:
         """The entropic problem of the pair, among its points with mass."""
@@ -174,20 +192,10 @@ class SinkhornSolver(DiscreteSolver):
         )
         return Entropic(pair, self.in_cost_units(pair, mean_cost))
 
-    def report(
-        self, pair: DiscreteProblem, plan: Tensor, eps: float, mean_cost: float, iterations: int
-    ) -> Info:
-        """The columns of a Sinkhorn run, the same for every library: both eps, and the marginal
-        error of the plan as it is.
-        """
-        error = marginal_l1(plan, pair.a, pair.b)
-        return {
-            "eps": eps,
-            "eps_over_mean_cost": eps / mean_cost,
-            "iterations": iterations,
-            "marginal_error": error,
-            "converged": error <= self.tolerance,
-        }
+    def report(self, eps: float, mean_cost: float, iterations: int) -> Info:
+        """The columns of a Sinkhorn run, the same for every library."""
+        relative = {"eps_over_mean_cost": eps / mean_cost} if mean_cost else {}
+        return {"eps": eps, **relative, "iterations": iterations}
 
 
 def sample_pair(problem: MapProblem, n: int, generator: torch.Generator) -> DiscreteProblem:

@@ -18,10 +18,10 @@ from otbench.errors import UserError
 from otbench.report import published as published_numbers
 from otbench.report import stats
 from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, number, quantity
-from otbench.report.selected import by_setup, has_failed, other_code, select
+from otbench.report.selected import by_setup, has_failed, of_ruleset, other_code, select
 from otbench.report.tables import DASH, Format, Table, render
 from otbench.selection import parse_selection
-from otbench.statuses import UNDECIDED, Status
+from otbench.statuses import UNDECIDED, Status, Stopped
 
 
 if TYPE_CHECKING:
@@ -51,7 +51,12 @@ NOTES = {
         "n=2 of 5: the mean of two seeds, of five that were run on the task. Two solvers are "
         "compared on the seeds that both ran: there no other has a better mean than one in bold."
     ),
+    "short": (
+        "not converged: runs that succeeded, but whose plan or potentials are not to the solver's "
+        "own tolerance (columns `stopped`, `marginal_error`, `duality_gap`)."
+    ),
 }
+SHORT = [reason.value for reason in Stopped if reason.short]
 ASKEW = 1.5  # of an interval whose ends are shown: the upper part over the lower
 OTHER = "‡"  # of other settings than the published row of the same name
 TOGETHER = (
@@ -66,6 +71,7 @@ def leaderboard(
     tasks: Sequence[str] | None = None,
     format: Format = "md",
     published: bool = False,
+    ruleset: str | None = None,
 ) -> str:
     """Rank the solvers of ``results``.
 
@@ -78,13 +84,14 @@ def leaderboard(
         format: ``md``, ``csv`` (long and tidy, one line per cell), ``html`` or ``latex``
             (booktabs).
         published: add rows of published numbers, never ranked.
+        ruleset: one of `selected.RULESETS`, by which the parameters of the solvers were chosen.
 
     Raises:
-        UserError: an unknown metric, task or format, or nothing measured.
+        UserError: an unknown metric, task, ruleset or format, or nothing measured.
     """
     if isinstance(metrics, str):
         metrics = [metrics]
-    runs = select(results.runs, tasks)
+    runs = of_ruleset(select(results.runs, tasks), ruleset)
     views = [(quantity(name, runs), runs) for name in metrics] if metrics else _default_views(runs)
     tables: list[Table] = []
     notes: dict[str, None] = {}
@@ -156,6 +163,7 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
                     "high": high,
                     "n_ok": int((group.status == "ok").sum()),
                     "n_values": values.size,
+                    "n_short": int(group.stopped[group.status == "ok"].isin(SHORT).sum()),
                     "n_runs": len(group),
                     "n_seeds": on_task.seed[ran].nunique(),
                     "counts": dict(group.status.value_counts()),
@@ -275,6 +283,7 @@ def _text(cell: Any) -> str:
     if cell.n_values:
         besides = [f"n={cell.n_values} of {cell.n_seeds}"] * _is_short(cell)
         besides += [f"{n} {status}" for status, n in failures.items()]
+        besides += [f"{cell.n_short} not converged"] * bool(cell.n_short)
         besides += [f"{cell.n_together} together"] * bool(cell.n_together)
         return (
             _with_interval(cell.mean, cell.low, cell.high)
@@ -322,6 +331,7 @@ def _notes(summary: pd.DataFrame, extra: pd.DataFrame, wanted: Quantity) -> list
         "cold": summary.cold.any(),
         "n/a": "n/a" in texts,
         "uneven": any(map(_is_short, summary.itertuples())),
+        "short": summary.n_short.any(),
     }
     notes = [NOTES[name] for name, needed in needs.items() if needed]
     if summary.n_together.any():

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+RULESETS = ("default", "preset", "tuned", "set")
+
+
 def select(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
     """The runs `of_tasks` without those that are `superseded`, sorted by task and seed, with the
     column `FIT` added.
@@ -60,6 +63,29 @@ def of_tasks(runs: pd.DataFrame, tasks: Sequence[str] | None) -> pd.DataFrame:
                 f"{', '.join(dict.fromkeys(runs.task_label))}"
             )
     return runs[runs.task.isin(tasks) | runs.task_label.isin(tasks)] if tasks else runs
+
+
+def of_ruleset(runs: pd.DataFrame, ruleset: str | None) -> pd.DataFrame:
+    """The runs whose parameters were chosen by this rule, beside trivial rows and controls, which
+    have none to choose; None: all. Rows that do not say are taken by their label.
+
+    Raises:
+        UserError: an unknown rule, or no solver here follows it.
+    """
+    if ruleset is None:
+        return runs
+    if ruleset not in RULESETS:
+        raise UserError(f"unknown ruleset {ruleset!r}: choose {', '.join(RULESETS)}")
+    label = runs.solver_label.astype(str)
+    told = label.str.contains("[", regex=False).map({False: "default", True: "set"})
+    told = told.where(~label.str.fullmatch(r"[^\[]+\[preset=[^,\]]+\]"), "preset")
+    rule = runs.ruleset.astype(object).where(runs.ruleset.notna(), told)
+    follows = rule.astype(str).str.split(" ").str[0] == ruleset
+    ranked = ~(runs.trivial.eq(True) | runs.control.eq(True))
+    if not (follows & ranked).any():
+        has = ", ".join(sorted(set(rule[ranked].astype(str)))) or "none"
+        raise UserError(f"no solver here is {ruleset}; recorded: {has}")
+    return runs[follows | ~ranked]
 
 
 def superseded(runs: pd.DataFrame) -> pd.Series:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
+from otbench.environments import interpreter
+from otbench.errors import MissingError
 from otbench.job import Job
 from otbench.registry import Selection, absent
 from otbench.runner import plan
@@ -81,7 +83,12 @@ def _check(
         yield Finding(
             "WRONG", file, "the module has no docstring: say what the method is and cite its paper"
         )
-    if lacking := absent(entry.cls.needs):
+    try:
+        interpreter(entry.name, entry.cls.environment)
+    except MissingError as error:
+        yield Finding("WRONG", file, str(error))
+        return
+    if not entry.cls.environment and (lacking := absent(entry.cls.needs)):
         yield Finding("WRONG", file, lacking)
         return
     if solver != selected:
@@ -90,7 +97,7 @@ def _check(
     specs = plan.expand(plan.select("task", TRIED, plugins), [solver], [0], "cpu", "float32")
     specs.sort(key=lambda spec: spec.task_label)
     jobs = [Job((spec,), plugins, purpose="contract") for spec in specs]
-    skipped = 0
+    skipped, costs = 0, set()
     for event in executor("local", min(SLOTS, os.cpu_count() or 1), limits).execute(jobs):
         if isinstance(event, Started):
             continue
@@ -104,6 +111,13 @@ def _check(
             yield from (Finding("WRONG", label, found, event.log) for found in result.findings)
         else:
             yield Finding("ok", label)
+        costs.add(result.info.get("cost"))
+    if {"euclidean", "sqeuclidean"} <= costs:
+        sentence = (
+            "takes the costs ||x - y|| and ||x - y||^2 alike: where the method is for one of them, "
+            "have supports() refuse the other"
+        )
+        yield Finding("note", entry.name, sentence)
     if skipped == len(specs):
         yield Finding(
             "WRONG",

@@ -30,6 +30,7 @@ from otbench.runner import outputs, truths
 from otbench.runner.clock import REPEAT_S, CallTimes, Clock, MemoryMeter, repeated, timed
 from otbench.runner.measure import Measured, Phases, Send
 from otbench.runner.saving import Saver
+from otbench.scoring.convergence import certified
 from otbench.scoring.maps import MapScoring
 from otbench.scoring.plans import score_plans, unscored
 from otbench.scoring.verdict import judge, late_value
@@ -46,6 +47,11 @@ REDRAWN_S = 1.0  # a problem that is built sooner is drawn anew for the repeats 
 REPEATED = 2**24  # entries of the largest plan that is held while others are made
 REMEMBERED = 0.1  # of the first fit: what a faster repeat returns is compared with the first
 PROBES = 256  # points
+# The metrics that say what no certificate does, of a plan without potentials.
+OF_PLANS = {
+    "marginal_error": ("marginal_l1",),
+    "duality_gap": ("entropic_gap", "cost_gap", "cost_gap_bound"),
+}
 
 
 class Run:
@@ -184,7 +190,8 @@ class Run:
         memory, clock = MemoryMeter(), Clock(self.asked_s)
         run = MapRun(self, problem, clock, memory)
         clock.start()
-        transport, _ = self._solve(given, run.context)
+        with self.measured.warned():
+            transport, _ = self._solve(given, run.context)
         self.measured.columns["fit_cold_s"] = clock.stop()
         run.score(transport, memory)
         return transport
@@ -198,19 +205,40 @@ class Run:
         memory, clock = MemoryMeter(), Clock(self.asked_s)
         context = self.context(clock, memory)
         clock.start()
-        transport, plan = self._solve(given, context)
-        self.measured.columns["fit_cold_s"], plans = clock.stop(), [plan]
-        if isinstance(problem, AmortizedProblem):
-            self.measured.phases.enter(Phase.PUSH)
-            plans = self._predicted(transport, [without_answers(pair) for pair in pairs])
+        with self.measured.warned():
+            transport, plan = self._solve(given, context)
+            self.measured.columns["fit_cold_s"], plans = clock.stop(), [plan]
+            if isinstance(problem, AmortizedProblem):
+                self.measured.phases.enter(Phase.PUSH)
+                plans = self._predicted(transport, [without_answers(pair) for pair in pairs])
         self.measured.memory(memory)
         with self.measured.booked("score_s", Phase.SCORE):
+            self._certify(transport, as_given, plans)
             potential = transport.pair_potential and self._called(transport.pair_potential)
             scored = replace(transport, pair_potential=potential)
             self.measured.metrics |= score_plans(as_given, plans, scored)
             self.measured.info |= unscored(as_given)
+            for name, metrics in OF_PLANS.items():
+                known = (self.measured.metrics[m] for m in metrics if m in self.measured.metrics)
+                if self.measured.columns.get(name) is None:
+                    self.measured.columns[name] = next(known, None)
             self.keep(lambda: outputs.plan_arrays(as_given, plans))
         return transport, plan
+
+    def _certify(
+        self, transport: Transport, pairs: Sequence[DiscreteProblem], plans: Sequence[torch.Tensor]
+    ) -> None:
+        """Certify the plans that were returned, beside the potentials that they were found with."""
+        last = transport.coupled[-len(pairs) :]
+        if len(last) == len(pairs):
+            self.measured.certified(
+                certified(
+                    [
+                        replace(found, pair=pair, coupling=replace(found.coupling, plan=plan))
+                        for found, pair, plan in zip(last, pairs, plans, strict=True)
+                    ]
+                )
+            )
 
     def _called(self, function: Callable[..., T]) -> Callable[..., T]:
         """A function of the solver, that is called while its answer is scored."""
@@ -314,6 +342,8 @@ class MapRun:
             measured.memory(memory)
         with measured.booked("score_s", Phase.SCORE):
             curve = measured.curve
+            if transport.coupled:
+                measured.certified(certified(transport.coupled))
             values = {p["step"]: p["saddle_value"] for p in curve if "saddle_value" in p}
             measured.metrics |= scoring.score(transport, pushed, late_value(values))
             measured.columns["verdict"] = judge(measured.metrics)

@@ -29,6 +29,7 @@ import time
 import warnings
 from typing import Any
 
+from otbench.environments import interpreter
 from otbench.job import Job
 from otbench.registry import registry
 from otbench.runner import worker
@@ -146,19 +147,12 @@ class ForkServer:
             for stream in (1, 2):
                 os.dup2(output, stream)
             os.close(output)
-            if request["spawn"]:
-                os.set_inheritable(events, True)
-                os.execv(
-                    sys.executable,
-                    [
-                        sys.executable,
-                        "-m",
-                        "otbench.runner.worker",
-                        str(events),
-                        json.dumps(request["job"]),
-                    ],
-                )
             job = Job.from_json(request["job"])
+            python = interpreter_of(job)
+            if request["spawn"] or python != sys.executable:
+                os.set_inheritable(events, True)
+                module = ["-m", "otbench.runner.worker", str(events), json.dumps(request["job"])]
+                os.execv(python, [python, *module])
             worker.perform(job, worker.sender(events), self.imported)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -190,6 +184,12 @@ class ForkServer:
         """One line to the coordinator."""
         with contextlib.suppress(BrokenPipeError):
             self.control.sendall((json.dumps(message) + "\n").encode())
+
+
+def interpreter_of(job: Job) -> str:
+    """The Python that runs the job: this one, or that of the solver's own environment."""
+    solver = registry("solver", job.plugins).entries[job.specs[0].solver]
+    return interpreter(solver.name, solver.cls.environment)
 
 
 def kill_group(pid: int) -> None:

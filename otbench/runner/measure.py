@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from otbench.job import Result
 from otbench.runner.clock import MemoryMeter, cuda_in_use
 from otbench.runner.info import columns
+from otbench.scoring.convergence import Certificate
 from otbench.statuses import Phase, Status
 
 
 Send = Callable[[dict[str, Any]], None]
+
+OF_CODE = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)  # not of a run's numbers
+MOST_WARNINGS = 3
+LONGEST_WARNING = 200  # characters
 
 
 class Phases:
@@ -102,6 +108,29 @@ class Measured:
         """Add a sentence to the message of a run that goes on."""
         if text not in self.message:
             self.message = f"{self.message}; {text}" if self.message else text
+
+    @contextlib.contextmanager
+    def warned(self) -> Iterator[None]:
+        """What libraries warn of in the block becomes part of the message, beside the log."""
+        heard: set[str] = set()
+        with warnings.catch_warnings():
+            show = warnings.showwarning
+
+            def hear(message: Warning | str, category: type[Warning], *place: Any) -> None:
+                show(message, category, *place)
+                text = " ".join(str(message).split())[:LONGEST_WARNING]
+                if not issubclass(category, OF_CODE) and len(heard) < MOST_WARNINGS:
+                    heard.add(text)
+                    self.remark(f"{category.__name__}: {text}")
+
+            warnings.showwarning = hear
+            yield
+
+    def certified(self, certificate: Certificate) -> None:
+        """Note how a discrete solver stopped, and say so where that is short of its tolerance."""
+        self.columns |= certificate.columns
+        if certificate.stopped.short:
+            self.remark(str(certificate))
 
     def memory(self, meter: MemoryMeter) -> None:
         """Note the peaks up to now."""

@@ -17,6 +17,7 @@ from otbench.code_hashes import Code
 from otbench.errors import UserError, nearest
 from otbench.job import DEVICES, DTYPES, Row, RunSpec
 from otbench.registry import Selection, registry
+from otbench.runner.tuned import Tuned
 from otbench.statuses import UNDECIDED, Status
 
 
@@ -104,15 +105,31 @@ def expand(
     seeds: Iterable[int],
     device: str,
     dtype: str,
+    tuned: Sequence[Tuned] = (),
 ) -> list[RunSpec]:
     """The grid, shuffled (always the same way) so that a drifting machine touches all solvers
     alike.
+
+    Args:
+        tasks: of the grid.
+        solvers: of the grid.
+        seeds: of the grid.
+        device: of all runs.
+        dtype: of all problems.
+        tuned: settings that each of these solvers is run with beside, on its task.
     """
     seeds, code = tuple(seeds), Code()
-    runs = [
-        replace(of_pair, seed=seed)
+    pairs = [(task, solver) for task in tasks for solver in solvers]
+    pairs += [
+        (task, found.selection(solver.entry))
+        for found in tuned
         for task in tasks
-        for of_pair in [spec(task, solver, 0, device, dtype, code) for solver in solvers]
+        for solver in {solver.entry.name: solver for solver in solvers}.values()
+        if found.task == task.label and found.solver == solver.entry.name
+    ]
+    runs = [
+        replace(spec(task, solver, 0, device, dtype, code), seed=seed)
+        for task, solver in pairs
         for seed in seeds
     ]
     random.Random(0).shuffle(runs)
@@ -130,6 +147,7 @@ def spec(
         solver=solver.entry.name,
         solver_label=solver.label,
         solver_params=solver.params_json,
+        ruleset=solver.ruleset,
         trivial=solver.entry.cls.trivial,
         learns=solver.entry.cls.learns,
         control=solver.entry.cls.control,

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,12 +24,13 @@ from otbench import store
 from otbench.data.files import present
 from otbench.errors import UserError
 from otbench.job import Job, Result, Row, RunSpec, Saving
-from otbench.registry import Selection, absent, code_files, requirements
+from otbench.registry import Selection, code_files, lacking
 from otbench.rows import fault
 from otbench.runner import plan, provenance
 from otbench.runner.executor import Executor, Limits, Started, executor
 from otbench.runner.progress import Progress
 from otbench.runner.saving import SavedFits
+from otbench.runner.tuned import Tuned, read_tuned
 from otbench.statuses import Status
 
 
@@ -55,6 +56,7 @@ class Options:
     keep: bool = False
     save_fits_s: float | None = None
     plugins: tuple[str, ...] = ()
+    tuned: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no run can be made with.
@@ -102,7 +104,8 @@ def run(options: Options, console: Console) -> Planned:
     solvers = plan.select("solver", texts, options.plugins)
     seeds = options.seeds if options.seeds is not None else range(suite.seeds)
     device = find_device(options.device)
-    runs = plan.expand(tasks, solvers, seeds, device, options.dtype)
+    tuned = read_tuned(options.tuned)
+    runs = plan.expand(tasks, solvers, seeds, device, options.dtype, tuned)
 
     for path in store.repair(options.results):
         say(console, f"repaired {path}: its last line was torn")
@@ -115,6 +118,8 @@ def run(options: Options, console: Console) -> Planned:
     todo = plan.pending(runs, rows, options.rerun, saved, redone)
     size = f"{len(tasks)} tasks x {len(solvers)} solvers x {len(seeds)} seeds on {device}"
     say(console, f"{len(runs)} runs: {size}")
+    for line in _of_tuned(tuned, runs):
+        say(console, line)
     if len(todo) < len(runs):
         known = f"{len(runs) - len(todo)} already recorded under {options.results}"
         say(console, f"{known}, {len(todo)} to do")
@@ -132,6 +137,19 @@ def run(options: Options, console: Console) -> Planned:
     together = options.together or suite.together
     with _Execution(options, chosen, device, described, tasks, together, console) as execution:
         return Planned(keys, execution.run(todo, label))
+
+
+def _of_tuned(tuned: Sequence[Tuned], runs: Sequence[RunSpec]) -> Iterator[str]:
+    """What is to be said of tuned settings: that there are no runs of them, or of other code."""
+    of_tuned = {
+        (run.solver, run.task_label): run for run in runs if run.ruleset.startswith("tuned")
+    }
+    for found in tuned:
+        run = of_tuned.get((found.solver, found.task))
+        if run is None:
+            yield f"tuned {found.solver} on {found.task}: not among these tasks and solvers"
+        elif (run.solver_hash, run.task_hash) != (found.solver_hash, found.task_hash):
+            yield f"tuned {found.solver} on {found.task}: the code was another when it was tuned"
 
 
 def say(console: Console, text: str) -> None:
@@ -200,11 +218,11 @@ class _Execution:
         """The runs whose packages are installed; the others are recorded as missing."""
         ready = []
         for spec in todo:
-            lacking = absent(requirements(spec.task, spec.solver, self.options.plugins))
-            if lacking is None:
+            remedy = lacking(spec.task, spec.solver, self.options.plugins)
+            if remedy is None:
                 ready.append(spec)
             else:
-                self._record(None, spec, Result(Status.MISSING, lacking))
+                self._record(None, spec, Result(Status.MISSING, remedy))
         return ready
 
     def _execute(self, ready: Sequence[RunSpec]) -> None:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from otbench.environments import versions
 from otbench.job import Job, Result
-from otbench.problem import Task
+from otbench.problem import AmortizedProblem, Problem, Task
 from otbench.registry import registry
 from otbench.runner.clock import LoadMeter
 from otbench.runner.contract import findings
@@ -88,6 +89,8 @@ def _perform(
     for name in needs:
         importlib.import_module(name)
     import_s = time.perf_counter() - began + sum(imported.get(name, 0.0) for name in set(needs))
+    if solver.environment:
+        place = {**place, "environment": versions(solver.environment)}
     send({"event": "started", **place})
 
     torch.set_num_threads(job.threads)
@@ -111,7 +114,12 @@ def _contract(run: Run) -> Result:
     if (reason := refusal(run.solver, problem)) is not None:
         return Result(Status.SKIPPED, reason)
     found = findings(run.solver, problem, spec.device, run.randomness.dtype)
-    return Result(Status.OK, findings=found)
+    return Result(Status.OK, findings=found, info={"cost": _cost_of(problem)})
+
+
+def _cost_of(problem: Problem) -> str:
+    pair = problem.test[0] if isinstance(problem, AmortizedProblem) else problem
+    return pair.cost.name
 
 
 def _use_threads(threads: int, cpus: Sequence[int]) -> None:
