@@ -8,6 +8,8 @@ anew for every seed (the library: always the same). Steps are in units of the co
 divided by their mean, the library's ``scale_cost="mean"``, as it is not by default; for the squared
 Euclidean cost they are never a matrix. Points without weight are left out.
 
+The library's default tolerance, 1e-3, stops near the plan of independent points; here it is 1e-5.
+
 There is no dual: in the map setting a new point goes to the mean of the row of the nearest sample
 point. The library's ``epsilon``, on the entropies of the factors, is 0, its default.
 """
@@ -39,11 +41,11 @@ class OttLrSinkhorn(DiscreteSolver):
 
     name: ClassVar[str] = "ott-lr-sinkhorn"
     needs: ClassVar[tuple[str, ...]] = ("jax", "ott")
-    tuning: ClassVar[str] = "the library's defaults; it has none for the rank"
+    tuning: ClassVar[str] = "rank, tolerance: Gaussian clouds of 60 to 300 points, seeds 1000 and 1001"
     rank: int = 20
     gamma: float = 10.0
     max_iters: int = 2000
-    tolerance: float = 1e-3
+    tolerance: float = 1e-5
 
     def __post_init__(self) -> None:
         """Check the parameters."""

@@ -10,8 +10,8 @@ Cuturi, Peyre & Bach 2016)
 without regularisation, from fresh draws of the source. The library's own map sends x to the point
 that attains the minimum, into a cell of the target's Laguerre diagram; for the squared Euclidean
 cost it is ``x - grad f(x) / 2``. All steps are made: the library's test of convergence comes after
-the last. The target is ``n`` draws, of which those at one place are one
-point of that weight: a target of few atoms is met as it is.
+the last. The target is ``n`` draws, of which those at one place are one point of that weight: a
+target of few atoms is met as it is.
 
 The library's tutorial has 30,000 steps of SGD with a rate of 0.1 and 128 draws; here it is Adam
 with a rate that falls to nothing (cosine), in units of the mean cost. Averaging of the potential
