@@ -105,15 +105,13 @@ def _compiled(
     from ott.tools.sinkhorn_divergence import sinkdiv
 
     network = PotentialMLP([width] * 3, is_potential=False)
-    optimizer = optax.adam(optax.cosine_decay_schedule(lr, steps, alpha=1e-2))
+    optimizer: Any = optax.adam(optax.cosine_decay_schedule(lr, steps, alpha=1e-2))
 
-    def fitting(mapped: jax.Array, target: jax.Array) -> tuple[jax.Array, None]:
-        return sinkdiv(mapped, target)[0], None
-
-    def gap(source: jax.Array, mapped: jax.Array) -> tuple[jax.Array, None]:
-        return monge_gap_from_samples(source, mapped), None
-
+    losses: Any = {
+        "fitting_loss": lambda mapped, target: (sinkdiv(mapped, target)[0], None),
+        "regularizer": lambda source, mapped: (monge_gap_from_samples(source, mapped), None),
+    }
     estimator = MongeGapEstimator(
-        dim, network, optimizer, fitting, gap, strength, num_train_iters=steps
+        dim, network, optimizer, **losses, regularizer_strength=strength, num_train_iters=steps
     )
     return estimator, network, optimizer, jax.jit(lambda of, x: network.apply({"params": of}, x))

@@ -8,7 +8,8 @@ With ``u = x - m`` and ``v = y - k``, the means taken off, and ``d = m - k``,
 the map that is optimal between ``u / s`` and ``v / s`` is so between x and y. Where it is the
 gradient of a convex f' with the conjugate f'*, potentials of the cost are
 
-    f(x) = |u|^2 + 2 <u, d> + |d|^2 - 2 s^2 f'(u / s),    g(y) = |v|^2 - 2 <v, d> - 2 s^2 f'*(v / s).
+    f(x) = |u|^2 + 2 <u, d> + |d|^2 - 2 s^2 f'(u / s),
+    g(y) = |v|^2 - 2 <v, d> - 2 s^2 f'*(v / s).
 """
 
 from __future__ import annotations
