@@ -41,7 +41,9 @@ class OttLrSinkhorn(DiscreteSolver):
 
     name: ClassVar[str] = "ott-lr-sinkhorn"
     needs: ClassVar[tuple[str, ...]] = ("jax", "ott")
-    tuning: ClassVar[str] = "rank, tolerance: Gaussian clouds of 60 to 300 points, seeds 1000 and 1001"
+    tuning: ClassVar[str] = (
+        "rank, tolerance: Gaussian clouds of 60 to 300 points, seeds 1000 and 1001"
+    )
     rank: int = 20
     gamma: float = 10.0
     max_iters: int = 2000

@@ -5,7 +5,8 @@ It maximises the dual of the correlation <x, y>, -E[f(x)] - E[f*(y)], over a net
 conjugate ``f*(y) = max_x <x, y> - f(x)`` is computed point by point by the library's
 ``FenchelConjugateLBFGS``, from where a second network, trained to predict the maximiser, puts it.
 The map is grad f. Both potentials are offered for the cost ||x - y||^2, the one on the target side
-with conjugates as the training computes them.
+with the maximisers that the second network predicts (the library's ``finetune_g=False``): to score
+it with conjugates by L-BFGS would take longer than the training.
 
 Of the library: networks, losses, training loop. From its tutorial: widths, Adam and its rates. As
 not in the tutorial: f is the library's ``PotentialMLP``, half the squared norm and a network that
@@ -123,8 +124,8 @@ class OttNeuralDual(Solver):
 def _compiled(
     dim: int, steps: int, lr: float, width: int, network: Literal["mlp", "icnn"]
 ) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
-    """The trainer, f with its gradient, and the conjugate of f with its gradient: compiled once,
-    however often they are asked for.
+    """The trainer, f with its gradient, and the predicted conjugate of f with its gradient:
+    compiled once, however often they are asked for.
     """
     import jax
     import optax
@@ -138,7 +139,6 @@ def _compiled(
     neural_g = PotentialMLP(hidden, is_potential=False)
     rate = optax.cosine_decay_schedule(lr, steps, alpha=1e-2)
     optimizers: Any = optax.adam(rate, b1=0.5, b2=0.5), optax.adam(rate, b1=0.9, b2=0.999)
-    solver = FenchelConjugateLBFGS()
     dual = W2NeuralDual(
         dim,
         neural_f,
@@ -146,7 +146,7 @@ def _compiled(
         *optimizers,
         num_train_iters=steps,
         valid_freq=steps + 1,
-        conjugate_solver=solver,
+        conjugate_solver=FenchelConjugateLBFGS(),
         back_and_forth=False,
     )
 
@@ -156,8 +156,7 @@ def _compiled(
 
     @jax.jit
     def conjugate(of_f, of_g, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        f, start = neural_f.potential_value_fn(of_f), neural_g.potential_gradient_fn(of_g)(y)
-        found = jax.vmap(lambda y, x: solver.solve(f, y, x))(y, start)
-        return found.val, found.grad
+        x = neural_g.potential_gradient_fn(of_g)(y)
+        return (x * y).sum(1) - jax.vmap(neural_f.potential_value_fn(of_f))(x), x
 
     return dual, potential, conjugate
