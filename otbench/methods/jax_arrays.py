@@ -1,0 +1,38 @@
+"""Arrays that pass between torch and JAX without copies, for the adapters of JAX libraries.
+
+They keep their dtype. JAX knows float64 only where it is told so: adapters call it under
+``jax.enable_x64(True)``, which ends with the call and holds for one thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otbench.errors import MissingError
+
+
+if TYPE_CHECKING:
+    import jax
+    import torch
+
+
+def to_jax(tensor: torch.Tensor) -> jax.Array:
+    """The same numbers, on the same device.
+
+    Raises:
+        MissingError: the tensor is on a GPU that this JAX does not know.
+    """
+    import jax
+
+    if tensor.is_cuda and jax.default_backend() == "cpu":
+        raise MissingError(
+            "JAX does not know the device cuda: pip install 'jax[cuda12]', or run with --device cpu"
+        )
+    return jax.dlpack.from_dlpack(tensor.detach().contiguous())
+
+
+def to_torch(array: jax.Array) -> torch.Tensor:
+    """The same numbers, on the same device; to be read only."""
+    import torch
+
+    return torch.from_dlpack(array)

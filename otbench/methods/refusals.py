@@ -1,0 +1,44 @@
+"""Why a discrete method cannot take the clouds of a problem: one line each, for
+``Solver.supports``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem
+
+
+EQUAL = 1e-5  # relative difference of weights that are equal: single precision rounds to less
+
+
+def pairs_of(problem: Problem) -> Sequence[DiscreteProblem]:
+    """The pairs of clouds that a solver is shown. A map problem has none: its clouds are sampled,
+    as many points of each and with equal weights.
+    """
+    if isinstance(problem, AmortizedProblem):
+        return [*problem.train, *problem.test]
+    return [] if isinstance(problem, MapProblem) else [problem]
+
+
+def regularised(problem: Problem) -> str | None:
+    """For methods that have no plan of a given eps: the problem asks for one."""
+    eps = max((pair.eps for pair in pairs_of(problem)), default=0.0)
+    return f"solves problems without an eps only, not eps = {eps:g}" if eps > 0 else None
+
+
+def weighted(problem: Problem) -> str | None:
+    """For methods that know no weights: the points of a cloud have different ones."""
+    for pair in pairs_of(problem):
+        for weights in (pair.a, pair.b):
+            if float((weights * len(weights) - 1).abs().max()) > EQUAL:
+                return "takes points of equal weights only"
+    return None
+
+
+def unequal_sizes(problem: Problem) -> str | None:
+    """For methods that match points one to one: the clouds of a pair have different sizes."""
+    for pair in pairs_of(problem):
+        if len(pair.x) != len(pair.y):
+            return f"takes clouds of one size only, not {len(pair.x)} and {len(pair.y)} points"
+    return None

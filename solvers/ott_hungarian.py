@@ -1,0 +1,50 @@
+"""The Hungarian algorithm (Kuhn 1955; Crouse 2016), optimal assignment of two clouds of one size
+and of equal weights, by OTT-JAX's ``ott.tools.unreg.hungarian``, in float64.
+
+OTT calls Optax's ``hungarian_algorithm``, shortest augmenting paths in O(n^3), and returns the
+assignment without dual potentials. Nothing is as the library would not have it, but for float64.
+In the map setting a new point goes where the nearest sample point goes, as with ``pot-emd``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from otbench import DiscreteProblem, FitContext, Problem
+from otbench.errors import UserError
+from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.jax_arrays import to_jax, to_torch
+from otbench.methods.refusals import regularised, unequal_sizes, weighted
+
+
+@dataclass(frozen=True)
+class OttHungarian(DiscreteSolver):
+    """Optimal one-to-one assignment of two clouds of one size, for any cost."""
+
+    name: ClassVar[str] = "ott-hungarian"
+    needs: ClassVar[tuple[str, ...]] = ("jax", "ott")
+
+    def supports(self, problem: Problem) -> str | None:
+        """Clouds of one size and equal weights, without an eps."""
+        return unequal_sizes(problem) or weighted(problem) or regularised(problem)
+
+    def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
+        """Match the points.
+
+        Raises:
+            UserError: a pair of an amortized problem is not as those it was shown.
+        """
+        import jax
+        import torch
+        from ott.geometry.geometry import Geometry
+        from ott.tools.unreg import hungarian
+
+        if reason := self.supports(pair):
+            raise UserError(f"{self.name} {reason}")
+        with jax.enable_x64(True):
+            found = hungarian(Geometry(cost_matrix=to_jax(pair.cost.matrix(pair.x, pair.y))))[1]
+            rows, columns = to_torch(found.paired_indices)
+        plan = torch.zeros(len(pair.x), len(pair.y), dtype=pair.a.dtype, device=pair.a.device)
+        plan[rows, columns] = 1 / len(pair.x)
+        return Coupling(plan)
