@@ -71,7 +71,7 @@ class OttLrSinkhorn(DiscreteSolver):
         rows, columns = pair.a > 0, pair.b > 0
         x, y = pair.x[rows], pair.y[columns]
         if pair.cost == SQEUCLIDEAN:  # rounds less about the origin
-            costs = tuple((points - pair.y.mean(0)).flatten(1) for points in (x, y))
+            costs = tuple((points - y.mean(0)).flatten(1) for points in (x, y))
         else:
             costs = (pair.cost.matrix(x, y),)
         rank = min(self.rank, len(x), len(y))

@@ -7,9 +7,9 @@ to. Both are the library's (``sinkdiv``, ``monge_gap_from_samples``) with its de
 standard deviations of the costs of a batch; so is the network, ``PotentialMLP`` as a map, x + N(x).
 
 Adam with the library's rate, which falls here (cosine), and a strength of 1, its default. Here
-steps are fewer than its 10,000, and points are in standard units (`otbench.methods.standard`),
-of which only the squared Euclidean cost knows nothing: the library takes others, too. There is no
-potential.
+steps are fewer than its 10,000, and points are in standard units (`otbench.methods.standard`).
+These keep the optimal map of the squared Euclidean cost only, so that no other cost is taken,
+though the library has them. There is no potential.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class OttMongeGap(Solver):
 
     name: ClassVar[str] = "ott-monge-gap"
     needs: ClassVar[tuple[str, ...]] = ("jax", "ott", "flax", "diffrax")
+    tuning: ClassVar[str] = "steps, batch, lr: gaussian in dimension 2, seed 1000"
     steps: int = 1000
     batch: int = 128
     lr: float = 1e-3

@@ -53,7 +53,7 @@ class OttNeuralDual(Solver):
     presets: ClassVar[Mapping[str, Mapping[str, float | int | str | bool]]] = {
         "tutorial": {"network": "icnn", "steps": 5001, "batch": 2048}
     }
-    tuning: ClassVar[str] = "network, batch: two Gaussians in dimension 2, no reported seed"
+    tuning: ClassVar[str] = "network, batch, steps: two Gaussians in dimension 2, drawn for it"
     steps: int = 4000
     batch: int = 128
     lr: float = 1e-3

@@ -72,6 +72,7 @@ class OttProgot(SinkhornSolver):
             UserError: a pair of an amortized problem is not as those it was shown.
         """
         import jax
+        import numpy as np
 
         if reason := self.supports(pair):
             raise UserError(f"{self.name} {reason}")
@@ -85,6 +86,7 @@ class OttProgot(SinkhornSolver):
         with jax.enable_x64(True):
             output, matrix, iterations = solve(to_jax(x), to_jax(y), eps)
             plan, iterations = to_torch(matrix), int(iterations)
+            output = jax.tree.map(np.asarray, output)  # stays float64 when it is saved and loaded
         if not plan.sum().isfinite():
             raise DivergedError(
                 "ott-progot: the plan is not finite; raise eps, or give it costs that are not zero"

@@ -9,6 +9,7 @@ calls.
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import re
 from dataclasses import replace
 from statistics import NormalDist
@@ -46,6 +47,7 @@ from otbench.solvers.pot_sinkhorn import PotSinkhorn
 
 
 N, M = 24, 18
+FEW = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2)
 neural = pytest.mark.skipif(
     importlib.util.find_spec("diffrax") is None, reason="ott.neural imports diffrax"
 )
@@ -170,6 +172,12 @@ def test_points_that_are_all_one_are_said_to_have_no_answer():
         pair = make_pair(weighted=isinstance(solver, OttLrSinkhorn))
         with pytest.raises(DivergedError, match=f"{solver.name}: the plan is not finite"):
             solver.couple(replace(pair, x=0 * pair.x, y=0 * pair.y), make_run())
+
+
+def test_a_saved_walk_is_the_same_in_float64():
+    found = OttProgot(n=16, steps=2).fit(gaussian(), make_run())
+    loaded = pickle.loads(pickle.dumps(found))
+    assert found.push is not None and torch.equal(loaded.push(FEW), found.push(FEW))
 
 
 def atoms(scale: float, offset: float) -> MapProblem:
