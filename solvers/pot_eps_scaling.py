@@ -6,9 +6,9 @@ value: POT takes 36 to 100 stages, in each of which at most ``max_iters / 100`` 
 default 100 as in POT. It stops a stage on the l2 norm of the marginal error of b, and all of them
 on the sum of the squares of both: ``tolerance^2 / m`` implies ``tolerance`` in the l1 norm, the
 last update having met a. Its plan is ``P_ij = exp((f_i + g_j - C_ij) / eps)``: the potential
-relative to the weights is ``g - eps log b``. In the map setting new points follow the entropic map
-(Pooladian & Niles-Weed 2021); draws given a new point have the weights of which that map is the
-mean.
+relative to the weights is ``g - eps log b``, here less its mean, which grows from stage to stage.
+In the map setting new points follow the entropic map (Pooladian & Niles-Weed 2021); draws given a
+new point have the weights of which that map is the mean.
 """
 
 from __future__ import annotations
@@ -69,4 +69,5 @@ class PotEpsScaling(SinkhornSolver):
                 stacklevel=2,
             )
         info = {"eps": eps, "stages": log["niter"] + 1}
-        return on_all_points(Coupling(plan, log["beta"] - eps * pair.b.log(), eps, info=info))
+        g = log["beta"] - eps * pair.b.log()
+        return on_all_points(Coupling(plan, g - pair.b @ g, eps, info=info))
