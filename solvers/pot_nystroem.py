@@ -6,9 +6,9 @@ The kernel ``exp(-C / eps)`` is approximated from random points of both clouds. 
 v are those of the approximation, whose own plan has negative entries; so the plan here is ``P_ij =
 u_i v_j exp(-C_ij / eps)``, and its marginal error is that of the approximation. The potential
 relative to the weights is ``g = eps log (v / b)``. Where eps is small beside the mean cost the
-approximation is not positive, and nothing is returned: the default eps is ten times that of other
-Sinkhorn solvers. POT stops on the l2 norm of the marginal error of b under the approximation every
-tenth iteration. In the map setting new points follow the entropic map (Pooladian & Niles-Weed
+approximation is not positive, and nothing is returned: the default eps is twenty times that of
+other Sinkhorn solvers. POT stops on the l2 norm of the marginal error of b under the approximation
+every tenth iteration. In the map setting new points follow the entropic map (Pooladian & Niles-Weed
 2021); draws given a new point have the weights of which that map is the mean.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, cast
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.errors import DivergedError
-from otbench.methods.adapting import eps_of, standardised, with_mass
+from otbench.methods.adapting import eps_of, mean_cost, standardised, with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
@@ -33,8 +33,11 @@ class PotNystroem(SinkhornSolver):
 
     name: ClassVar[str] = "pot-nystroem"
     needs: ClassVar[tuple[str, ...]] = ("ot",)
-    tuning: ClassVar[str] = "POT's anchors; eps on normal clouds of 400 points, seed 1001, out of 4"
-    eps: float = 0.5
+    tuning: ClassVar[str] = (
+        "POT's anchors; eps the least of 0.5, 1 and 2 that fails on none of 80 pairs of normal "
+        "clouds of 64 to 2,000 points in 1 to 32 dimensions, seeds 1000 to 1004"
+    )
+    eps: float = 1.0
     anchors: int = 100
 
     def __post_init__(self) -> None:
@@ -60,7 +63,7 @@ class PotNystroem(SinkhornSolver):
 
         pair, on_all_points = with_mass(pair)
         x, y, unit = standardised(pair)
-        eps = eps_of(self, pair, unit**2 if x.any() or y.any() else 0.0)
+        eps = eps_of(self, pair, mean_cost(pair))
         x_, y_, a, b = (held.cpu().numpy() for held in (x, y, pair.a, pair.b))
         result = ot.bregman.empirical_sinkhorn_nystroem(
             x_,

@@ -235,7 +235,7 @@ def test_scales_and_offsets_change_no_plan(solver, scale, offset):
     moved = replace(pair, x=scale * pair.x + offset, y=scale * pair.y + offset)
     coupling = solver.couple(moved, make_run())
     # a pseudo-inverse of the kernel magnifies rounding
-    near = 1e-5 if isinstance(solver, PotNystroem) else 1e-7
+    near = 1e-4 if isinstance(solver, PotNystroem) else 1e-7
     torch.testing.assert_close(coupling.plan, coupled(solver).plan, rtol=0, atol=near)
     if coupling.g is not None:
         shift = coupling.g / scale**2 - coupled(solver).g
@@ -283,8 +283,9 @@ def test_large_plans_of_few_entries_are_sparse(monkeypatch):
         assert sparse.is_sparse and torch.equal(sparse.to_dense(), plan)
 
 
-def test_the_mean_cost_is_taken_in_blocks(monkeypatch):
-    pair = make_pair()
+@pytest.mark.parametrize("cost", [SQEUCLIDEAN, EUCLIDEAN], ids=name)
+def test_the_mean_cost_needs_no_cost_matrix(monkeypatch, cost):
+    pair = replace(make_pair(), cost=cost)
     monkeypatch.setattr(adapting, "BLOCK", 7 * len(pair.b))
     assert adapting.mean_cost(pair) == pytest.approx(
         float(pair.a @ costs(pair) @ pair.b), rel=1e-14

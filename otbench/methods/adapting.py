@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otbench.methods.discrete import Coupling, SinkhornSolver
-from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem
+from otbench.problem import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Problem
 
 
 if TYPE_CHECKING:
@@ -55,15 +55,23 @@ def standardised(pair: DiscreteProblem) -> tuple[Tensor, Tensor, float]:
     """The points ``(n, d)`` and ``(m, d)`` about the mean of the target, divided by the unit, and
     the unit: the root mean squared distance between the measures, one where all points coincide.
     """
-    x, y = pair.x.flatten(1), pair.y.flatten(1)
-    origin = y[0] + pair.b @ (y - y[0])
-    x, y = x - origin, y - origin
-    unit = float(pair.a @ x.square().sum(1) + pair.b @ y.square().sum(1)) ** 0.5 or 1.0
+    x, y, mean_square = _about_the_mean(pair)
+    unit = mean_square**0.5 or 1.0
     return x / unit, y / unit, unit
+
+
+def _about_the_mean(pair: DiscreteProblem) -> tuple[Tensor, Tensor, float]:
+    """The flat points less the mean of the target, and the mean of ``||x - y||^2``."""
+    x, y = pair.x.flatten(1), pair.y.flatten(1)
+    origin = y[0] + pair.b @ (y - y[0])  # exactly that of points which coincide
+    x, y = x - origin, y - origin
+    return x, y, float(pair.a @ x.square().sum(1) + pair.b @ y.square().sum(1))
 
 
 def mean_cost(pair: DiscreteProblem) -> float:
     """``a^T C b`` in cost units, without the whole of the cost matrix."""
+    if pair.cost == SQEUCLIDEAN:
+        return _about_the_mean(pair)[2]
     rows = max(1, BLOCK // len(pair.b))
     blocks = zip(pair.x.split(rows), pair.a.split(rows), strict=True)
     return sum(float(a @ pair.cost.matrix(x, pair.y) @ pair.b) for x, a in blocks)
