@@ -68,7 +68,7 @@ class PotBsp(DiscreteSolver):
                 y.cpu().numpy(),
                 n_plans=self.trees,
                 gaussian_slicing=x.shape[1] <= GAUSSIAN,  # type: ignore[arg-type]
-                seed=context.seed,
+                seed=context.seed % 2**31,  # a C int
             )
             permutation = bijection.result()[1]
         columns = torch.as_tensor(permutation, dtype=torch.int64, device=x.device)

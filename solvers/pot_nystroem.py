@@ -84,7 +84,7 @@ class PotNystroem(SinkhornSolver):
                 f"{self.name}: the kernel approximated at eps = {eps:.3g} is not positive; take a "
                 "larger eps or more anchors"
             )
-        plan = pair.cost.matrix(x, y).mul_(-(unit**2) / eps)
-        plan.add_(u.log()[:, None]).add_(v.log()).exp_()
+        cost = pair.cost.matrix(x, y)  # in units of the mean cost
+        plan = torch.add(u.log()[:, None], cost, alpha=-(unit**2) / eps).add_(v.log()).exp_()
         info = {"eps": eps, "iterations": log["niter"] + 1}
         return on_all_points(Coupling(plan, eps * (v / pair.b).log(), eps, info=info))
