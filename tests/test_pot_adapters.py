@@ -45,6 +45,7 @@ from otbench.solvers.pot_lazy_emd import PotLazyEmd
 from otbench.solvers.pot_lazy_sinkhorn import PotLazySinkhorn
 from otbench.solvers.pot_lr_sinkhorn import PotLrSinkhorn
 from otbench.solvers.pot_nystroem import PotNystroem
+from otbench.solvers.pot_screenkhorn import PotScreenkhorn
 from otbench.solvers.scipy_assignment import ScipyAssignment
 
 
@@ -150,6 +151,21 @@ def test_nystroem_is_near_the_entropic_plan_and_nearer_with_more_anchors():
     assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[1] < 0.02
 
 
+def test_screenkhorn_says_how_far_off_its_marginals_are():
+    pair = make_pair(60, 60, dim=8)
+    errors = []
+    for eps in (0.2, 1.0, 5.0):
+        coupling = PotScreenkhorn(eps=eps).couple(pair, make_run())
+        errors.append(coupling.info["marginal_error"])
+        assert errors[-1] == marginal_l1(coupling.plan, pair.a, pair.b)
+    assert errors[0] > 0.5 and errors[0] > 2 * errors[1] > 4 * errors[2]
+    truth = Entropic(pair, coupling.eps).solve().plan
+    assert float((coupling.plan - truth).abs().sum()) / 2 < 0.05
+    tied = replace(pair, x=torch.zeros_like(pair.x), y=torch.zeros_like(pair.y))
+    with pytest.raises(DivergedError, match="POT cannot screen these points"):
+        PotScreenkhorn().couple(tied, make_run())
+
+
 def direct(solver: DiscreteSolver) -> torch.Tensor:
     """The plan that the library finds when it is called on the arrays of `pair_for`."""
     pair = pair_for(solver)
@@ -168,15 +184,18 @@ def direct(solver: DiscreteSolver) -> torch.Tensor:
         plan = ot.sinkhorn(a, b, cost, eps, method="greenkhorn", stopThr=1e-6)
     elif isinstance(solver, PotEpsScaling):
         plan = ot.sinkhorn(a, b, cost, eps, method="sinkhorn_epsilon_scaling", stopThr=1e-7)
+    elif isinstance(solver, PotScreenkhorn):
+        plan = ot.bregman.screenkhorn(a, b, cost, eps)
     else:
         plan = ot.solve_sample(x, y, a, b, lazy=True).sparse_plan.toarray()
     return torch.as_tensor(plan)
 
 
 @pytest.mark.filterwarnings("ignore:Sinkhorn did not converge:UserWarning")  # inner stages
-@pytest.mark.parametrize("solver", [*ENTROPIC[:-1], PotLazyEmd()], ids=name)
+@pytest.mark.filterwarnings("ignore:Bottleneck module is not installed:UserWarning")
+@pytest.mark.parametrize("solver", [*ENTROPIC[:-1], PotLazyEmd(), PotScreenkhorn()], ids=name)
 def test_plans_are_those_of_direct_calls(solver):
-    near = 1e-12 if isinstance(solver, GeomLoss | PotLazyEmd) else 1e-3
+    near = 1e-12 if isinstance(solver, GeomLoss | PotLazyEmd | PotScreenkhorn) else 1e-3
     assert float((coupled(solver).plan - direct(solver)).abs().sum()) < near
 
 
@@ -230,7 +249,7 @@ def test_bsp_finds_a_good_bijection_by_the_seed_alone():
     assert cost_of(pair, first) < cost_of(pair, single)
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+@pytest.mark.parametrize("solver", [*SOLVERS, PotScreenkhorn()], ids=name)
 @pytest.mark.parametrize(("scale", "offset"), [(1e-6, 0.0), (1e6, 0.0), (1.0, 1e6)])
 def test_scales_and_offsets_change_no_plan(solver, scale, offset):
     pair = pair_for(solver)
@@ -244,7 +263,7 @@ def test_scales_and_offsets_change_no_plan(solver, scale, offset):
         assert float((shift - shift.mean()).abs().max()) < near
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+@pytest.mark.parametrize("solver", [*SOLVERS, PotScreenkhorn()], ids=name)
 def test_points_without_mass_and_of_any_shape_change_nothing(solver):
     pair = pair_for(solver)
     nowhere = torch.full((2, 2), 1e3, dtype=torch.float64)
@@ -341,6 +360,7 @@ def test_refusals_say_why():
         (PotLazySinkhorn, {"block": 0}),
         (PotNystroem, {"anchors": 1}),
         (PotBsp, {"trees": 0}),
+        (PotScreenkhorn, {"kept": 1.0}),
     ],
 )
 def test_bad_parameters_are_named(solver, bad):
