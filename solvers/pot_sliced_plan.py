@@ -26,11 +26,9 @@ from otbench import (
     MapProblem,
     Problem,
 )
+from otbench.methods.adapting import few_entries
 from otbench.methods.amortized.slices import coordinates
 from otbench.methods.discrete import Coupling, DiscreteSolver
-
-
-DENSE = 2**24  # entries of the largest plan that is returned as a full matrix
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,10 @@ class PotSlicedPlan(DiscreteSolver):
                     ),
                 )
             ]
-        indices = torch.stack(
-            [torch.cat([plan.rows for plan in plans]), torch.cat([plan.cols for plan in plans])]
+        rows, columns, values = (
+            torch.cat([getattr(plan, name) for plan in plans]) for name in ("rows", "cols", "data")
         )
-        values = torch.cat([plan.data for plan in plans]) / len(plans)
-        total = torch.sparse_coo_tensor(indices, values, shape, check_invariants=True).coalesce()
-        return Coupling(total if shape[0] * shape[1] > DENSE else total.to_dense())
+        return Coupling(few_entries(rows, columns, values / len(plans), shape))
 
 
 def _shape(problem: Problem) -> tuple[int, ...]:
