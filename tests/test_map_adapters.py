@@ -1,0 +1,240 @@
+"""Adapters of libraries that fit maps to samples, and of stochastic solvers, against direct calls,
+closed forms and exact solvers.
+"""
+
+# pyright: reportMissingImports=false
+# (otbench/__init__.py lends the package the folders tasks/ and solvers/ of a checkout; a type
+# checker does not see that.)
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import ot
+import ot.mapping
+import pytest
+import torch
+
+from otbench import (
+    EUCLIDEAN,
+    GEODESIC,
+    SQEUCLIDEAN,
+    DiscreteProblem,
+    DivergedError,
+    FitContext,
+    MapProblem,
+    Measure,
+    Solver,
+    Transport,
+    Truth,
+)
+from otbench.methods.sample_maps import standard
+from otbench.solvers.pot_gmm import PotGmm
+from otbench.solvers.pot_kernel_map import PotKernelMap
+from otbench.solvers.pot_semidiscrete import PotSemidiscrete
+from otbench.solvers.pot_stochastic import PotStochastic
+
+
+SAMPLE_MAPS: list[Solver] = [PotKernelMap(n=40, steps=3), PotGmm(n=200, components=3)]
+
+
+def run(seed: int = 0) -> FitContext:
+    return FitContext("cpu", torch.float64, seed, torch.Generator().manual_seed(seed))
+
+
+def points(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, *shape, generator=generator, dtype=torch.float64)
+
+
+def fixed(sample: torch.Tensor) -> Measure:
+    """A measure of which every sample is this one."""
+    return Measure(tuple(sample.shape[1:]), lambda n, generator: sample[:n])
+
+
+def problem(x: torch.Tensor, y: torch.Tensor) -> MapProblem:
+    return MapProblem(fixed(x), fixed(y), SQEUCLIDEAN, Truth("none"))
+
+
+def push(transport: Transport, x: torch.Tensor) -> torch.Tensor:
+    assert transport.push is not None
+    return transport.push(x)
+
+
+def clouds(n: int = 30, m: int = 20, seed: int = 0) -> DiscreteProblem:
+    """Two weighted clouds; the first two points of each have no weight, two are copies."""
+    x, y = points(n, 2, seed=seed), points(m, 2, seed=seed + 1) + 1
+    x[5], y[5] = x[6], y[6]
+    a, b = points(n, seed=seed + 2).square() + 0.3, points(m, seed=seed + 3).square() + 0.3
+    a[:2], b[:2] = 0, 0
+    return DiscreteProblem(x, a / a.sum(), y, b / b.sum(), SQEUCLIDEAN, Truth("none"))
+
+
+@pytest.mark.parametrize(("unit", "offset"), [(1.0, 0.0), (1e-6, 0.0), (1e6, 1e6), (1.0, 1e6)])
+def test_semidiscrete_cells_are_those_of_the_line(unit, offset):
+    """Uniform on an interval to an atom of mass 1/2 and two of 1/4, in order, at any scale."""
+    places = torch.tensor([[0.0], [1.0], [2.0], [0.0]], dtype=torch.float64)
+    source = Measure(
+        (1,), lambda n, g: offset + unit * torch.rand(n, 1, generator=g, dtype=torch.float64)
+    )
+    target = Measure((1,), lambda n, g: offset + 3 * unit + unit * places.repeat(n // 4, 1))
+    problem = MapProblem(source, target, SQEUCLIDEAN, Truth("none"))
+    transport = PotSemidiscrete(n=64, steps=1000).fit(problem, run())
+    assert transport.info["atoms"] == 3
+    x = offset + unit * torch.linspace(0, 1, 2001, dtype=torch.float64)[:, None]
+    mapped = ((push(transport, x) - offset) / unit - 3).round(decimals=6)
+    assert (mapped.diff(dim=0) >= 0).all()
+    masses = [float((mapped == k).double().mean()) for k in range(3)]
+    assert masses == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
+
+
+@pytest.mark.parametrize("cost", [SQEUCLIDEAN, EUCLIDEAN], ids=lambda cost: cost.name)
+def test_semidiscrete_cells_have_the_masses_of_the_atoms(cost):
+    corners = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    source = Measure((2,), lambda n, g: torch.randn(n, 2, generator=g, dtype=torch.float64))
+    problem = MapProblem(source, fixed(corners.repeat(16, 1)), cost, Truth("none"))
+    mapped = push(PotSemidiscrete(n=64, steps=1000).fit(problem, run()), points(4096, 2, seed=9))
+    assert float((mapped[:, 1] == 2).double().mean()) == pytest.approx(0.5, abs=0.03)
+    assert float((mapped[:, 0] == 1).double().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_the_semidiscrete_map_is_the_gradient_of_its_potential():
+    sample = points(100, 2, seed=3)
+    source = Measure((2,), lambda n, g: torch.randn(n, 2, generator=g, dtype=torch.float64))
+    problem = MapProblem(source, fixed(2 * sample), SQEUCLIDEAN, Truth("none"))
+    transport = PotSemidiscrete(n=100, steps=50).fit(problem, run())
+    x = points(50, 2, seed=4).requires_grad_()
+    assert transport.potential is not None
+    (gradient,) = torch.autograd.grad(transport.potential(x).sum(), x)
+    torch.testing.assert_close(push(transport, x.detach()), (x - gradient / 2).detach())
+
+
+@pytest.mark.parametrize("cost", [SQEUCLIDEAN, EUCLIDEAN], ids=lambda cost: cost.name)
+@pytest.mark.parametrize(("method", "error"), [("sag", 1e-6), ("asgd", 0.3)])
+def test_stochastic_plans_approach_those_of_sinkhorn(method, error, cost):
+    pair = replace(clouds(), cost=cost)
+    coupling = PotStochastic(eps=0.2, method=method, max_iters=500).couple(pair, run())
+    assert coupling.g is not None and coupling.eps is not None
+    costs = cost.matrix(pair.x, pair.y)
+    expected = ot.sinkhorn(
+        pair.a, pair.b, costs, coupling.eps, method="sinkhorn_log", stopThr=1e-12, numItermax=5000
+    )
+    assert isinstance(expected, torch.Tensor)
+    assert float((coupling.plan - expected).abs().sum()) < error
+    torch.testing.assert_close(coupling.plan.sum(1), pair.a)
+    gibbs = ((coupling.g - costs) / coupling.eps).exp() * pair.b
+    torch.testing.assert_close(coupling.plan, pair.a[:, None] * gibbs / gibbs.sum(1, keepdim=True))
+    assert coupling.plan[:2].abs().max() == 0 and coupling.plan[:, :2].abs().max() == 0
+
+
+def test_stochastic_plans_are_those_of_the_library():
+    """Of `ot.stochastic`, on the costs as they are; the seed is that of the context."""
+    pair = clouds()
+    coupling = PotStochastic(eps=1.0, eps_rule="absolute", max_iters=3).couple(pair, run(7))
+    a, b, costs = (v.numpy() for v in (pair.a, pair.b, pair.cost.matrix(pair.x, pair.y)))
+    g = ot.stochastic.sag_entropic_transport(a, b, costs, 1.0, 3 * len(a), random_state=7)
+    assert coupling.g is not None
+    np.testing.assert_allclose(coupling.g, g, rtol=1e-9)
+    assert coupling.info["converged"] is False and coupling.info["iterations"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_an_eps_too_small_for_the_exponentials_is_said():
+    with pytest.raises(DivergedError, match="too small for POT: give a larger eps"):
+        PotStochastic(eps=1e-5, max_iters=50).couple(clouds(), run())
+
+
+def test_the_kernel_map_is_that_of_the_library():
+    x, y = (standard(points(40, 3, seed=seed))[0] for seed in (0, 1))
+    weights = ot.mapping.joint_OT_mapping_kernel(x, y, eta=0.05, sigma=2, numItermax=3)[1]
+    new = points(9, 3, seed=2)
+    expected = torch.exp(-torch.cdist(new, x).square() / 8) @ weights
+    transport = PotKernelMap(n=40, eta=0.05, sigma=2.0, steps=3).fit(problem(x, y), run())
+    torch.testing.assert_close(push(transport, new), expected)
+
+
+def test_one_component_is_the_affine_map_between_gaussians():
+    x, y = points(300, 3) * torch.tensor([1.0, 2.0, 0.5]), points(300, 3, seed=1) + 1
+    y[:, 0] += y[:, 1]
+    moments = [f(z) for f in (lambda z: z.mean(0), lambda z: z.T.cov(correction=0)) for z in (x, y)]
+    matrix, shift = ot.gaussian.bures_wasserstein_mapping(*moments)[:2]
+    new = points(20, 3, seed=2)
+    transport = PotGmm(n=300, components=1).fit(problem(x, y), run())
+    torch.testing.assert_close(push(transport, new), new @ matrix + shift, rtol=1e-4, atol=1e-4)
+    assert transport.sample is not None
+    torch.testing.assert_close(transport.sample(new, 2)[:, 1], push(transport, new))
+
+
+def test_far_components_are_coupled_as_an_assignment():
+    """Three clusters far apart, moved each its way: T is known; where a cluster is to be split, the
+    draws have the law of the target, which their mean has not.
+    """
+    corners = 20 * torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    x = torch.cat([corner + points(200, 2, seed=k) for k, corner in enumerate(corners)])
+    shifts = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.0, 4.0]], dtype=torch.float64)
+    y = x + shifts.repeat_interleave(200, 0)
+    transport = PotGmm(n=600, components=3).fit(problem(x, y), run())
+    torch.testing.assert_close(push(transport, x), y, rtol=0, atol=0.01)
+
+    split = PotGmm(n=600, components=2).fit(
+        problem(points(600, 2), torch.cat([points(300, 2) - 50, points(300, 2) + 50])), run()
+    )
+    assert split.sample is not None and split.estimates_map
+    drawn = split.sample(points(100, 2, seed=9), 20)
+    assert drawn.shape == (100, 20, 2)
+    assert float((drawn[..., 0] > 0).double().mean()) == pytest.approx(0.5, abs=0.1)
+    assert float(drawn.abs().mean()) == pytest.approx(50, rel=0.05)
+
+
+@pytest.mark.parametrize("solver", SAMPLE_MAPS, ids=lambda solver: solver.name)
+def test_maps_of_samples_move_and_scale_with_their_samples(solver):
+    x, y, new = points(200, 3), points(200, 3, seed=1).square(), points(7, 3, seed=2)
+    plain = push(solver.fit(problem(x, y), run()), new)
+    for of_x, of_y in ((1e6, 1e-6), (1e-6, 1e6)):
+        moved = problem(of_x * (x + 10), of_y * (y - 10))
+        pushed = push(solver.fit(moved, run()), of_x * (new + 10))
+        torch.testing.assert_close(pushed, of_y * (plain - 10), rtol=1e-5, atol=1e-5 * of_y)
+    far = problem(x + 1e6, y - 1e6)
+    pushed = push(solver.fit(far, run()), new + 1e6)
+    torch.testing.assert_close(pushed + 1e6, plain, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", SAMPLE_MAPS, ids=lambda solver: solver.name)
+def test_maps_of_samples_take_images_copies_and_a_single_place(solver):
+    x = points(200, 1, 2, 2)
+    x[50:150] = x[0]
+    place = torch.full((200, 1, 2, 2), 0.1, dtype=torch.float64)
+    mapped = push(solver.fit(problem(x, place), run()), x[:5].float())
+    assert mapped.dtype == torch.float32
+    torch.testing.assert_close(mapped, place[:5].float(), rtol=0, atol=0.01)
+    mapped = push(solver.fit(problem(place, x), run()), place[:5])
+    assert mapped.shape == (5, 1, 2, 2) and torch.isfinite(mapped).all()
+
+
+@pytest.mark.parametrize(
+    ("solver", "given", "reason"),
+    [
+        (PotSemidiscrete(), clouds(), "map problems only"),
+        (PotKernelMap(), clouds(), "map problems only"),
+        (PotGmm(), replace(problem(points(2, 3), points(2, 3)), cost=GEODESIC), "not geodesic"),
+        (PotGmm(), problem(points(2, 3), points(2, 2)), r"one shape, not \(3,\) and \(2,\)"),
+        (PotGmm(), problem(points(2, 2000), points(2, 2000)), "1024 dimensions, not 2000"),
+    ],
+)
+def test_refusals_say_why(solver, given, reason):
+    assert re.search(reason, solver.supports(given) or "")
+
+
+@pytest.mark.parametrize(
+    ("solver", "parameters", "reason"),
+    [
+        (PotSemidiscrete, {"batch": 0}, "batch must be at least 1, got 0"),
+        (PotStochastic, {"method": "sgd"}, "method must be sag or asgd, got 'sgd'"),
+        (PotKernelMap, {"sigma": 0.0}, "sigma must be positive, got 0"),
+        (PotGmm, {"n": 1}, "n must be at least 2, got 1"),
+        (PotGmm, {"components": 0}, "components must be at least 1, got 0"),
+    ],
+)
+def test_bad_parameters_are_refused(solver, parameters, reason):
+    with pytest.raises(ValueError, match=reason):
+        solver(**parameters)
