@@ -7,13 +7,16 @@ closed forms and exact solvers.
 # checker does not see that.)
 
 import re
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import ot
 import ot.mapping
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from otbench import (
     EUCLIDEAN,
@@ -24,14 +27,20 @@ from otbench import (
     FitContext,
     MapProblem,
     Measure,
+    MissingError,
     Solver,
     Transport,
     Truth,
+    UserError,
 )
 from otbench.methods.sample_maps import standard
+from otbench.registry import absent
+from otbench.solvers.flash_sinkhorn import FlashSinkhorn
+from otbench.solvers.hiref import HiRef
 from otbench.solvers.pot_gmm import PotGmm
 from otbench.solvers.pot_kernel_map import PotKernelMap
 from otbench.solvers.pot_semidiscrete import PotSemidiscrete
+from otbench.solvers.pot_sinkhorn import PotSinkhorn
 from otbench.solvers.pot_stochastic import PotStochastic
 
 
@@ -211,6 +220,88 @@ def test_maps_of_samples_take_images_copies_and_a_single_place(solver):
     assert mapped.shape == (5, 1, 2, 2) and torch.isfinite(mapped).all()
 
 
+@pytest.fixture
+def matching(monkeypatch):
+    """In place of HiRef an exact matching with its calls, which draws from torch's own generator
+    and prints; what it was called with.
+    """
+    calls = SimpleNamespace(clouds=(), euclidean=False)
+
+    def init(x, y, ranks, device, sq_Euclidean):
+        calls.clouds, calls.squared, calls.ranks = (x, y), sq_Euclidean, ranks
+        costs = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+        def solved():
+            print("Rank Level", torch.rand(1))
+            matched = linear_sum_assignment(costs.square() if sq_Euclidean else costs)
+            return [(torch.tensor([i]), torch.tensor([j])) for i, j in zip(*matched, strict=True)]
+
+        return SimpleNamespace(run=solved)
+
+    def schedule(n, hierarchy_depth, max_Q, max_rank):
+        assert n % 2 == 0, "Error! Rank-schedule does not factorize n!"
+        return [2, n // 2]
+
+    refinement = SimpleNamespace(init_from_point_clouds=init)
+    module = SimpleNamespace(HierarchicalRefinementOT=refinement)
+    monkeypatch.setitem(sys.modules, "HR_OT", module)
+    annealing = SimpleNamespace(optimal_rank_schedule=schedule)
+    monkeypatch.setitem(sys.modules, "rank_annealing", annealing)
+    return calls
+
+
+@pytest.mark.parametrize("cost", [SQEUCLIDEAN, EUCLIDEAN], ids=lambda cost: cost.name)
+def test_hiref_is_given_clouds_of_size_one_and_its_matching_is_the_plan(matching, cost, capsys):
+    x, y = 1e6 * points(12, 1, 3) + 1e8, 1e6 * points(12, 1, 3, seed=1) + 1e8
+    weights = torch.full((12,), 1 / 12, dtype=torch.float64)
+    pair = DiscreteProblem(x, weights, y, weights, cost, Truth("none"))
+    state = torch.get_rng_state()
+    assert HiRef().supports(pair) is None
+    coupling = HiRef().couple(pair, run())
+    rows, columns = linear_sum_assignment(cost.matrix(x, y))
+    assert torch.equal(coupling.plan.nonzero(), torch.tensor([*zip(rows, columns, strict=True)]))
+    torch.testing.assert_close(coupling.plan.sum(1), weights)
+    assert coupling.info == {"levels": 2} and matching.squared == (cost == SQEUCLIDEAN)
+    assert all(cloud.shape == (12, 3) and cloud.abs().max() < 10 for cloud in matching.clouds)
+    assert torch.equal(torch.get_rng_state(), state) and capsys.readouterr().out == ""
+
+
+def test_hiref_says_what_it_cannot_match(matching):
+    assert re.search("as many points of equal weights", HiRef().supports(clouds()) or "")
+    assert re.search("not geodesic", HiRef().supports(replace(clouds(), cost=GEODESIC)) or "")
+    with pytest.raises(UserError, match="no ranks of which 7 points are the product"):
+        HiRef(n=7).fit(problem(points(7, 2), points(7, 2)), run())
+
+
+def test_a_clone_is_the_remedy_for_what_is_no_package():
+    assert absent(("HR_OT", "ot", "not_there")) == (
+        "not installed: HR_OT, not_there; remedy: pip install not_there; git clone "
+        "https://github.com/raphael-group/HiRef, and its folder src on PYTHONPATH"
+    )
+
+
+def test_flash_sinkhorn_says_that_it_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert FlashSinkhorn().supports(clouds()) == "runs on an NVIDIA GPU only: there is none"
+    with pytest.raises(MissingError, match="run with --device cuda"):
+        FlashSinkhorn().couple(clouds(), run())
+
+
+@pytest.mark.skipif(
+    bool(absent(("flash_sinkhorn",))) or not torch.cuda.is_available(),
+    reason="needs flash-sinkhorn and a GPU",
+)
+@pytest.mark.parametrize(("unit", "offset"), [(1.0, 0.0), (1e6, 1e6), (1e-6, 0.0)])
+def test_flash_sinkhorn_finds_the_plan_of_pot(unit, offset):
+    pair = clouds()
+    pair = replace(pair, x=unit * pair.x + offset, y=unit * pair.y + offset)
+    expected = PotSinkhorn(eps=0.2, tolerance=1e-9).couple(pair, run())
+    x, a, y, b = (values.cuda() for values in (pair.x, pair.a, pair.y, pair.b))
+    moved = replace(pair, x=x, a=a, y=y, b=b)
+    found = FlashSinkhorn(eps=0.2, tolerance=1e-4).couple(moved, run())
+    assert float((found.plan.cpu() - expected.plan).abs().sum()) < 1e-4
+
+
 @pytest.mark.parametrize(
     ("solver", "given", "reason"),
     [
@@ -232,6 +323,7 @@ def test_refusals_say_why(solver, given, reason):
         (PotStochastic, {"method": "sgd"}, "method must be sag or asgd, got 'sgd'"),
         (PotKernelMap, {"sigma": 0.0}, "sigma must be positive, got 0"),
         (PotGmm, {"n": 1}, "n must be at least 2, got 1"),
+        (HiRef, {"depth": 1}, "depth must be at least 2, got 1"),
         (PotGmm, {"components": 0}, "components must be at least 1, got 0"),
     ],
 )
