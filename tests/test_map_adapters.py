@@ -1,5 +1,5 @@
-"""Adapters of libraries that fit maps to samples, and of stochastic solvers, against direct calls,
-closed forms and exact solvers.
+"""Adapters of libraries that fit maps to samples, of stochastic solvers and of partial transport,
+against direct calls, closed forms and exact solvers.
 """
 
 # pyright: reportMissingImports=false
@@ -16,7 +16,7 @@ import ot
 import ot.mapping
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, linprog
 
 from otbench import (
     EUCLIDEAN,
@@ -33,15 +33,19 @@ from otbench import (
     Truth,
     UserError,
 )
+from otbench.families.partial import PARTIAL, partial_pair
 from otbench.methods.sample_maps import standard
 from otbench.registry import absent
 from otbench.solvers.flash_sinkhorn import FlashSinkhorn
 from otbench.solvers.hiref import HiRef
+from otbench.solvers.pot_emd import PotEmd
 from otbench.solvers.pot_gmm import PotGmm
 from otbench.solvers.pot_kernel_map import PotKernelMap
+from otbench.solvers.pot_partial import PotPartial
 from otbench.solvers.pot_semidiscrete import PotSemidiscrete
 from otbench.solvers.pot_sinkhorn import PotSinkhorn
 from otbench.solvers.pot_stochastic import PotStochastic
+from otbench.tasks.partial_clouds import PartialClouds
 
 
 SAMPLE_MAPS: list[Solver] = [PotKernelMap(n=40, steps=3), PotGmm(n=200, components=3)]
@@ -302,6 +306,49 @@ def test_flash_sinkhorn_finds_the_plan_of_pot(unit, offset):
     assert float((found.plan.cpu() - expected.plan).abs().sum()) < 1e-4
 
 
+@pytest.mark.parametrize("share", [0.3, 0.8, 1.0])
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
+def test_partial_plans_attain_the_linear_program(share, unit):
+    """That of the partial problem, by scipy, without the added points."""
+    pair = clouds(n=9, m=7)
+    x, y, a, b = unit * pair.x, unit * pair.y, pair.a, pair.b
+    costs = SQEUCLIDEAN.matrix(x, y).numpy() / unit**2
+    rows, columns = np.kron(np.eye(9), np.ones(7)), np.kron(np.ones(9), np.eye(7))
+    optimum = linprog(
+        costs.ravel(),
+        A_ub=np.vstack([rows, columns]),
+        b_ub=np.concatenate([a, b]),
+        A_eq=np.ones((1, 63)),
+        b_eq=[share],
+    ).fun
+    balanced = partial_pair(x, a, y, b, share)
+    assert float(balanced.a.sum()) == pytest.approx(1) == float(balanced.b.sum())
+    matrix = balanced.cost.matrix(balanced.x, balanced.y)
+    pairs = torch.cartesian_prod(torch.arange(10), torch.arange(8))
+    pairwise = balanced.cost.pairwise(balanced.x[pairs[:, 0]], balanced.y[pairs[:, 1]])
+    torch.testing.assert_close(pairwise.reshape(10, 8), matrix)
+    for solver in (PotPartial(), PotEmd()):
+        plan = solver.couple(balanced, run()).plan
+        assert float((plan * matrix).sum()) * (2 - share) / unit**2 == pytest.approx(optimum)
+        torch.testing.assert_close(plan.sum(1), balanced.a)
+        torch.testing.assert_close(plan.sum(0), balanced.b)
+        assert float(plan[-1, -1]) == pytest.approx(0, abs=1e-12)
+
+
+def test_partial_clouds_are_balanced_problems_with_their_truth():
+    task = PartialClouds(n=20, m=30, dim=3, share=0.6)
+    pair = task.problem(np.random.default_rng(0), device="cpu", dtype=torch.float64)
+    assert pair.x.shape == (21, 4) and pair.y.shape == (31, 4) and pair.cost == PARTIAL
+    assert pair.truth.plan is not None and pair.truth.cost is not None
+    assert float(pair.truth.plan[:-1, :-1].sum()) == pytest.approx(0.6 / 1.4)
+    found = PotPartial().couple(pair, run()).plan
+    cost = float((found * pair.cost.matrix(pair.x, pair.y)).sum())
+    assert cost == pytest.approx(pair.truth.cost, rel=1e-9)
+    assert PotPartial().supports(pair) is None
+    assert re.search("partial-sqeuclidean cost only", PotPartial().supports(clouds()) or "")
+    assert re.search("not partial-sqeuclidean", HiRef().supports(pair) or "")
+
+
 @pytest.mark.parametrize(
     ("solver", "given", "reason"),
     [
@@ -317,16 +364,18 @@ def test_refusals_say_why(solver, given, reason):
 
 
 @pytest.mark.parametrize(
-    ("solver", "parameters", "reason"),
+    ("cls", "parameters", "reason"),
     [
         (PotSemidiscrete, {"batch": 0}, "batch must be at least 1, got 0"),
         (PotStochastic, {"method": "sgd"}, "method must be sag or asgd, got 'sgd'"),
         (PotKernelMap, {"sigma": 0.0}, "sigma must be positive, got 0"),
         (PotGmm, {"n": 1}, "n must be at least 2, got 1"),
         (HiRef, {"depth": 1}, "depth must be at least 2, got 1"),
+        (PartialClouds, {"share": 0.0}, "share must be above 0 and at most 1, got 0"),
+        (PartialClouds, {"m": 0}, "m must be at least 1, got 0"),
         (PotGmm, {"components": 0}, "components must be at least 1, got 0"),
     ],
 )
-def test_bad_parameters_are_refused(solver, parameters, reason):
+def test_bad_parameters_are_refused(cls, parameters, reason):
     with pytest.raises(ValueError, match=reason):
-        solver(**parameters)
+        cls(**parameters)
