@@ -32,8 +32,7 @@ def _matrix(x: Tensor, y: Tensor) -> Tensor:
 
 PARTIAL = Cost(
     "partial-sqeuclidean",
-    "c(x, y) = ||x - y||^2 of all coordinates but the last, which is 1 for the point that takes "
-    "what is not moved: then 0",
+    "c(x, y) = ||x - y||^2 of all coordinates but the last, 0 where the last of one is 1",
     _pairwise,
     _matrix,
     2,

@@ -68,7 +68,7 @@ class SampleMap(Solver):
         found = self.between(x, y, context)
 
         def moved(points: Tensor, to: Callable[[Tensor], Tensor]) -> Tensor:
-            mapped = y_mean + y_unit * to((points.double().flatten(1) - x_mean) / x_unit)
+            mapped = y_mean + y_unit * to((points.double().flatten(1) - x_mean) / (x_unit or 1.0))
             return mapped.unflatten(-1, problem.target.shape).to(points.dtype)
 
         push, sample = found.push, found.sample
@@ -83,10 +83,10 @@ class SampleMap(Solver):
 
 def standard(points: Tensor) -> tuple[Tensor, Tensor, float]:
     """Points ``(n, d)`` of mean zero and total variance one in float64, and the mean and the unit
-    that make them the points ``(n, *shape)``; the unit is one where all are at one place.
+    that make them the points ``(n, *shape)``; the unit is zero where all are at one place.
     """
     points = points.double().flatten(1)
     mean = points[0] + (points - points[0]).mean(0)  # exactly the point that all are, if they are
     points = points - mean
-    unit = float(points.square().sum(1).mean().sqrt()) or 1.0
-    return points / unit, mean, unit
+    unit = float(points.square().sum(1).mean().sqrt())
+    return points / (unit or 1.0), mean, unit
