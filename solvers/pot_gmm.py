@@ -3,11 +3,12 @@ Desolneux 2020), POT's ``ot.gmm``, in float64 on the host.
 
     min_w    sum_kl w_kl W_2^2(N(m_k, S_k), N(m'_l, S'_l))
 
-over couplings w of the weights of the components. The mixtures are fitted to samples by expectation maximisation, scikit-learn's ``GaussianMixture``
-with full covariances. T(x) is the mean of the images of x under the maps of all pairs of
-components, weighted by how likely x is of the first (``T_bary`` of the paper,
-``gmm_ot_apply_map``); draws are from these images (``T_rand``), and alone have the target mixture
-as their law. With one component this is the affine map between Gaussians.
+over couplings w of the weights of the components. The mixtures are fitted to samples by expectation
+maximisation, scikit-learn's ``GaussianMixture`` with full covariances. T(x) is the mean of the
+images of x under the maps of all pairs of components, weighted by how likely x is of the first
+(``T_bary`` of the paper, ``gmm_ot_apply_map``); draws are from these images (``T_rand``), and they
+alone have the target mixture as their law. With one component this is the affine map between
+Gaussians.
 """
 
 from __future__ import annotations
