@@ -8,8 +8,9 @@ A new point goes to the target point that attains the minimum (``semidiscrete_ot
 minimum. Copies of a target point are one atom of their joint mass, so that a discrete target is
 found as it is. The step sizes, and the entropic smoothing that falls from 0.1, are POT's, which are
 made for costs of size one: it is given costs in units of twice the standard deviation of what in
-them depends on both points. Where POT starts from g = 0, g starts for the squared Euclidean cost
-from that of the translation that matches the means.
+them depends on both points. POT starts from g = 0, which clouds that are far apart or of different
+size are too far from; where the mean costs of the target points make a better start, by the value
+of the problem on a sample, g starts from them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otbench import (
-    SQEUCLIDEAN,
     DiscreteProblem,
     FitContext,
     MapProblem,
@@ -79,14 +79,12 @@ class PotSemidiscrete(Solver):
         atoms, copies = torch.unique(y, dim=0, return_counts=True)
         x, a, b = draw(self.n), y.new_full((self.n,), 1 / self.n), copies.double() / self.n
         pair = DiscreteProblem(x, a, atoms, b, problem.cost, Truth("none"))
-        unit, points = _unit(pair), atoms.flatten(1)
+        unit, start = _scaled(pair)
+        points = atoms.flatten(1)
 
         def metric(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return problem.cost.matrix(x, y).div_(unit)
 
-        start = None
-        if problem.cost == SQEUCLIDEAN:
-            start = points @ (b @ points - x.flatten(1).mean(0)) * (2 / unit)
         g = library.solve_semidiscrete(
             atoms,
             draw,
@@ -94,7 +92,7 @@ class PotSemidiscrete(Solver):
             metric,
             max_iter=self.steps,
             batch_size=self.batch,
-            init_potential=start,
+            init_potential=start / unit,
         )
 
         def push(x: torch.Tensor) -> torch.Tensor:
@@ -108,9 +106,17 @@ class PotSemidiscrete(Solver):
         )
 
 
-def _unit(pair: DiscreteProblem) -> float:
-    """Twice the standard deviation of the costs less their means over x and over y."""
+def _scaled(pair: DiscreteProblem) -> tuple[float, torch.Tensor]:
+    """The unit of the costs, and the potential ``(m,)`` to start from, in cost units."""
+    import torch
+
     costs = pair.cost.matrix(pair.x, pair.y)
-    costs -= pair.a @ costs
+    means = pair.a @ costs
+
+    def value(g: torch.Tensor) -> float:
+        return float(pair.a @ (costs - g).amin(1) + pair.b @ g)
+
+    start = max(torch.zeros_like(means), means, key=value)
+    costs -= means
     costs -= (costs @ pair.b)[:, None]
-    return 2 * float(pair.a @ costs.square_() @ pair.b) ** 0.5 or 1.0
+    return 2 * float(pair.a @ costs.square_() @ pair.b) ** 0.5 or 1.0, start

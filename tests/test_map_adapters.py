@@ -101,12 +101,18 @@ def test_semidiscrete_cells_are_those_of_the_line(unit, offset):
     assert masses == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
 
 
-@pytest.mark.parametrize("cost", [SQEUCLIDEAN, EUCLIDEAN], ids=lambda cost: cost.name)
-def test_semidiscrete_cells_have_the_masses_of_the_atoms(cost):
+@pytest.mark.parametrize(
+    ("cost", "unit", "shift"),
+    [(SQEUCLIDEAN, 1, 0), (EUCLIDEAN, 1, 0), (SQEUCLIDEAN, 1000, 0), (SQEUCLIDEAN, 1, 1000)],
+)
+def test_semidiscrete_cells_have_the_masses_of_the_atoms(cost, unit, shift):
+    """Also where the target is far from the source, or far larger."""
     corners = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
     source = Measure((2,), lambda n, g: torch.randn(n, 2, generator=g, dtype=torch.float64))
-    problem = MapProblem(source, fixed(corners.repeat(16, 1)), cost, Truth("none"))
+    target = fixed(unit * corners.repeat(16, 1) + shift)
+    problem = MapProblem(source, target, cost, Truth("none"))
     mapped = push(PotSemidiscrete(n=64, steps=1000).fit(problem, run()), points(4096, 2, seed=9))
+    mapped = (mapped - shift) / unit
     assert float((mapped[:, 1] == 2).double().mean()) == pytest.approx(0.5, abs=0.03)
     assert float((mapped[:, 0] == 1).double().mean()) == pytest.approx(0.25, abs=0.03)
 
