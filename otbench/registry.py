@@ -49,6 +49,8 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python",
 }
+# Code that is no package, by the name to import: the repository to clone, and its folder.
+CLONES = {"HR_OT": ("https://github.com/raphael-group/HiRef", "src")}
 
 
 @dataclass(frozen=True)
@@ -347,14 +349,18 @@ def lacking(task: str, solver: str, plugins: tuple[str, ...] = ()) -> str | None
 
 def absent(needs: Sequence[str]) -> str | None:
     """The line to show where a package of ``needs`` is not installed, without importing any."""
-    lacking = [
-        DISTRIBUTIONS.get(name, name) for name in needs if importlib.util.find_spec(name) is None
+    lacking = [name for name in needs if importlib.util.find_spec(name) is None]
+    if not lacking:
+        return None
+    packages = [DISTRIBUTIONS.get(name, name) for name in lacking if name not in CLONES]
+    remedies = [f"pip install {' '.join(packages)}"] if packages else []
+    remedies += [
+        "git clone {}, and its folder {} on PYTHONPATH".format(*CLONES[name])
+        for name in lacking
+        if name in CLONES
     ]
-    return (
-        f"not installed: {', '.join(lacking)}; remedy: pip install {' '.join(lacking)}"
-        if lacking
-        else None
-    )
+    names = (DISTRIBUTIONS.get(name, name) for name in lacking)
+    return f"not installed: {', '.join(names)}; remedy: {'; '.join(remedies)}"
 
 
 def _preset(entry: Entry, name: str) -> dict[str, Any]:
