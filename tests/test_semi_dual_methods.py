@@ -1,5 +1,5 @@
 """Semi-dual methods beside OTM: weak costs, relaxed marginals, displacement interpolation, a
-gradient penalty, each against closed forms.
+gradient penalty, each against closed forms; and toys that such methods are shown on.
 """
 
 # pyright: reportMissingImports=false
@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, FitContext, MapProblem, Measure, Transport, Truth
@@ -18,11 +20,16 @@ from otbench.errors import UserError
 from otbench.methods.neural.maxmin_training import MaxMinTraining
 from otbench.methods.neural.networks import MLP
 from otbench.registry import registry
+from otbench.solvers.adversarial_regularizer import AdversarialRegularizer
 from otbench.solvers.diotm import Diotm, InterpolationTraining, hamilton_jacobi
 from otbench.solvers.neural_ot import NotWeak, WeakTraining
 from otbench.solvers.otm import Otm
 from otbench.solvers.otm_gp import OtmGp, PenalisedTraining
 from otbench.solvers.uotm import UnbalancedTraining, Uotm, conjugate
+from otbench.tasks.circles import Circles
+from otbench.tasks.perpendicular import Perpendicular
+
+from .truths import build_map, certify, generator
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -199,6 +206,20 @@ def test_the_gradient_penalty_is_two_sided_around_the_dimension():
         assert losses[0] - losses[1] == pytest.approx(expected, abs=1e-12)
 
 
+# --- descent on a critic
+
+
+def test_points_descend_as_far_as_the_critic_says_the_target_is():
+    """From N(0, I) to the same moved by m: u(x) = -<m, x> / |m|, and all points move by m."""
+    posed = MapProblem(TRANSLATION.source, TRANSLATION.target, EUCLIDEAN, Truth("none"))
+    settings = AdversarialRegularizer(steps=300, batch=64, width=16, depth=2, lr=1e-2)
+    transport = settings.fit(posed, run())
+    moved = pushed(transport) - POINTS
+    torch.testing.assert_close(moved.mean(0), SHIFT, rtol=0, atol=0.1)
+    assert float(moved.std(0).max()) < 0.3
+    assert transport.info["w1_estimate"] == pytest.approx(2.0, abs=0.1)
+
+
 # --- all of them
 
 
@@ -226,6 +247,7 @@ def test_a_member_of_a_stack_learns_what_it_learns_alone(name):
         ("uotm[start=linear]", "start=linear changes what the cost weighs"),
         ("diotm[hjb=-1]", "hjb must not be negative, got -1"),
         ("otm-gp[gp=-1]", "gp must not be negative, got -1"),
+        ("adversarial-regularizer[rate=1]", "rate must be at least 0 and less than 1, got 1"),
     ],
 )
 def test_settings_that_define_no_training_are_refused(text, words):
@@ -247,3 +269,59 @@ def test_diotm_needs_one_space_and_its_own_cost():
     assert Diotm().supports(other) == (
         "trains for the sqeuclidean cost in one space, not euclidean"
     )
+
+
+# --- toys
+
+
+@pytest.mark.parametrize(
+    "task",
+    [Circles(), Circles(2.0, 0.1), Perpendicular(segments=3), Perpendicular(4, 0.3, segments=2)],
+    ids=repr,
+)
+def test_the_truth_is_proved(task):
+    certify(build_map(task), 0, samples=100_000)
+
+
+def test_points_of_a_circle_keep_their_rays_and_the_quantiles_of_their_radii():
+    problem = build_map(Circles(0.5, 0.04))
+    x = problem.source.sample(50, generator(0))
+    assert problem.truth.map is not None
+    y = problem.truth.map(x)
+    levels = [
+        scipy.stats.rice(centre / 0.04).cdf(points.norm(dim=1).numpy() / 0.04)
+        for centre, points in ((0.5, x), (1.0, y))
+    ]
+    np.testing.assert_allclose(levels[1], levels[0], rtol=1e-7)
+    torch.testing.assert_close(y / y.norm(dim=1, keepdim=True), x / x.norm(dim=1, keepdim=True))
+    assert torch.equal(problem.truth.map(0 * x), 0 * x)
+
+
+@pytest.mark.parametrize("task", [Circles(), Perpendicular(segments=3)], ids=repr)
+def test_the_cost_from_a_smoothed_source_is_that_in_one_coordinate(task):
+    """Of the radius; of each coordinate. In one dimension sorted samples are coupled optimally."""
+    problem, added, n = build_map(task), 0.3, 400_000
+    noise = added * torch.randn(n, 2, generator=generator(2), dtype=torch.float64)
+    x, y = problem.source.sample(n, generator(0)) + noise, problem.target.sample(n, generator(1))
+    if isinstance(task, Circles):
+        x, y = x.norm(dim=1, keepdim=True), y.norm(dim=1, keepdim=True)
+    coupled = (x.sort(0).values - y.sort(0).values).square().sum(1).mean()
+    assert problem.truth.smoothed_cost is not None
+    assert float(coupled) == pytest.approx(problem.truth.smoothed_cost(added), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("circles[radius=0]", "radius must be positive, got 0"),
+        (
+            "circles[sigma=0]",
+            "sigma must be between 0.0005 and 0.05, a tenth of the smaller radius",
+        ),
+        ("circles[radius=3,sigma=0.2]", "sigma must be between 0.001 and 0.1"),
+        ("perpendicular[segments=0]", "segments must be at least 1, got 0"),
+    ],
+)
+def test_toys_that_are_none_are_refused(text, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        registry("task").select(text)
