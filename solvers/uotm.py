@@ -80,7 +80,7 @@ class Uotm(MaxMinSolver):
     beta2: float = 0.99
     decay: Decay = "cosine"
     width: int = 128
-    tau: float = 0.1
+    tau: float = 0.02
     tau_rule: Literal["relative", "absolute"] = "relative"
     source_conjugate: Conjugate = "kl"
     target_conjugate: Conjugate = "kl"
