@@ -46,6 +46,10 @@ class OtmGp(MaxMinSolver):
     """
 
     name: ClassVar[str] = "otm-gp"
+    tuning: ClassVar[str] = (
+        "gp from 0.1 and 1 on gaussian and petals, seed 1000, 200 rounds; the rest as otm, on "
+        "seeds below 1000"
+    )
     presets: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         "cpu": {},
         "paper": {

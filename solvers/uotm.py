@@ -73,6 +73,10 @@ class Uotm(MaxMinSolver):
     """
 
     name: ClassVar[str] = "uotm"
+    tuning: ClassVar[str] = (
+        "tau from 0.01, 0.02 and 0.1 on gaussian and petals, seed 1000, 200 rounds; the rest as "
+        "otm, on seeds below 1000"
+    )
 
     steps: int = 1000
     map_updates: int = 5

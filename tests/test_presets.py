@@ -174,6 +174,10 @@ RUNS = [
         f"image-restoration[{FACES},sigma=0.2,cost=euclidean]",
     ),
     (
+        f"adversarial-regularizer[preset=paper-denoising,{CUT},descent=2]",
+        f"image-restoration[{FACES},sigma=0.2,cost=euclidean]",
+    ),
+    (
         f"ttc[preset=paper-translation,{CUT},critics=2,pool=32]",
         f"image-restoration[{FACES},degradation=deblur,cost=euclidean]",
     ),

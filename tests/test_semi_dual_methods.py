@@ -225,11 +225,13 @@ def test_points_descend_as_far_as_the_critic_says_the_target_is():
 
 @pytest.mark.parametrize("name", ["not-strong", "not-weak", "uotm", "diotm", "otm-gp"])
 def test_a_member_of_a_stack_learns_what_it_learns_alone(name):
-    posed = [TRANSLATION, between(normal(SHIFT, 3.0), normal(0 * SHIFT))]
+    point = normal(SHIFT, 0.0)
+    posed = [between(point, point), between(normal(SHIFT, 3.0), normal(0 * SHIFT))]
     (selection,) = registry("solver").select(f"{name}[steps=5,width=8]")
     solver = selection.build()
-    stacked = solver.fit_together(posed, [run(0), run(1)])[1]
-    assert isinstance(stacked, Transport)
+    of_point, stacked = solver.fit_together(posed, [run(0), run(1)])
+    assert isinstance(stacked, Transport) and isinstance(of_point, Transport)
+    assert pushed(of_point).isfinite().all()
     alone = solver.fit(posed[1], run(1))
     torch.testing.assert_close(pushed(stacked), pushed(alone), rtol=1e-9, atol=1e-9)
 
