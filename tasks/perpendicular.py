@@ -78,6 +78,7 @@ class Perpendicular(Task):
         source = closed_forms.affine_cube(eye[:k], zero, sigma, device=device, dtype=dtype)
         cube = closed_forms.affine_cube(eye[k:], zero, device=device, dtype=dtype)
         places = torch.as_tensor(self._places, device=device, dtype=dtype)
+        target = _side_by_side(cube, places) if self.segments > 1 else cube
         thresholds = torch.as_tensor(self._thresholds(sigma), device=device, dtype=dtype)
         knots = torch.cat([thresholds.new_full((1,), -1), thresholds, thresholds.new_ones(1)])
 
@@ -87,26 +88,14 @@ class Perpendicular(Task):
             y[:, 0] = places[torch.searchsorted(thresholds, x[:, 0].contiguous())]
             return y
 
-        def draw(n: int, generator: torch.Generator) -> Tensor:
-            y, device = cube.sample(n, generator), generator.device
-            if self.segments > 1:
-                y[:, 0] = places[
-                    torch.randint(len(places), (n,), generator=generator, device=device)
-                ]
-            return y
-
-        assert cube.cov is not None and cube.variance is not None
-        cov, between = cube.cov.clone(), (1 - self.segments**-2) / 3
-        cov[0, 0] += between
-        target = Measure(
-            (self.dim,), draw, mean=cube.mean, cov=cov, variance=cube.variance + between
-        )
-
         def u(t: Tensor) -> Tensor:
             return (t[:, None] * places - places.square() / 2).amax(1)
 
         def h(s: Tensor) -> Tensor:
             return (s[:, None] * knots - u(knots)).amax(1)
+
+        def smoothed_potential(x: Tensor) -> Tensor:
+            return x.square().sum(1) - 2 * closed_forms.mean_distance(x[:, k:], sigma).sum(1)
 
         def smoothed_target_potential(y: Tensor) -> Tensor:
             g = y.square().sum(1) - 2 * closed_forms.mean_distance_conjugate(y[:, k:], sigma).sum(1)
@@ -118,18 +107,12 @@ class Perpendicular(Task):
                 "brenier",
                 self._cost(sigma),
                 lambda x: nearest(x, closed_forms.gaussian_to_uniform(x[:, k:], sigma)),
-                potential=(
-                    lambda x: (
-                        x.square().sum(1) - 2 * closed_forms.mean_distance(x[:, k:], sigma).sum(1)
-                    )
-                )
-                if one
-                else None,
+                potential=smoothed_potential if one else None,
                 target_potential=smoothed_target_potential if one else None,
                 smoothed_cost=lambda added: self._cost(math.hypot(sigma, added)),
             )
         else:
-            least = "every coupling" if self.segments == 1 else "every coupling within a cell"
+            optimal = "every coupling" if self.segments == 1 else "every coupling of nearest points"
 
             def pairs(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
                 x = source.sample(n, generator)
@@ -138,7 +121,7 @@ class Perpendicular(Task):
             truth = Truth(
                 "dual_certificate",
                 self._cost(0),
-                no_map=f"not unique: {least} is optimal",
+                no_map=f"not unique: {optimal} is optimal",
                 pairs=pairs,
                 potential=lambda x: x.square().sum(1) - 2 * x[:, k:].abs().sum(1) - 2 * u(x[:, 0]),
                 target_potential=lambda y: (
@@ -165,3 +148,21 @@ class Perpendicular(Task):
             closed_forms.smoothed_excess(t, sigma) for t in self._thresholds(sigma)
         ) * (2 / self.segments)
         return one + (1 - self.segments**-2) / 3 - 2 * correlation
+
+
+def _side_by_side(cube: Measure, places: Tensor) -> Measure:
+    """Copies of a cube about the origin, moved along the first axis."""
+    import torch
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        y = cube.sample(n, generator)
+        which = torch.randint(len(places), (n,), generator=generator, device=generator.device)
+        y[:, 0] += places[which]
+        return y
+
+    assert cube.cov is not None and cube.variance is not None
+    cov, between = cube.cov.clone(), places.square().mean()
+    cov[0, 0] += between
+    return Measure(
+        cube.shape, draw, mean=cube.mean, cov=cov, variance=cube.variance + float(between)
+    )
