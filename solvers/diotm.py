@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from otbench import SQEUCLIDEAN, DivergedError, FitContext, MapProblem, Problem, Transport
+from otbench.methods.neural.maxmin_training import CHUNK
 from otbench.methods.neural.networks import MLP, Activation, Weights
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.solver import NeuralSolver, as_maps
@@ -220,12 +221,15 @@ class InterpolationTraining:
             player.averaged.member(member) for player in (self.there, self.potential)
         )
 
+        step, network = self.map, self.network
+
         def push(x: Tensor) -> Tensor:
             with torch.no_grad():
-                return self.image(there, x[None])[0]
+                return torch.cat([part + step(there, part[None])[0] for part in x.split(CHUNK)])
 
         def at(time: float, z: Tensor) -> Tensor:
-            return self.v(potential, z[None], torch.full_like(z[None, :, :1], time))[0]
+            timed = torch.cat([z, torch.full_like(z[:, :1], time)], 1)
+            return network(potential, timed[None])[0, :, 0]
 
         return Transport(
             push, potential=lambda x: -at(0.0, x), target_potential=lambda y: at(1.0, y)

@@ -7,6 +7,7 @@ gradient penalty, each against closed forms; and toys that such methods are show
 
 from __future__ import annotations
 
+import pickle
 import re
 from typing import Any
 
@@ -223,7 +224,7 @@ def test_points_descend_as_far_as_the_critic_says_the_target_is():
 # --- all of them
 
 
-@pytest.mark.parametrize("name", ["not-strong", "not-weak", "uotm", "diotm", "otm-gp"])
+@pytest.mark.parametrize("name", ["not-strong", "not-weak", "uotm", "diotm", "otm-gp", "otp"])
 def test_a_member_of_a_stack_learns_what_it_learns_alone(name):
     point = normal(SHIFT, 0.0)
     posed = [between(point, point), between(normal(SHIFT, 3.0), normal(0 * SHIFT))]
@@ -234,6 +235,9 @@ def test_a_member_of_a_stack_learns_what_it_learns_alone(name):
     assert pushed(of_point).isfinite().all()
     alone = solver.fit(posed[1], run(1))
     torch.testing.assert_close(pushed(stacked), pushed(alone), rtol=1e-9, atol=1e-9)
+    saved = pickle.dumps(alone)
+    assert len(saved) < 1e6, "networks, and nothing that they were trained with"
+    assert torch.equal(pushed(pickle.loads(saved)), pushed(alone))
 
 
 @pytest.mark.parametrize(

@@ -247,10 +247,12 @@ class MaxMinTraining(Generic[Settings]):
         )
         random_inputs, seed = self.random_inputs, self.contexts[member].seed
         fixed = self.statistics(member, part, frame, weights)
+        # What is returned refers to nothing of the training, which would be saved with it.
+        mean = None if noise is None else self.mean[member]
 
         def image(x: Tensor, random: Tensor) -> Tensor:
-            if noise is not None:
-                x = torch.lerp(self.mean[member], x, noise.keep)
+            if noise is not None and mean is not None:
+                x = torch.lerp(mean, x, noise.keep)
             with torch.no_grad():
                 x, q = frame.of_source(x[None])
                 inputs = torch.cat([x, random[None]], -1)
@@ -279,8 +281,8 @@ class MaxMinTraining(Generic[Settings]):
             psi = frame.potential(
                 y[None], networks.psi(of_potential, frame.of_target(y[None]), frame.scale)
             )[0]
-            if noise is not None and noise.keep < 1:
-                psi = (psi - (1 - noise.keep) * y @ self.mean[member, 0]) / noise.keep
+            if noise is not None and mean is not None and noise.keep < 1:
+                psi = (psi - (1 - noise.keep) * y @ mean[0]) / noise.keep
             return y.square().sum(1) - 2 * psi
 
         sigma = 0.0 if noise is None else noise.sigma * float(self.spread[member])
