@@ -20,10 +20,11 @@ tau is the paper's, which multiplies the cost there: 0.001 for images with pixel
 0.02 and 0.1 for points of the line. By ``tau_rule = relative`` it is divided by the mean cost
 between independent points of source and target, so that it does not depend on the units.
 
-Deviations from the paper: no random input; networks and settings of ``otm`` (a residual map, a
-slower potential, learning rates that decay). Its toys have one map step for each step of the
-potential, with ``kl``, Adam at 1e-4 and R1 of weight 0.01 (parameter ``r1``). Its image networks
-are not here.
+Deviations from the paper: no random input; networks and settings of ``otm`` (a residual map, five
+map steps for each of a slower potential, learning rates that decay). The official toys have five
+steps of the potential for each of the map, ``kl`` and Adam at 1e-4, images R1 (parameter ``r1``).
+That softplus is scaled to slope one at zero, so that equal masses are left as they are, is not
+confirmed of that code. Its image networks are not here.
 """
 
 from __future__ import annotations
