@@ -25,7 +25,9 @@ class OtmS(MaxMinSolver):
         """Refuse the forms that have no room for random input."""
         super().__post_init__()
         if self.form in ("gradient", "convex"):
-            raise ValueError(f"form={self.form} is a function of x alone: choose plain or residual")
+            raise ValueError(
+                f"form={self.form} is a function of x alone: choose plain, direct or residual"
+            )
 
     def random_inputs(self, dim: int) -> int:
         """As many as the target has coordinates."""

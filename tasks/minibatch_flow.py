@@ -23,10 +23,10 @@ what varies are the points.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from otbench import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, Measure, Task, Truth
-from otbench.families.toys import TOYS, Toy, normal, toy
+from otbench.families.toys import normal, toy
 from otbench.methods.discrete import certificate, solved
 
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     import torch
 
     Tensor = torch.Tensor
+
+Target = Literal["8gaussians", "moons", "s-curve"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class MinibatchFlow(Task):
     name: ClassVar[str] = "minibatch-flow"
     setting: ClassVar[str] = "amortized"
     needs: ClassVar[tuple[str, ...]] = ("ot",)
-    target: Toy = "8gaussians"
+    target: Target = "8gaussians"
     batch: int = 512
     train: int = 50
     test: int = 20
@@ -60,8 +63,8 @@ class MinibatchFlow(Task):
 
     def __post_init__(self) -> None:
         """Refuse unknown targets, a batch of one point, and nothing to score on."""
-        if self.target not in TOYS:
-            raise ValueError(f"target must be one of {', '.join(TOYS)}, got {self.target!r}")
+        if self.target not in TARGETS:
+            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
         for field, least in (("batch", 2), ("train", 0), ("test", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")

@@ -18,7 +18,7 @@ import torch
 from otbench import DivergedError, FitContext, MapProblem, Measure
 from otbench.errors import UserError
 from otbench.methods.neural.frames import Balanced, moments
-from otbench.methods.neural.maxmin import _MaxMin
+from otbench.methods.neural.maxmin_training import MaxMinTraining
 from otbench.methods.neural.networks import MLP, DenseQuadratic, Weights
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.training import CHECKPOINTS, Player, train
@@ -222,9 +222,11 @@ def test_wide_layers_learn_slower():
 # --- losses
 
 
-def training(text: str, posed: MapProblem) -> _MaxMin:
+def training(text: str, posed: MapProblem) -> MaxMinTraining:
     """Always with the same batches and the same initial weights."""
-    return _MaxMin(solver(f"{text[:-1]},width=8,batch=64]"), [posed], [run(0, torch.float64)])
+    return MaxMinTraining(
+        solver(f"{text[:-1]},width=8,batch=64]"), [posed], [run(0, torch.float64)]
+    )
 
 
 def test_the_penalty_on_the_potential_is_that_of_its_gradient_at_the_target():
@@ -264,7 +266,9 @@ def test_the_pull_on_an_image_is_limited():
     posed = problem("gaussian[dim=3]", dtype=torch.float64)
     pulls = []
     for pull in (0, 0.01):
-        one = _MaxMin(solver(f"otm[pull={pull},width=8,batch=1]"), [posed], [run(0, torch.float64)])
+        one = MaxMinTraining(
+            solver(f"otm[pull={pull},width=8,batch=1]"), [posed], [run(0, torch.float64)]
+        )
         pulls.append(
             torch.autograd.grad(one.map_loss(0.0).sum(), one.map.weights.tensors[-1])[0].flatten()
         )
@@ -430,7 +434,7 @@ def test_a_point_is_smoothed_by_the_size_of_the_target():
 def test_a_linear_start_is_that_of_the_smoothed_source():
     """Across a segment there is no linear map; the noise gives it a width."""
     posed = problem("perpendicular", dtype=torch.float64)
-    one = _MaxMin(solver("otp[start=linear]"), [posed], [run(0, torch.float64)])
+    one = MaxMinTraining(solver("otp[start=linear]"), [posed], [run(0, torch.float64)])
     x, _ = one.draw(1.0)
     assert torch.linalg.eigvalsh(x[0].T.cov()).max() < 4
 

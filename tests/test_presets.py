@@ -1,9 +1,11 @@
 """Presets named `paper` are the papers': every value against a table, and none that is not in it.
 
 Sources, read in the official code unless said otherwise: LituRout/OptimalTransportModeling (scripts
-``otm_*`` and the GO notebooks), mongemapfromkpot/Trust-the-Critics (networks, example scripts),
-justkolesov/Wasserstein1Benchmark (notebook ``test_nd``), iamalexkorotin/Wasserstein2Benchmark
-(notebooks in high dimension), Amos et al. 2023 (text), Truong & Nguyen 2026 (development code).
+``otm_*``, the GO notebooks, and that of circles with a penalty),
+iamalexkorotin/NeuralOptimalTransport (toy notebook in the plane),
+mongemapfromkpot/Trust-the-Critics (networks, example scripts), justkolesov/Wasserstein1Benchmark
+(notebook ``test_nd``), iamalexkorotin/Wasserstein2Benchmark (notebooks in high dimension), Amos et
+al. 2023 (text), Truong & Nguyen 2026 (development code).
 """
 
 # pyright: reportMissingImports=false
@@ -42,6 +44,12 @@ W1: dict[str, Any] = {
     "batch": 1024, "lr": 2e-4, "beta1": 0.9, "beta2": 0.999, "decay": "none", "ema": 0.0,
     "width": 0, "depth": 2,
 }  # fmt: skip
+NOT: dict[str, Any] = {
+    "steps": 10_001, "accumulate": 1, "map_updates": 10, "lr": 1e-4, "lr_potential": 1e-4,
+    "beta1": 0.9, "beta2": 0.999, "decay": "none", "form": "direct", "start": "identity",
+    "network": "mlp", "width": 100, "depth": 3, "activation": "leaky-relu", "ema": 0.0,
+    "pull": 0.0, "clip": 0.0, "r1": 0.0, "go": 0.0,
+}  # fmt: skip
 W2: dict[str, Any] = {
     "steps": 50_001, "batch": 1024, "map_updates": 15, "lr": 1e-3, "lr_potential": 1e-3,
     "beta1": 0.9, "beta2": 0.999, "decay": "none", "start": "identity", "rates": "equal",
@@ -54,6 +62,14 @@ PAPERS: dict[tuple[str, str], dict[str, Any]] = {
         "width": 128, "depth": 3, "activation": "leaky-relu", "go": 1.0, "ema": 0.0, "pull": 0.0,
         "clip": 0.0, "r1": 0.0,
     },
+    ("otm-gp", "paper"): {
+        "steps": 10_001, "batch": 400, "map_updates": 16, "lr": 1e-3, "lr_potential": 1e-3,
+        "beta1": 0.5, "beta2": 0.99, "decay": "none", "form": "plain", "network": "mlp",
+        "width": 128, "depth": 3, "activation": "leaky-relu", "go": 0.0, "gp": 1.0, "ema": 0.0,
+        "pull": 0.0, "clip": 0.0, "r1": 0.0,
+    },
+    ("not-strong", "paper"): {**NOT, "batch": 64},
+    ("not-weak", "paper"): {**NOT, "batch": 256, "images": 4},
     ("otm", "paper-restoration"): OTM_RESTORATION,
     ("otm", "paper-inpainting"): {**OTM_RESTORATION, "map_updates": 2},
     ("otm", "paper-generation"): OTM_GENERATION,
@@ -69,6 +85,11 @@ PAPERS: dict[tuple[str, str], dict[str, Any]] = {
     ("ttc", "paper-translation"): {
         **TTC, "critics": 20, "moves": 1, "moves_until": 0, "steps": 2500, "batch": 32,
         "network": "sndcgan", "width": 64,
+    },
+    ("adversarial-regularizer", "paper-denoising"): {
+        "lr": 1e-4, "beta1": 0.5, "beta2": 0.999, "decay": "none", "ema": 0.0, "penalty": 1000.0,
+        "sides": "one", "steps": 2500, "batch": 32, "network": "ar-convnet", "width": 16,
+        "descent": 200, "rate": 0.05, "weight": 1.0,
     },
     ("wgan-gp", "paper"): {**W1, "steps": 40_000, "penalty": 10.0, "sides": "two"},
     ("wgan-lp", "paper"): {**W1, "steps": 40_000, "penalty": 10.0, "sides": "one"},
@@ -150,6 +171,10 @@ RUNS = [
     ),
     (
         f"ttc[preset=paper-denoising,{CUT},critics=2,pool=32]",
+        f"image-restoration[{FACES},sigma=0.2,cost=euclidean]",
+    ),
+    (
+        f"adversarial-regularizer[preset=paper-denoising,{CUT},descent=2]",
         f"image-restoration[{FACES},sigma=0.2,cost=euclidean]",
     ),
     (

@@ -85,6 +85,10 @@ FITS = {
     "otp[steps=150,width=8,batch=1000,map_updates=1]": "gaussian[dim=2]",
     "otm-s[steps=24,width=8]": "gaussian[dim=2]",
     "mm-r[steps=12]": "gaussian[dim=2]",
+    "not-weak[steps=24,width=8]": "gaussian[dim=2]",
+    "uotm[steps=24,width=8]": "gaussian[dim=2]",
+    "otm-gp[steps=24,width=8]": "gaussian[dim=2]",
+    "diotm[steps=24,width=8]": "gaussian[dim=2]",
     "ttc-ray[steps=24,width=8]": "sphere-denoising[dim=3]",
     "ttc[critics=6,steps=10,width=8,pool=100]": "sphere-denoising[dim=3]",
     "ttc[critics=5,steps=10,width=8,pool=100,moves=2,ema=0.9]": "sphere-denoising[dim=3]",
@@ -92,6 +96,7 @@ FITS = {
     "ttc-semidual[steps=24,width=8,pool=500,candidates=50]": "sphere-denoising[dim=3]",
     "wgan-gp[steps=24,width=8,accumulate=3]": "sphere-denoising[dim=3]",
     "sn-gan[steps=24,width=8]": "sphere-denoising[dim=3]",
+    "adversarial-regularizer[steps=24,width=8]": "sphere-denoising[dim=3]",
 }
 
 

@@ -118,6 +118,45 @@ def smoothed_cost(sigma: float) -> float:
     return 2 / 3 + sigma**2 - 2 * smoothed_correlation(sigma)
 
 
+def smoothed_quantile(level: float, sigma: float) -> float:
+    """Where the monotone map from U * N(0, sigma^2) to U takes this value in (-1, 1)."""
+    from scipy.optimize import root_scalar
+
+    if sigma == 0:
+        return level
+    reach = 2 + 10 * sigma / (1 - abs(level))
+
+    def gap(t: float) -> float:
+        return (_distance(t + 1, sigma) - _distance(t - 1, sigma)) / 2 - level
+
+    return root_scalar(gap, bracket=(-reach, reach), xtol=1e-14).root
+
+
+def smoothed_excess(t: float, sigma: float) -> float:
+    """E[X; X > t] for X ~ U * N(0, sigma^2), from (X - t)^+ = (|X - t| + X - t) / 2."""
+    below = (1 + (_distance(t + 1, sigma) - _distance(t - 1, sigma)) / 2) / 2
+    distance = (_signed_square(1 - t, sigma) + _signed_square(1 + t, sigma)) / 4
+    return t * (1 - below) + (distance - t) / 2
+
+
+def _distance(t: float, sigma: float) -> float:
+    """`mean_distance` of floats."""
+    if sigma == 0:
+        return abs(t)
+    z = t / sigma
+    return t * math.erf(z / math.sqrt(2)) + math.sqrt(2 / math.pi) * sigma * math.exp(-z * z / 2)
+
+
+def _signed_square(t: float, sigma: float) -> float:
+    """E[s |s|] for s = t + sigma xi, odd in t; its derivative is 2 E|s|."""
+    if sigma == 0:
+        return t * abs(t)
+    z = t / sigma
+    return (t**2 + sigma**2) * math.erf(z / math.sqrt(2)) + t * sigma * math.sqrt(
+        2 / math.pi
+    ) * math.exp(-z * z / 2)
+
+
 def _mean_cube(t: float, sigma: float) -> float:
     """E|t + sigma xi|^3."""
     if sigma == 0:

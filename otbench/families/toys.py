@@ -1,5 +1,5 @@
 """Toy distributions in the plane that generative models are shown on: eight Gaussians, two moons,
-an S-curve.
+an S-curve, a Swiss roll.
 
 Noise is added to points of a curve; the moments are closed forms. Points are independent and curves
 filled uniformly in their parameter t, where scikit-learn's moons are a regular grid of angles, half
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 Draw = Callable[[int, "torch.Generator"], "Tensor"]
 Described = tuple[Draw, list[float], list[list[float]]]  # with mean and covariance
-Toy = Literal["8gaussians", "moons", "s-curve"]
+Toy = Literal["8gaussians", "moons", "s-curve", "swirl"]
 TOYS: tuple[Toy, ...] = get_args(Toy)
 
 RADIUS, CLUSTER_VARIANCE = 5.0, math.sqrt(0.1)  # of the eight Gaussians
 MOONS_SCALE, MOONS_SHIFT, MOONS_NOISE = 3.0, -1.0, 0.2  # 3 z - 1, where z has the noise
 CURVE_NOISE = 0.1
+ROLL_SCALE, ROLL_NOISE = 0.5, 0.01  # z / 2, where z has the noise
 
 
 def normal(*, device: str, dtype: torch.dtype) -> Measure:
@@ -53,12 +54,17 @@ def toy(name: Toy, *, device: str, dtype: torch.dtype) -> Measure:
       plus N(0, 0.2^2 I).
     * ``s-curve``: (sin t, sign(t) (cos t - 1)), t uniform in [-3 pi / 2, 3 pi / 2], plus N(0, 0.1^2
       I): coordinates 0 and 2 of scikit-learn's.
+    * ``swirl``: z / 2, with z = (t sin t, t cos t), t uniform in [3 pi / 2, 9 pi / 2], plus N(0,
+      0.01^2 I): coordinates 2 and 0 of scikit-learn's Swiss roll, as of Rout et al. 2022.
     """
     import torch
 
-    draw, mean, cov = {"8gaussians": _eight_gaussians, "moons": _moons, "s-curve": _s_curve}[name](
-        dtype
-    )
+    draw, mean, cov = {
+        "8gaussians": _eight_gaussians,
+        "moons": _moons,
+        "s-curve": _s_curve,
+        "swirl": _swirl,
+    }[name](dtype)
     moments = (torch.tensor(values, device=device, dtype=dtype) for values in (mean, cov))
     return Measure((2,), draw, *moments, variance=cov[0][0] + cov[1][1])
 
@@ -122,3 +128,21 @@ def _s_curve(dtype: torch.dtype) -> Described:
 
     noise, across = CURVE_NOISE**2, -1 / (3 * math.pi)
     return draw, [0.0, 0.0], [[1 / 2 + noise, across], [across, 3 / 2 + 4 / (3 * math.pi) + noise]]
+
+
+def _swirl(dtype: torch.dtype) -> Described:
+    import torch
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        t = 3 * math.pi * (_uniform(n, generator, dtype) + 0.5)
+        curve = t[:, None] * torch.stack([t.sin(), t.cos()], 1)
+        return ROLL_SCALE * (curve + ROLL_NOISE * _normal(n, generator, dtype))
+
+    mean = [2 / (3 * math.pi), 2.0]
+    squared, across = 39 / 8 * math.pi**2 + ROLL_NOISE**2, 3 * math.pi / 2 - mean[0] * mean[1]
+    cov = [[squared + 1 / 4 - mean[0] ** 2, across], [across, squared - 1 / 4 - mean[1] ** 2]]
+    return (
+        draw,
+        [ROLL_SCALE * at for at in mean],
+        [[ROLL_SCALE**2 * entry for entry in row] for row in cov],
+    )

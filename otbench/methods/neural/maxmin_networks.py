@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 Architecture = Literal["mlp", "convolutions", "otm-restoration", "otm-generation"]
-Form = Literal["plain", "residual", "gradient", "convex"]
+Form = Literal["plain", "direct", "residual", "gradient", "convex"]
 
 
 class Networks:
@@ -51,7 +51,7 @@ class Networks:
             else:
                 self.map = Decoder(inputs, image[0], width, depth, norm == "batch", mixed)
                 self.potential = InstanceNormCritic(image, width // 2, depth, mixed)
-        elif settings.form in ("plain", "residual"):
+        elif settings.form in ("plain", "direct", "residual"):
             hidden = settings.width, settings.depth, settings.activation
             self.map, self.potential = (
                 MLP(inputs, dim, *hidden),
@@ -80,7 +80,7 @@ class Networks:
                 if isinstance(self.map, MLP)
                 else self.map(weights, self.seen(x, q), fixed)
             )
-            return y if self.form == "plain" else q + y
+            return q + y if self.form == "residual" else y
         return (
             self.map.gradient(weights, q)
             if self.form == "convex"
@@ -108,6 +108,8 @@ class Networks:
             return y.shape[-1] * self.potential(weights, y)[..., 0]
         if self.form == "convex":
             return self.potential(weights, y)[..., 0]
+        if self.form == "direct":
+            return (y.square().sum(-1) - y.shape[-1] * self.potential(weights, y)[..., 0]) / 2
         return y.square().sum(-1) / 2 + self.potential(weights, scale * y)[..., 0]
 
     def slope(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
