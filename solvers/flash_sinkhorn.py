@@ -60,4 +60,4 @@ class FlashSinkhorn(SinkhornSolver):
         )
         f, g = f.double(), g.double()
         plan = (g - cost).add_(f[:, None]).div_(eps).exp_().mul_(pair.a[:, None]).mul_(pair.b)
-        return Coupling(plan, g, eps, info=self.report(pair, plan, eps, mean_cost, iterations))
+        return Coupling(plan, g, eps, info=self.report(eps, mean_cost, iterations))

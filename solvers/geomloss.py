@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from otbench import DiscreteProblem, FitContext
-from otbench.methods.adapting import eps_of, with_mass
+from otbench.methods.adapting import with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
@@ -40,7 +40,7 @@ class GeomLoss(SinkhornSolver):
 
         pair, on_all_points = with_mass(pair)
         cost = pair.cost.matrix(pair.x, pair.y)
-        eps = eps_of(self, pair, float(pair.a @ cost @ pair.b))
+        eps = self.in_cost_units(pair, float(pair.a @ cost @ pair.b))
         found = cast("Any", ot.solve(cost, reg=eps, a=pair.a, b=pair.b, max_iter=self.max_iters))
         info = {"eps": eps, "iterations": self.max_iters}
         return on_all_points(Coupling(found.plan, found.potential_b, eps, info=info))

@@ -10,9 +10,12 @@ batch plans (Sinkhorn), training loop and integration. Points are in standard co
 entropic plan is not the optimal one: its draws keep a spread that eps decides.
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# (of the OTT-JAX in the solver's own environment)
+
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -51,7 +54,7 @@ class OttGenot(Solver):
     width: int = 64
     eps: float = 0.01
     draws: int = 16
-    ode_steps: int = 16
+    ode_steps: int = 8
 
     def __post_init__(self) -> None:
         """Check the parameters."""
@@ -76,6 +79,7 @@ class OttGenot(Solver):
         stream, shape, dim = context.generator, problem.target.shape, problem.source.dim
         units = Standard.of(problem, stream)
         genot = self._genot(dim, jax.random.key(context.seed))
+        carry = _integrated(genot.vf, self.ode_steps)
 
         def batches() -> Iterator[dict[str, jax.Array]]:
             source = units.batches(problem.source, units.source, self.batch, stream)
@@ -84,7 +88,8 @@ class OttGenot(Solver):
                 yield {"src_lin": to_jax(x), "tgt_lin": to_jax(y)}
 
         genot(batches(), self.steps, jax.random.key(context.seed + 1))
-        leaves = jax.tree.leaves(genot.vf_state.params)
+        weights = genot.vf_state.params
+        leaves = jax.tree.leaves(weights)
         if not all(bool(jax.numpy.isfinite(leaf).all()) for leaf in leaves):
             raise DivergedError("ott-genot: the weights are not finite; lower lr")
 
@@ -92,8 +97,7 @@ class OttGenot(Solver):
         fixed = torch.randn(self.draws, dim, generator=noise, device=context.device)
 
         def carried(u: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-            genot.latent_noise_fn = lambda key, n: to_jax(latent)
-            return to_torch(genot.transport(to_jax(u), **self._integration()))
+            return to_torch(carry(weights, to_jax(latent), to_jax(u)))
 
         def mean(u: torch.Tensor) -> torch.Tensor:
             return sum(carried(u, z.expand(len(u), -1)) for z in fixed) / self.draws  # type: ignore[return-value]
@@ -115,6 +119,7 @@ class OttGenot(Solver):
 
     def _genot(self, dim: int, key: jax.Array) -> Any:
         """The library's model."""
+        import jax
         import optax
         from ott.geometry.pointcloud import PointCloud
         from ott.neural.methods.flows.dynamics import ConstantNoiseFlow
@@ -125,6 +130,7 @@ class OttGenot(Solver):
         hidden = [self.width] * 3
         field: Any = VelocityField(hidden, [*hidden, dim], condition_dims=hidden)
 
+        @jax.jit
         def plan(x: jax.Array, y: jax.Array) -> jax.Array:
             # The library takes a relative eps in its units of the mean cost.
             cloud = PointCloud(x, y, epsilon=self.eps, scale_cost="mean")
@@ -140,7 +146,22 @@ class OttGenot(Solver):
             optimizer=optax.adam(self.lr),
         )
 
-    def _integration(self) -> dict[str, Any]:
-        from diffrax import ConstantStepSize
 
-        return {"dt0": 1 / self.ode_steps, "stepsize_controller": ConstantStepSize()}
+def _integrated(field: Any, steps: int) -> Callable[..., jax.Array]:
+    """``(weights, noise, x)`` to where the noise is carried. It is that of the library's
+    ``GENOT.transport``, which is compiled anew at every call and draws the noise itself.
+    """
+    import jax
+    from diffrax import ConstantStepSize, ODETerm, Tsit5, diffeqsolve
+
+    @jax.jit
+    def carry(weights, noise: jax.Array, x: jax.Array) -> jax.Array:
+        def carried(z: jax.Array, condition: jax.Array) -> jax.Array:
+            term = ODETerm(lambda t, y, c: field.apply({"params": weights}, t, y, c, train=False))
+            equal = ConstantStepSize()
+            given = {"args": condition, "stepsize_controller": equal, "max_steps": steps + 1}
+            return diffeqsolve(term, Tsit5(), 0.0, 1.0, 1 / steps, z, **given).ys[0]  # pyright: ignore[reportOptionalSubscript]
+
+        return jax.vmap(carried)(noise, x)
+
+    return carry

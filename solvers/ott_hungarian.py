@@ -13,9 +13,10 @@ from typing import ClassVar
 
 from otbench import DiscreteProblem, FitContext, Problem
 from otbench.errors import UserError
+from otbench.methods.adapting import few_entries, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
 from otbench.methods.jax_arrays import to_jax, to_torch
-from otbench.methods.refusals import regularised, unequal_sizes, weighted
+from otbench.methods.refusals import no_bijection
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class OttHungarian(DiscreteSolver):
     needs: ClassVar[tuple[str, ...]] = ("jax", "ott")
 
     def supports(self, problem: Problem) -> str | None:
-        """Clouds of one size and equal weights, without an eps."""
-        return unequal_sizes(problem) or weighted(problem) or regularised(problem)
+        """As many points of each measure, of equal weights."""
+        return no_bijection(problem)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Match the points.
@@ -36,15 +37,14 @@ class OttHungarian(DiscreteSolver):
             UserError: a pair of an amortized problem is not as those it was shown.
         """
         import jax
-        import torch
         from ott.geometry.geometry import Geometry
         from ott.tools.unreg import hungarian
 
         if reason := self.supports(pair):
             raise UserError(f"{self.name} {reason}")
+        pair, on_all_points = with_mass(pair)
         with jax.enable_x64(True):
             found = hungarian(Geometry(cost_matrix=to_jax(pair.cost.matrix(pair.x, pair.y))))[1]
             rows, columns = to_torch(found.paired_indices)
-        plan = torch.zeros(len(pair.x), len(pair.y), dtype=pair.a.dtype, device=pair.a.device)
-        plan[rows, columns] = 1 / len(pair.x)
-        return Coupling(plan)
+        plan = few_entries(rows, columns, pair.a, (len(pair.a), len(pair.b)))
+        return on_all_points(Coupling(plan))

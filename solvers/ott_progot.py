@@ -97,7 +97,7 @@ class OttProgot(SinkhornSolver):
                 pushed = to_torch(transport(output, to_jax((new - origin).flatten(1))))
             return pushed.reshape(-1, *pair.y.shape[1:]) + origin
 
-        info = self.report(pair, plan, eps, mean_cost, iterations)
+        info = self.report(eps, mean_cost, iterations)
         return Coupling(plan, push=push, info=info)
 
 

@@ -1,5 +1,5 @@
-"""Sinkhorn's algorithm in the log domain (Cuturi 2013) by OTT-JAX (Cuturi et al. 2022), in float32,
-JAX's default.
+"""Sinkhorn's algorithm in the log domain (Cuturi 2013) by OTT-JAX (Cuturi et al. 2022), in float64,
+which is not JAX's default.
 
 OTT's squared Euclidean cost is ``||x - y||^2`` and its Euclidean cost ``||x - y||`` as here,
 unsmoothed, so eps needs no conversion. In the map setting new points follow, for the former, OTT's
@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otbench import EUCLIDEAN, SQEUCLIDEAN, Cost, DiscreteProblem, FitContext, MissingError, Problem
+from otbench import EUCLIDEAN, SQEUCLIDEAN, Cost, DiscreteProblem, FitContext, Problem
+from otbench.methods.adapting import centred, mean_cost
 from otbench.methods.discrete import Coupling, SinkhornSolver
+from otbench.methods.jax_arrays import to_jax, to_torch
 
 
 if TYPE_CHECKING:
@@ -35,12 +37,9 @@ class OttSinkhorn(SinkhornSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """The costs that OTT has too."""
-        taken = problem.cost in (SQEUCLIDEAN, EUCLIDEAN)
-        return (
-            None
-            if taken
-            else f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
-        )
+        if problem.cost in (SQEUCLIDEAN, EUCLIDEAN):
+            return None
+        return f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate until the marginals are met (OTT looks every tenth iteration, at the l1 norm).
@@ -48,29 +47,25 @@ class OttSinkhorn(SinkhornSolver):
         Raises:
             MissingError: the problem is on a GPU that this JAX does not know.
         """
-        import torch
+        import jax
 
         solve, transport = _compiled(pair.cost, self.max_iters, self.tolerance)
-        mean_cost = float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b)
-        eps = self.in_cost_units(pair, mean_cost)
-        output, matrix = solve(
-            *(_to_jax(tensor.flatten(1)) for tensor in (pair.x, pair.y)),
-            _to_jax(pair.a),
-            _to_jax(pair.b),
-            eps,
-        )
-        plan = torch.from_dlpack(matrix).to(pair.x.dtype)
-        info = self.report(eps, mean_cost, int(output.n_iters))
-        g = (torch.from_dlpack(output.g) - eps * pair.b.log()).masked_fill(
-            pair.b == 0, 0
-        )  # where it is -inf + inf
+        x, y, origin = centred(pair)
+        mean = mean_cost(pair)
+        eps = self.in_cost_units(pair, mean)
+        with jax.enable_x64(True):
+            output, matrix = solve(to_jax(x), to_jax(y), to_jax(pair.a), to_jax(pair.b), eps)
+            plan, potential = to_torch(matrix), to_torch(output.g)
+            iterations = int(output.n_iters)
+        g = (potential - eps * pair.b.log()).masked_fill(pair.b == 0, 0)  # where it is -inf + inf
+        info = self.report(eps, mean, iterations)
         if pair.cost == EUCLIDEAN:
             return Coupling(plan, g, eps, info=info)
 
-        def push(x: torch.Tensor) -> torch.Tensor:
-            return torch.from_dlpack(transport(output, _to_jax(x.flatten(1)))).reshape(
-                -1, *pair.y.shape[1:]
-            )
+        def push(new: torch.Tensor) -> torch.Tensor:
+            with jax.enable_x64(True):
+                pushed = to_torch(transport(output, to_jax(new.flatten(1) - origin)))
+            return (pushed + origin).reshape(-1, *pair.y.shape[1:])
 
         return Coupling(plan, g, eps, push, info)
 
@@ -79,9 +74,7 @@ class OttSinkhorn(SinkhornSolver):
 def _compiled(
     cost: Cost, max_iters: int, tolerance: float
 ) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
-    """The solver and its map, compiled once per shape, however often they are asked for. TF32
-    products would cost eps its meaning.
-    """
+    """The solver and its map, compiled once per shape, however often they are asked for."""
     import jax
     from ott.geometry import costs
     from ott.geometry.pointcloud import PointCloud
@@ -108,14 +101,3 @@ def _compiled(
             return output.set(ot_prob=LinearProblem(output.geom)).to_dual_potentials().transport(x)
 
     return solve, transport
-
-
-def _to_jax(tensor: torch.Tensor) -> jax.Array:
-    import jax
-
-    if tensor.is_cuda and jax.default_backend() == "cpu":
-        raise MissingError(
-            "ott-sinkhorn on cuda needs JAX with CUDA: pip install 'jax[cuda12]', or run with "
-            "--device cpu"
-        )
-    return jax.dlpack.from_dlpack(tensor.float().contiguous())

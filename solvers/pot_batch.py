@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from otbench import DiscreteProblem, FitContext
-from otbench.methods.adapting import eps_of, with_mass
+from otbench.methods.adapting import with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
@@ -33,7 +33,7 @@ class PotBatch(SinkhornSolver):
 
         pair, on_all_points = with_mass(pair)
         cost = pair.cost.matrix(pair.x, pair.y)
-        eps = eps_of(self, pair, float(pair.a @ cost @ pair.b))
+        eps = self.in_cost_units(pair, float(pair.a @ cost @ pair.b))
         result = ot.batch.solve_batch(
             cost[None],
             eps,

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
-from otbench.methods.adapting import few_entries, no_bijection, standardised, with_mass
+from otbench.methods.adapting import few_entries, standardised, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.refusals import no_bijection
 
 
 GAUSSIAN = 64  # largest dimension of the cuts between Gaussians, whose time is cubic in it

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from otbench import DiscreteProblem, FitContext
-from otbench.methods.adapting import eps_of, with_mass
+from otbench.methods.adapting import with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
@@ -45,7 +45,7 @@ class PotEpsScaling(SinkhornSolver):
         pair, on_all_points = with_mass(pair)
         cost = pair.cost.matrix(pair.x, pair.y)
         mean_cost = float(pair.a @ cost @ pair.b)
-        eps = eps_of(self, pair, mean_cost)
+        eps = self.in_cost_units(pair, mean_cost)
         stop = self.tolerance**2 / len(pair.b)
         with warnings.catch_warnings():
             # said of each stage, by name of the last only

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from otbench import DiscreteProblem, FitContext
 from otbench.errors import DivergedError
-from otbench.methods.adapting import eps_of, with_mass
+from otbench.methods.adapting import with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
@@ -45,7 +45,7 @@ class PotGreenkhorn(SinkhornSolver):
 
         pair, on_all_points = with_mass(pair)
         cost = pair.cost.matrix(pair.x, pair.y)
-        eps = eps_of(self, pair, float(pair.a @ cost @ pair.b))
+        eps = self.in_cost_units(pair, float(pair.a @ cost @ pair.b))
         farthest = max(float(cost.amin(side).max()) for side in (0, 1))
         if farthest > VANISHED * eps:
             raise DivergedError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
-from otbench.methods.adapting import eps_of, mean_cost, standardised, with_mass
+from otbench.methods.adapting import mean_cost, standardised, with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
@@ -55,7 +55,7 @@ class PotLazySinkhorn(SinkhornSolver):
 
         pair, on_all_points = with_mass(pair)
         x, y, unit = standardised(pair)
-        eps = eps_of(self, pair, mean_cost(pair))
+        eps = self.in_cost_units(pair, mean_cost(pair))
         result = ot.bregman.empirical_sinkhorn(
             x,
             y,

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, cast
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.errors import DivergedError
-from otbench.methods.adapting import eps_of, mean_cost, standardised, with_mass
+from otbench.methods.adapting import mean_cost, standardised, with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
 
 
@@ -63,7 +63,7 @@ class PotNystroem(SinkhornSolver):
 
         pair, on_all_points = with_mass(pair)
         x, y, unit = standardised(pair)
-        eps = eps_of(self, pair, mean_cost(pair))
+        eps = self.in_cost_units(pair, mean_cost(pair))
         x_, y_, a, b = (held.cpu().numpy() for held in (x, y, pair.a, pair.b))
         result = ot.bregman.empirical_sinkhorn_nystroem(
             x_,

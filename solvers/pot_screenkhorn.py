@@ -4,7 +4,7 @@ points are fixed in advance, those of the others found by L-BFGS-B. POT's
 
 POT keeps half of the points of each cloud. The marginals of the plan are then not met: at the
 default eps, the mean cost, the marginal error is a few tenths, and at the eps of other Sinkhorn
-solvers, a twentieth of that, it is above one; it stands in ``info_marginal_error``. POT takes no
+solvers, a twentieth of that, it is above one. POT takes no
 tolerance for it and does not say how the descent ended, so ``tolerance`` stops nothing here. Its
 plan is ``P_ij = u_i v_j exp(-C_ij / eps)``, divided by its sum: the potential relative to the
 weights is ``g = eps log (v / b)``. In the map setting new points follow the entropic map (Pooladian
@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from otbench import DiscreteProblem, FitContext
 from otbench.errors import DivergedError
-from otbench.methods.adapting import eps_of, with_mass
+from otbench.methods.adapting import with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
-from otbench.metrics import marginal_l1
 
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class PotScreenkhorn(SinkhornSolver):
 
         pair, on_all_points = with_mass(pair)
         cost = pair.cost.matrix(pair.x, pair.y)
-        eps = eps_of(self, pair, float(pair.a @ cost @ pair.b))
+        eps = self.in_cost_units(pair, float(pair.a @ cost @ pair.b))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Bottleneck module is not installed")  # for speed
             try:
@@ -83,5 +82,4 @@ class PotScreenkhorn(SinkhornSolver):
                 ) from error
         found, log = cast("tuple[np.ndarray, dict[str, Any]]", result)
         plan, v = (torch.as_tensor(held, device=pair.x.device) for held in (found, log["v"]))
-        info = {"eps": eps, "marginal_error": marginal_l1(plan, pair.a, pair.b)}
-        return on_all_points(Coupling(plan, eps * (v / pair.b).log(), eps, info=info))
+        return on_all_points(Coupling(plan, eps * (v / pair.b).log(), eps, info={"eps": eps}))

@@ -75,5 +75,5 @@ class PotStochastic(SinkhornSolver):
         f = torch.as_tensor(stochastic.c_transform_entropic(b, reduced, eps, g))
         plan = (potential - cost).add_(f.to(cost)[:, None]).div_(eps).exp_()
         plan.mul_(pair.a[:, None]).mul_(pair.b)
-        info = self.report(pair, plan, eps, mean_cost, self.max_iters)
+        info = self.report(eps, mean_cost, self.max_iters)
         return Coupling(plan, potential, eps, info=info)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from otbench import DiscreteProblem, FitContext, Problem
-from otbench.methods.adapting import few_entries, no_bijection, with_mass
+from otbench.methods.adapting import few_entries, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.refusals import no_bijection
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from otbench.methods.discrete import Coupling, SinkhornSolver
-from otbench.problem import SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Problem
+from otbench.problem import SQEUCLIDEAN, DiscreteProblem
+from otbench.solver import Coupling
 
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 DENSE = 2**24  # entries of the largest plan of few entries that is returned as a full matrix
 BLOCK = 2**24  # costs that are held at a time while averaging
-EQUAL = 1e-5  # relative difference of weights that are taken for equal: float32 rounds more finely
 
 
 def with_mass(pair: DiscreteProblem) -> tuple[DiscreteProblem, Callable[[Coupling], Coupling]]:
@@ -51,39 +50,36 @@ def with_mass(pair: DiscreteProblem) -> tuple[DiscreteProblem, Callable[[Couplin
     return replace(pair, x=x, a=a, y=y, b=b), on_all_points
 
 
+def centred(pair: DiscreteProblem) -> tuple[Tensor, Tensor, Tensor]:
+    """The flat points ``(n, d)`` and ``(m, d)`` about the mean of the target, and that mean
+    ``(d,)``.
+    """
+    x, y = pair.x.flatten(1), pair.y.flatten(1)
+    origin = y[0] + pair.b @ (y - y[0])  # exactly that of points which coincide
+    return x - origin, y - origin, origin
+
+
 def standardised(pair: DiscreteProblem) -> tuple[Tensor, Tensor, float]:
     """The points ``(n, d)`` and ``(m, d)`` about the mean of the target, divided by the unit, and
     the unit: the root mean squared distance between the measures, one where all points coincide.
     """
-    x, y, mean_square = _about_the_mean(pair)
-    unit = mean_square**0.5 or 1.0
+    x, y, _ = centred(pair)
+    unit = _mean_square(pair, x, y) ** 0.5 or 1.0
     return x / unit, y / unit, unit
-
-
-def _about_the_mean(pair: DiscreteProblem) -> tuple[Tensor, Tensor, float]:
-    """The flat points less the mean of the target, and the mean of ``||x - y||^2``."""
-    x, y = pair.x.flatten(1), pair.y.flatten(1)
-    origin = y[0] + pair.b @ (y - y[0])  # exactly that of points which coincide
-    x, y = x - origin, y - origin
-    return x, y, float(pair.a @ x.square().sum(1) + pair.b @ y.square().sum(1))
 
 
 def mean_cost(pair: DiscreteProblem) -> float:
     """``a^T C b`` in cost units, without the whole of the cost matrix."""
     if pair.cost == SQEUCLIDEAN:
-        return _about_the_mean(pair)[2]
+        return _mean_square(pair, *centred(pair)[:2])
     rows = max(1, BLOCK // len(pair.b))
     blocks = zip(pair.x.split(rows), pair.a.split(rows), strict=True)
     return sum(float(a @ pair.cost.matrix(x, pair.y) @ pair.b) for x, a in blocks)
 
 
-def eps_of(solver: SinkhornSolver, pair: DiscreteProblem, mean: float) -> float:
-    """The eps of a pair in cost units, where the mean cost is ``mean``.
-
-    Where all costs are zero every eps has the same plan, that of the product of the weights; a
-    multiple of the mean cost would be none.
-    """
-    return solver.in_cost_units(pair, mean) or 1.0
+def _mean_square(pair: DiscreteProblem, x: Tensor, y: Tensor) -> float:
+    """The mean of ``||x - y||^2``, of points about the mean of the target."""
+    return float(pair.a @ x.square().sum(1) + pair.b @ y.square().sum(1))
 
 
 def few_entries(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -93,19 +89,3 @@ def few_entries(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int,
     indices = torch.stack([rows, columns])
     plan = torch.sparse_coo_tensor(indices, values, shape, check_invariants=True).coalesce()
     return plan if shape[0] * shape[1] > DENSE else plan.to_dense()
-
-
-def no_bijection(problem: Problem) -> str | None:
-    """Why there is no bijection between the points with mass; None where there are as many of each,
-    all of one weight.
-    """
-    if isinstance(problem, MapProblem):
-        return None
-    pairs = [*problem.train, *problem.test] if isinstance(problem, AmortizedProblem) else [problem]
-    for pair in pairs:
-        a, b = pair.a[pair.a > 0], pair.b[pair.b > 0]
-        if len(a) != len(b):
-            return f"takes as many points of the source as of the target, not {len(a)} and {len(b)}"
-        if max(float((weights * len(a) - 1).abs().max()) for weights in (a, b)) > EQUAL:
-            return "takes points of equal weights only"
-    return None

@@ -36,9 +36,14 @@ def weighted(problem: Problem) -> str | None:
     return None
 
 
-def unequal_sizes(problem: Problem) -> str | None:
-    """For methods that match points one to one: the clouds of a pair have different sizes."""
+def no_bijection(problem: Problem) -> str | None:
+    """For methods that match points one to one: of the points with mass there are not as many in
+    each cloud, or their weights differ.
+    """
     for pair in pairs_of(problem):
-        if len(pair.x) != len(pair.y):
-            return f"takes clouds of one size only, not {len(pair.x)} and {len(pair.y)} points"
+        a, b = pair.a[pair.a > 0], pair.b[pair.b > 0]
+        if len(a) != len(b):
+            return f"takes as many points of the source as of the target, not {len(a)} and {len(b)}"
+        if max(float((weights * len(a) - 1).abs().max()) for weights in (a, b)) > EQUAL:
+            return "takes points of equal weights only"
     return None
