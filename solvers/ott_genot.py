@@ -100,7 +100,7 @@ class OttGenot(Solver):
             return to_torch(carry(weights, to_jax(latent), to_jax(u)))
 
         def mean(u: torch.Tensor) -> torch.Tensor:
-            return sum(carried(u, z.expand(len(u), -1)) for z in fixed) / self.draws  # type: ignore[return-value]
+            return torch.stack([carried(u, z.expand(len(u), -1)) for z in fixed]).mean(0)
 
         def sample(x: torch.Tensor, k: int) -> torch.Tensor:
             stream = torch.Generator(x.device).manual_seed(context.seed)

@@ -113,7 +113,7 @@ def test_sinkhorns_agree_on_the_plan_at_one_eps(text: str, clouds: str) -> None:
     truth = entropic.on_all_points(entropic.solve(tolerance=1e-12, max_iters=20000).plan)
     plan = coupled.coupling.plan
     # GeomLoss has no stopping rule: its error falls as one over the iterations.
-    near = 1e-3 if text.startswith("geomloss") else 1e-6
+    near = 2e-3 if text.startswith("geomloss") else 1e-6
     assert float((plan - truth).abs().max()) < near
     assert cost_of(problem, plan) == pytest.approx(cost_of(problem, truth), rel=near)
     if near == 1e-6:
