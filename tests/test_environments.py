@@ -119,6 +119,37 @@ def test_an_environment_that_is_absent_or_of_another_kind_is_missing(tmp_path, m
         environments.remove("old")
 
 
+def test_what_is_not_whole_is_made_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTBENCH_ENVIRONMENTS", "in here")
+    made = environments.create("old", ["pip"])
+    assert made == tmp_path / "in here" / "old"
+    python = environments.interpreter("old", ["pip"])
+    assert Path(python).is_absolute()
+    monkeypatch.setattr(environments.venv.EnvBuilder, "create", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        environments.create("old", ["pip"])
+    with pytest.raises(MissingError):
+        environments.interpreter("old", ["pip"])
+    (made / environments.MADE_FOR).write_text(environments._made_for(["pip"]))
+    Path(python).unlink()
+    with pytest.raises(MissingError, match="has no Python any more; remedy: otbench env create"):
+        environments.interpreter("old", ["pip"])
+
+
+def _killed(self, folder) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_environment_is_told_of_requirements_that_are_no_packages(tmp_path, monkeypatch) -> None:
+    required = ["pytest>=1", "git+https://example.org/some", "./there"]
+    version = pytest.__version__
+    assert environments.versions(required) == f"pytest=={version}, {required[1]}, {required[2]}"
+    monkeypatch.setenv("OTBENCH_ENVIRONMENTS", str(tmp_path / "one:two"))
+    with pytest.raises(UserError, match="OTBENCH_ENVIRONMENTS: "):
+        environments.create("old", ["pip"])
+
+
 def test_what_pip_cannot_install_is_one_line_and_no_environment(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OTBENCH_ENVIRONMENTS", str(tmp_path))
     with pytest.raises(UserError, match="pip cannot install no-such-package-0==1 in"):

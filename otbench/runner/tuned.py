@@ -108,7 +108,11 @@ def _read(file: Path) -> Tuned:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} is no file of `otbench tune`: {error}") from error
-    plain = isinstance(tuned.params, dict) and type(tuned.budget) is int and tuned.budget > 0
-    if not plain or not isinstance(tuned.solver, str) or not isinstance(tuned.task, str):
-        raise UserError(f"{file} is no file of `otbench tune`: params or budget are odd")
+    named = isinstance(tuned.solver, str) and isinstance(tuned.task, str)
+    tried = type(tuned.budget) is int and tuned.budget > 0
+    seeded = isinstance(tuned.seeds, list) and all(type(seed) is int for seed in tuned.seeds)
+    if not (named and tried and seeded and tuned.seeds and isinstance(tuned.params, dict)):
+        raise UserError(
+            f"{file} is no file of `otbench tune`: solver, task, params, budget or seeds are odd"
+        )
     return tuned
