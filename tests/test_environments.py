@@ -13,6 +13,7 @@ import pytest
 import otbench as api
 from otbench import environments
 from otbench.errors import MissingError, UserError
+from otbench.registry import absent
 from tests.conftest import call_otbench, rows
 
 
@@ -135,6 +136,23 @@ def test_what_is_not_whole_is_made_again(tmp_path, monkeypatch) -> None:
     Path(python).unlink()
     with pytest.raises(MissingError, match="has no Python any more; remedy: otbench env create"):
         environments.interpreter("old", ["pip"])
+
+
+def test_what_an_environment_lacks_is_missing_and_no_fault_of_the_solver(tmp_path) -> None:
+    plugin = tmp_path / "old.py"
+    required = '("ott-jax[neural]==0.5.1",)'
+    plugin.write_text(OLD.replace(required, '("pip",)').replace("ott.neural", "no_such.neural"))
+    env = {"OTBENCH_ENVIRONMENTS": str(tmp_path / "in here")}
+    where = ["--plugins", plugin]
+    call_otbench("env", "create", "old", *where, cwd=tmp_path, env=env)
+    where += ["--results", tmp_path / "out", "--seeds", "1"]
+    call_otbench("run", "-t", "gaussian[dim=1]", "-s", "old", *where, cwd=tmp_path, env=env)
+    (row,) = rows(tmp_path / "out")
+    assert row["status"] == "missing"
+    assert row["message"].startswith("the environment of old lacks no_such: its package belongs in")
+    assert absent(("no_such.module",)) == (
+        "not installed: no_such.module; remedy: pip install no_such.module"
+    )
 
 
 def _killed(self, folder) -> None:
