@@ -186,6 +186,9 @@ def test_what_cannot_be_certified_is_an_invalid_output(
     with pytest.raises(InvalidOutputError, match="coupled cannot be certified: ") as raised:
         certified([coupled])
     assert fault in str(raised.value)
+    longer = Coupled(pair, Coupling(pair.a[:, None] * pair.b, pair.a), tolerance=1e-9)
+    with pytest.raises(InvalidOutputError, match=r"g is \(12,\), not \(9,\)"):
+        certified([longer])
 
 
 @pytest.mark.parametrize("coupled", [[], [None], 5])

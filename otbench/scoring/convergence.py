@@ -116,8 +116,8 @@ def certify(coupled: Coupled) -> Certificate:
     """Certify one coupling.
 
     Raises:
-        InvalidOutputError: the plan is no matrix of the pair or has negative entries, or eps is not
-            positive.
+        InvalidOutputError: the plan is no matrix of the pair or has negative entries, g is not of
+            its target, or eps is not positive.
     """
     import torch
 
@@ -127,6 +127,8 @@ def certify(coupled: Coupled) -> Certificate:
         raise InvalidOutputError(f"eps must be positive, got {eps}")
     if plan.shape != (shape := (len(pair.x), len(pair.y))):
         raise InvalidOutputError(f"the plan is {tuple(plan.shape)}, not {shape}")
+    if g is not None and g.shape != pair.b.shape:
+        raise InvalidOutputError(f"g is {tuple(g.shape)}, not {tuple(pair.b.shape)}")
     known = [metrics.entries(plan), *([] if g is None else [g[pair.b > 0]])]
     if not all(torch.isfinite(values).all() for values in known):
         return Certificate(Stopped.FAILED, math.nan, None, coupled.tolerance)
