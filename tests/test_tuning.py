@@ -188,6 +188,10 @@ def test_a_setting_of_older_parameters_is_refused(plugin, tmp_path) -> None:
     (tmp_path / "twice.json").write_text(file.read_text())
     with pytest.raises(UserError, match="are both of rated on point-clouds"):
         read_tuned([tmp_path])
+    edited = {**json.loads(file.read_text()), "params": {"n": 1024, "rate": 0.5, "loose": True}}
+    file.write_text(json.dumps(edited))
+    with pytest.raises(UserError, match="was edited after `otbench tune` wrote it: tune it again"):
+        read_tuned([file])
     odd = [{**json.loads(file.read_text()), "seeds": seeds} for seeds in (7, [], ["1000"])]
     for text in ("{", "[]", json.dumps({"solver": "rated"}), *map(json.dumps, odd)):
         file.write_text(text)
