@@ -28,9 +28,9 @@ MADE_FOR = "requirements.txt"  # written last: an environment without it is not 
 
 
 def home() -> Path:
-    """The folder of all environments."""
+    """The folder of all environments, an absolute path."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "otbench", "environments")
-    return Path(os.environ.get("OTBENCH_ENVIRONMENTS") or cache).expanduser()
+    return Path(os.environ.get("OTBENCH_ENVIRONMENTS") or cache).expanduser().absolute()
 
 
 def interpreter(solver: str, requirements: Sequence[str]) -> str:
@@ -53,6 +53,8 @@ def interpreter(solver: str, requirements: Sequence[str]) -> str:
         )
     if (folder / MADE_FOR).read_text(encoding="utf-8") != _made_for(requirements):
         raise MissingError(f"the environment {folder} was made for other packages; {remedy}")
+    if not os.access(_python(folder), os.X_OK):
+        raise MissingError(f"the environment {folder} has no Python any more; {remedy}")
     return str(_python(folder))
 
 
@@ -64,6 +66,7 @@ def create(solver: str, requirements: Sequence[str]) -> Path:
     """
     folder = home() / solver
     try:
+        (folder / MADE_FOR).unlink(missing_ok=True)  # first: what is left of it is not whole
         venv.EnvBuilder(clear=True, symlinks=True).create(folder)
         for packages in (folder / "lib").glob("python*/site-packages"):
             # Behind its own packages come those of this environment, editable ones too.
@@ -71,6 +74,8 @@ def create(solver: str, requirements: Sequence[str]) -> Path:
             (packages / "zz_otbench.pth").write_text(f"import site; {lines}\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    except ValueError as error:  # a separator of paths in its name
+        raise UserError(f"OTBENCH_ENVIRONMENTS: {error}") from error
     command = [sys.executable, "-m", "pip", "--python", str(_python(folder)), "install"]
     done = subprocess.run(
         [*command, "--disable-pip-version-check", "--quiet", *requirements],
@@ -99,6 +104,7 @@ def remove(solver: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"no environment of {solver} in {home()}")
     try:
+        (folder / MADE_FOR).unlink(missing_ok=True)
         shutil.rmtree(folder)
     except OSError as error:
         raise UserError(f"cannot delete {folder}: {error.strerror}") from error
@@ -106,11 +112,18 @@ def remove(solver: str) -> Path:
 
 
 def versions(requirements: Sequence[str]) -> str:
-    """What this process has of the requirements, as ``ott-jax==0.5.1``."""
-    names = [
-        re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0] for requirement in requirements
-    ]
-    return ", ".join(f"{name}=={importlib.metadata.version(name)}" for name in names)
+    """What this process has of the requirements, as ``ott-jax==0.5.1``; those that are addresses
+    or folders as they are.
+    """
+    return ", ".join(map(_version, requirements))
+
+
+def _version(requirement: str) -> str:
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    try:
+        return f"{name}=={importlib.metadata.version(name)}"
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return requirement
 
 
 def _python(folder: Path) -> Path:

@@ -72,9 +72,13 @@ class RunSpec(_Json):
 
     @property
     def key(self) -> str:
-        """Hash of the plain values that say what the run is; the code is not among them."""
+        """Hash of the plain values that say what the run is; the code is not among them.
+
+        A tuned setting is another run than the same one set by hand, or by default.
+        """
         names = (self.task, self.task_params, self.solver, self.solver_params)
-        return _hash(*names, self.seed, self.device, self.dtype)
+        tuned = (self.ruleset,) if self.ruleset.startswith("tuned") else ()
+        return _hash(*names, self.seed, self.device, self.dtype, *tuned)
 
     @property
     def problem_key(self) -> str:

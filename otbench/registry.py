@@ -349,7 +349,7 @@ def lacking(task: str, solver: str, plugins: tuple[str, ...] = ()) -> str | None
 
 def absent(needs: Sequence[str]) -> str | None:
     """The line to show where a package of ``needs`` is not installed, without importing any."""
-    lacking = [name for name in needs if importlib.util.find_spec(name) is None]
+    lacking = [name for name in needs if not _installed(name)]
     if not lacking:
         return None
     packages = [DISTRIBUTIONS.get(name, name) for name in lacking if name not in CLONES]
@@ -361,6 +361,13 @@ def absent(needs: Sequence[str]) -> str | None:
     ]
     names = (DISTRIBUTIONS.get(name, name) for name in lacking)
     return f"not installed: {', '.join(names)}; remedy: {'; '.join(remedies)}"
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package of a module
+        return False
 
 
 def _preset(entry: Entry, name: str) -> dict[str, Any]:

@@ -158,13 +158,13 @@ def tune(
     for proposed in _proposals(solver, space, budget, trials):
         for i, params in enumerate(proposed, len(trials) + 1):
             say(console, f"trial {i} of at most {budget}: {shown(params)}")
-        labels = [_with(solver, params).label for params in proposed]
-        planned = run(replace(options, solvers=labels), console)
+        settings = [_with(solver, params) for params in proposed]
+        planned = run(replace(options, solvers=[each.label for each in settings]), console)
         if planned.interrupted:
             raise KeyboardInterrupt
         runs = select(load(options.results).restricted(planned.keys).runs, None)
-        for params, label in zip(proposed, labels, strict=True):
-            of_setting = runs[runs.solver_label == label]
+        for params, setting in zip(proposed, settings, strict=True):
+            of_setting = runs[runs.solver_params == setting.params_json]
             metric = metric or accuracy_of(of_setting)
             trials.append(_judged(params, of_setting, metric))
         hashes = {name: str(runs[name].iloc[-1]) for name in hashes}

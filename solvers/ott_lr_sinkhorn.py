@@ -28,6 +28,9 @@ from otbench.methods.jax_arrays import to_jax, to_torch
 from otbench.methods.refusals import regularised
 
 
+DYKSTRA = 1e-3  # the library's default
+
+
 @dataclass(frozen=True)
 class OttLrSinkhorn(DiscreteSolver):
     """Cheapest coupling of low rank between two clouds, for any cost.
@@ -55,6 +58,11 @@ class OttLrSinkhorn(DiscreteSolver):
         for name in ("rank", "gamma", "max_iters", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def marginal_tolerance(self) -> float:
+        """That of the library's Dykstra's algorithm, which meets the marginals after each step."""
+        return DYKSTRA
 
     def supports(self, problem: Problem) -> str | None:
         """Problems without an eps: a plan of low rank is not regularised by one."""

@@ -48,6 +48,7 @@ class OttSinkhorn(SinkhornSolver):
             MissingError: the problem is on a GPU that this JAX does not know.
         """
         import jax
+        import numpy as np
 
         solve, transport = _compiled(pair.cost, self.max_iters, self.tolerance)
         x, y, origin = centred(pair)
@@ -57,6 +58,7 @@ class OttSinkhorn(SinkhornSolver):
             output, matrix = solve(to_jax(x), to_jax(y), to_jax(pair.a), to_jax(pair.b), eps)
             plan, potential = to_torch(matrix), to_torch(output.g)
             iterations = int(output.n_iters)
+            output = jax.tree.map(np.asarray, output)  # stays float64 when it is saved and loaded
         g = (potential - eps * pair.b.log()).masked_fill(pair.b == 0, 0)  # where it is -inf + inf
         info = self.report(eps, mean, iterations)
         if pair.cost == EUCLIDEAN:

@@ -49,6 +49,11 @@ class PotLrSinkhorn(DiscreteSolver):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
+    @property
+    def marginal_tolerance(self) -> float:
+        """Its tolerance."""
+        return self.tolerance
+
     def supports(self, problem: Problem) -> str | None:
         """The cost that POT factorises."""
         if problem.cost != SQEUCLIDEAN:

@@ -31,7 +31,7 @@ SINKHORNS = (
     f"pot-lazy-sinkhorn[{TIGHT}]",
     f"pot-batch[{TIGHT}]",
     f"ott-sinkhorn[{TIGHT}]",
-    "geomloss[max_iters=5000]",
+    "geomloss[max_iters=10000]",
 )
 
 

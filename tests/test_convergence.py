@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -141,10 +142,68 @@ def test_a_plan_without_potentials_is_feasible_at_best() -> None:
     assert worst.stopped == Stopped.EARLY and certified([coupled, coupled]) == found
 
 
-def test_what_cannot_be_certified_is_an_invalid_output() -> None:
-    coupled = Coupled(make_pair(), Coupling(torch.ones(2, 2)), tolerance=1e-9)
-    with pytest.raises(InvalidOutputError, match="coupled cannot be certified: "):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("eps", [None, 0.05])
+def test_far_points_and_constants_hide_no_wrong_plan(eps: float | None, dtype: torch.dtype) -> None:
+    """Two points far from all others go to each other; the others are spread at random."""
+    pair = make_pair(n=20, m=20)
+    pair.x[1], pair.y[1] = 1e4, 1e4 + 1
+    pair = replace(pair, a=pair.b.clone())
+    name = "pot-emd" if eps is None else f"sinkhorn[eps={eps},eps_rule=absolute,max_iters=100000]"
+    honest = solved(name, pair)
+    others = pair.a.clone()
+    others[1] = 0
+    plan = others[:, None] * others / others.sum()
+    plan[1, 1] = pair.a[1]
+    for wrong in (honest.coupling.g, 1e30 + torch.zeros_like(pair.b)):
+        coupling = replace(honest.coupling, plan=plan.to(dtype), g=wrong)
+        assert certify(replace(honest, coupling=coupling)).stopped == Stopped.EARLY
+    coupling = replace(honest.coupling, plan=honest.coupling.plan.to(dtype))
+    assert certify(replace(honest, coupling=coupling)).stopped == Stopped.CONVERGED
+
+
+def test_a_strong_regularisation_is_certified_in_single_precision() -> None:
+    honest = solved("sinkhorn[eps=1e9]", make_pair())
+    coupling = replace(honest.coupling, plan=honest.coupling.plan.float())
+    assert certify(replace(honest, coupling=coupling)).stopped == Stopped.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("plan", "eps", "fault"),
+    [
+        (torch.ones(2, 2), None, "the plan is (2, 2), not (12, 9)"),
+        (torch.ones(12, 1), None, "the plan is (12, 1), not (12, 9)"),
+        (torch.eye(12, 9) - 0.1, None, "negative entries"),
+        (torch.ones(12, 9), 0.0, "eps must be positive, got 0.0"),
+        (torch.ones(12, 9), math.nan, "eps must be positive, got nan"),
+    ],
+)
+def test_what_cannot_be_certified_is_an_invalid_output(
+    plan: torch.Tensor, eps: float | None, fault: str
+) -> None:
+    pair = make_pair()
+    coupled = Coupled(pair, Coupling(plan, pair.b, eps), tolerance=1e-9)
+    with pytest.raises(InvalidOutputError, match="coupled cannot be certified: ") as raised:
         certified([coupled])
+    assert fault in str(raised.value)
+    longer = Coupled(pair, Coupling(pair.a[:, None] * pair.b, pair.a), tolerance=1e-9)
+    with pytest.raises(InvalidOutputError, match=r"g is \(12,\), not \(9,\)"):
+        certified([longer])
+
+
+@pytest.mark.parametrize("coupled", [[], [None], 5])
+def test_garbage_and_shorter_lists_are_invalid_outputs(coupled: Any) -> None:
+    pair = make_pair()
+    plans = [pair.a[:, None] * pair.b] * 2
+    with pytest.raises(InvalidOutputError, match="coupled cannot be certified: "):
+        certified(coupled, [pair, pair], plans)
+
+
+def test_other_pairs_than_the_problems_are_not_looked_at() -> None:
+    pair = make_pair()
+    easy = solved("pot-emd", make_pair(seed=1))
+    assert certify(easy).stopped == Stopped.CONVERGED
+    assert certified([easy], [pair], [pair.a[:, None] * pair.b]).stopped == Stopped.EARLY
 
 
 WARNS = '''

@@ -13,6 +13,7 @@ import pytest
 import otbench as api
 from otbench import environments
 from otbench.errors import MissingError, UserError
+from otbench.registry import absent
 from tests.conftest import call_otbench, rows
 
 
@@ -117,6 +118,54 @@ def test_an_environment_that_is_absent_or_of_another_kind_is_missing(tmp_path, m
     assert environments.remove("old") == tmp_path / "old" and not (tmp_path / "old").exists()
     with pytest.raises(UserError, match="no environment of old in"):
         environments.remove("old")
+
+
+def test_what_is_not_whole_is_made_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTBENCH_ENVIRONMENTS", "in here")
+    made = environments.create("old", ["pip"])
+    assert made == tmp_path / "in here" / "old"
+    python = environments.interpreter("old", ["pip"])
+    assert Path(python).is_absolute()
+    monkeypatch.setattr(environments.venv.EnvBuilder, "create", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        environments.create("old", ["pip"])
+    with pytest.raises(MissingError):
+        environments.interpreter("old", ["pip"])
+    (made / environments.MADE_FOR).write_text(environments._made_for(["pip"]))
+    Path(python).unlink()
+    with pytest.raises(MissingError, match="has no Python any more; remedy: otbench env create"):
+        environments.interpreter("old", ["pip"])
+
+
+def test_what_an_environment_lacks_is_missing_and_no_fault_of_the_solver(tmp_path) -> None:
+    plugin = tmp_path / "old.py"
+    required = '("ott-jax[neural]==0.5.1",)'
+    plugin.write_text(OLD.replace(required, '("pip",)').replace("ott.neural", "no_such.neural"))
+    env = {"OTBENCH_ENVIRONMENTS": str(tmp_path / "in here")}
+    where = ["--plugins", plugin]
+    call_otbench("env", "create", "old", *where, cwd=tmp_path, env=env)
+    where += ["--results", tmp_path / "out", "--seeds", "1"]
+    call_otbench("run", "-t", "gaussian[dim=1]", "-s", "old", *where, cwd=tmp_path, env=env)
+    (row,) = rows(tmp_path / "out")
+    assert row["status"] == "missing"
+    assert row["message"].startswith("the environment of old lacks no_such: its package belongs in")
+    assert absent(("no_such.module",)) == (
+        "not installed: no_such.module; remedy: pip install no_such.module"
+    )
+
+
+def _killed(self, folder) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_environment_is_told_of_requirements_that_are_no_packages(tmp_path, monkeypatch) -> None:
+    required = ["pytest>=1", "git+https://example.org/some", "./there"]
+    version = pytest.__version__
+    assert environments.versions(required) == f"pytest=={version}, {required[1]}, {required[2]}"
+    monkeypatch.setenv("OTBENCH_ENVIRONMENTS", str(tmp_path / "one:two"))
+    with pytest.raises(UserError, match="OTBENCH_ENVIRONMENTS: "):
+        environments.create("old", ["pip"])
 
 
 def test_what_pip_cannot_install_is_one_line_and_no_environment(tmp_path, monkeypatch) -> None:

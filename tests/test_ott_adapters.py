@@ -202,6 +202,20 @@ def test_semidiscrete_cells_have_the_weights_of_the_atoms(scale, offset):
     torch.testing.assert_close((x - slope / 2 - found.push(x)) / scale, 0 * x, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1e-4, 0.0), (1.0, 1e5), (1e4, -1e3)])
+def test_semidiscrete_maps_move_and_scale_with_the_target(scale, offset):
+    near = gaussian()
+    target = Measure((2,), lambda n, g: scale * near.target.sample(n, g) + offset)
+    x = near.source.sample(500, torch.Generator().manual_seed(1))
+    images = []
+    for problem in (near, replace(near, target=target)):
+        push = OttSemidiscrete(n=32, steps=100, lr=0.05).fit(problem, make_run()).push
+        assert push is not None
+        images.append(push(x))
+    same = ((images[1] - offset) / scale - images[0]).norm(dim=1) < 1e-4
+    assert same.double().mean() > 0.99
+
+
 def test_semidiscrete_maps_are_nearer_than_the_nearest_neighbour():
     problem, errors = gaussian(), []
     x = problem.source.sample(2000, torch.Generator().manual_seed(1))

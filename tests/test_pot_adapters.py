@@ -34,6 +34,7 @@ from otbench.methods.discrete import Coupling, DiscreteSolver, SinkhornSolver
 from otbench.methods.entropic import Entropic
 from otbench.methods.exact import exact_plan
 from otbench.metrics import marginal_l1
+from otbench.scoring.convergence import certify
 from otbench.solver import FitContext
 from otbench.solvers.geomloss import GeomLoss
 from otbench.solvers.pot_batch import PotBatch
@@ -47,6 +48,7 @@ from otbench.solvers.pot_lr_sinkhorn import PotLrSinkhorn
 from otbench.solvers.pot_nystroem import PotNystroem
 from otbench.solvers.pot_screenkhorn import PotScreenkhorn
 from otbench.solvers.scipy_assignment import ScipyAssignment
+from otbench.statuses import Stopped
 
 
 BIJECTIONS: list[DiscreteSolver] = [ScipyAssignment(), PotBsp()]
@@ -151,13 +153,14 @@ def test_nystroem_is_near_the_entropic_plan_and_nearer_with_more_anchors():
     assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[1] < 0.02
 
 
-def test_screenkhorn_says_how_far_off_its_marginals_are():
+def test_screenkhorn_is_not_converged_and_its_marginals_say_how_far():
     pair = make_pair(60, 60, dim=8)
     errors = []
     for eps in (0.2, 1.0, 5.0):
-        coupling = PotScreenkhorn(eps=eps).couple(pair, make_run())
-        errors.append(coupling.info["marginal_error"])
-        assert errors[-1] == marginal_l1(coupling.plan, pair.a, pair.b)
+        found = PotScreenkhorn(eps=eps).coupled(pair, make_run())
+        coupling, certificate = found.coupling, certify(found)
+        errors.append(certificate.marginal_error)
+        assert certificate.stopped == Stopped.EARLY
     assert errors[0] > 0.5 and errors[0] > 2 * errors[1] > 4 * errors[2]
     truth = Entropic(pair, coupling.eps).solve().plan
     assert float((coupling.plan - truth).abs().sum()) / 2 < 0.05
@@ -236,6 +239,14 @@ def test_plans_have_the_rank_that_is_asked_for(solver):
     assert torch.linalg.matrix_rank(plans[1], rtol=1e-6) == 3
     prices = [cost_of(pair, plan) for plan in plans]
     assert prices[0] > prices[1] > prices[2] and prices[2] < 1.2 * optimum(pair)
+
+
+def test_low_rank_plans_are_feasible_to_the_tolerance_that_they_stop_at():
+    coupled = PotLrSinkhorn().coupled(make_pair(), make_run())
+    found = certify(coupled)
+    assert found.stopped == Stopped.FEASIBLE and 1e-6 < found.marginal_error <= 1e-3
+    exact = replace(coupled, tolerance=1e-6)
+    assert certify(exact).stopped == Stopped.EARLY
 
 
 def test_bsp_finds_a_good_bijection_by_the_seed_alone():

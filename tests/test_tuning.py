@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from otbench.errors import UserError
 from otbench.parameters import Ladder, Span
 from otbench.registry import registry
 from otbench.report.leaderboard import leaderboard
-from otbench.runner.run import Options
+from otbench.runner.run import Options, run
 from otbench.runner.tuned import Tuned, read_tuned
 from otbench.store import load
 from otbench.tuning import search_space, tune
@@ -57,7 +58,8 @@ TASK = "point-clouds[n=12,m=10]"
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("rated") / "rated.py"
+    path = tmp_path_factory.mktemp("rated") / "of mine" / "rated.py"
+    path.parent.mkdir()
     path.write_text(SOLVER)
     return path
 
@@ -76,7 +78,7 @@ def tuned(plugin, tmp_path_factory):
         "tune", "rated", "-t", TASK, *search, "--seeds", "1000:1002", *where, cwd=out
     )
     assert ran.returncode == 0, ran.stderr
-    solvers = ["rated", "rated[preset=good]", "rated[rate=0.4]", "independent"]
+    solvers = ["rated", "rated[preset=good]", "rated[rate=0.4]", "rated[rate=0.3]", "independent"]
     solvers = [word for solver in solvers for word in ("-s", solver)]
     record = out / "tuning" / "tuned"
     where = ["--plugins", plugin, "--results", out / "runs", "--seeds", "2", "--tuned", record]
@@ -97,7 +99,8 @@ def test_the_best_of_a_ladder_is_chosen_among_settings_that_succeeded_and_conver
     assert told["rate=3, loose=False"].startswith("error")
     assert told["rate=0.3, loose=True"] == "not converged"
     assert told["rate=0.3, loose=False"].startswith("**")
-    assert "--tuned" in ran.stdout
+    said = shlex.split(ran.stdout.splitlines()[-1])
+    assert said[said.index("--tuned") + 1] == str(file) and "of mine" in said[-1]
 
 
 def test_rows_and_boards_say_how_parameters_were_chosen(tuned) -> None:
@@ -107,6 +110,7 @@ def test_rows_and_boards_say_how_parameters_were_chosen(tuned) -> None:
         "rated": "default",
         "rated[preset=good]": "preset good",
         "rated[rate=0.4]": "set",
+        "rated[rate=0.3]": "set",  # the values of the tuned one
         "rated[tuned=9]": "tuned (9)",
         "independent": "default",
     }
@@ -120,6 +124,15 @@ def test_rows_and_boards_say_how_parameters_were_chosen(tuned) -> None:
         assert label in leaderboard(replaced, metrics=["cost_gap"], ruleset=rule)
     with pytest.raises(UserError, match="unknown ruleset 'best': choose default, preset"):
         leaderboard(results, ruleset="best")
+
+
+def test_seeds_that_a_setting_was_chosen_on_are_not_reported(tuned) -> None:
+    out = tuned[1]
+    options = Options(
+        tasks=[TASK], solvers=["independent"], seeds=[1001, 1002], tuned=[out / "tuning/tuned"]
+    )
+    with pytest.raises(UserError, match="seeds 1001: rated was tuned on them for point-clouds"):
+        run(options, Console())
 
 
 def test_optuna_searches_a_span_and_starts_at_the_defaults(plugin, tmp_path) -> None:
@@ -175,7 +188,12 @@ def test_a_setting_of_older_parameters_is_refused(plugin, tmp_path) -> None:
     (tmp_path / "twice.json").write_text(file.read_text())
     with pytest.raises(UserError, match="are both of rated on point-clouds"):
         read_tuned([tmp_path])
-    for text in ("{", "[]", json.dumps({"solver": "rated"})):
+    edited = {**json.loads(file.read_text()), "params": {"n": 1024, "rate": 0.5, "loose": True}}
+    file.write_text(json.dumps(edited))
+    with pytest.raises(UserError, match="was edited after `otbench tune` wrote it: tune it again"):
+        read_tuned([file])
+    odd = [{**json.loads(file.read_text()), "seeds": seeds} for seeds in (7, [], ["1000"])]
+    for text in ("{", "[]", json.dumps({"solver": "rated"}), *map(json.dumps, odd)):
         file.write_text(text)
         with pytest.raises(UserError, match="is no file of `otbench tune`"):
             read_tuned([file])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from otbench.cli.options import Command, add_limits, add_plugins, count, seeds
@@ -70,7 +71,7 @@ def _tune(options: argparse.Namespace) -> int:
     console = Console(highlight=False, stderr=True)
     tuning = tune(solver, task, space, options.budget, runs, console, options.metric)
     chosen = tuning.chosen
-    name = "".join(c if c.isalnum() or c in "-_=." else "-" for c in task.label).strip("-")
+    name = "".join(c if c.isalnum() or c in "-+_=." else "-" for c in task.label).strip("-")
     path = options.output or options.results / "tuned" / f"{chosen.solver}--{name}.json"
     chosen.write(path)
 
@@ -90,9 +91,9 @@ def _tune(options: argparse.Namespace) -> int:
     print(markdown([table], []))
     default = "none" if chosen.default_value is None else number(chosen.default_value)
     print(f"chosen: {chosen.metric} {number(chosen.value)}, defaults {default}; {path}")
-    plugged = "".join(f" --plugins {plugin}" for plugin in plugins)
-    selected = f"-t '{task.label}' -s {chosen.solver} --tuned {path}{plugged}"
-    print(f"on reported seeds: otbench run {selected}")
+    words = ["-t", task.label, "-s", chosen.solver, "--tuned", str(path), "--dtype", options.dtype]
+    words += [word for plugin in plugins for word in ("--plugins", plugin)]
+    print(f"on reported seeds: otbench run {shlex.join(words)}")
     return 0
 
 

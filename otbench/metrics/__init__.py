@@ -40,6 +40,7 @@ from otbench.metrics.one_to_many import (
 )
 from otbench.metrics.plans import (
     barycentric_map,
+    dense_blocks,
     entries,
     marginal,
     marginal_l1,
@@ -72,6 +73,7 @@ __all__ = [
     "cost_visible",
     "d_target",
     "d_target_floor",
+    "dense_blocks",
     "direction_visible",
     "discrepancies",
     "energy_distance",

@@ -165,7 +165,7 @@ def rounded_entropy(plan: Tensor, a: Tensor, b: Tensor) -> float:
     rows, columns, row_slack, column_slack = rounding(plan, a, b)
     total = row_slack.sum().clamp(min=1e-300)
     entropy = 0.0
-    for part, dense in _dense_blocks(plan):
+    for part, dense in dense_blocks(plan):
         rounded = rows[part, None] * dense * columns + row_slack[part, None] * column_slack / total
         entropy += float(
             torch.xlogy(rounded, rounded / (a[part, None] * b).clamp(min=1e-300)).sum()
@@ -226,7 +226,7 @@ def entries(plan: Tensor) -> Tensor:
     return plan.coalesce().values() if plan.is_sparse else plan
 
 
-def _dense_blocks(plan: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def dense_blocks(plan: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows in float64, those of a sparse plan filled with zeros."""
     import torch
 
@@ -267,5 +267,5 @@ def _differences(plan: Tensor, other: Tensor) -> Iterator[Tensor]:
     if plan.is_sparse and other.is_sparse:
         yield entries(plan.double() - other.double())
         return
-    for (_, one), (_, two) in zip(_dense_blocks(plan), _dense_blocks(other), strict=True):
+    for (_, one), (_, two) in zip(dense_blocks(plan), dense_blocks(other), strict=True):
         yield one - two

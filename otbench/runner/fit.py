@@ -32,7 +32,7 @@ from otbench.runner.measure import Measured, Phases, Send
 from otbench.runner.saving import Saver
 from otbench.scoring.convergence import certified
 from otbench.scoring.maps import MapScoring
-from otbench.scoring.plans import score_plans, unscored
+from otbench.scoring.plans import checked_plan, score_plans, unscored
 from otbench.scoring.verdict import judge, late_value
 from otbench.solver import FitContext, Solver, Transport
 from otbench.statuses import Phase, Status
@@ -229,16 +229,9 @@ class Run:
         self, transport: Transport, pairs: Sequence[DiscreteProblem], plans: Sequence[torch.Tensor]
     ) -> None:
         """Certify the plans that were returned, beside the potentials that they were found with."""
-        last = transport.coupled[-len(pairs) :]
-        if len(last) == len(pairs):
-            self.measured.certified(
-                certified(
-                    [
-                        replace(found, pair=pair, coupling=replace(found.coupling, plan=plan))
-                        for found, pair, plan in zip(last, pairs, plans, strict=True)
-                    ]
-                )
-            )
+        plans = [checked_plan(pair, plan) for pair, plan in zip(pairs, plans, strict=True)]
+        if transport.coupled:
+            self.measured.certified(certified(transport.coupled, pairs, plans))
 
     def _called(self, function: Callable[..., T]) -> Callable[..., T]:
         """A function of the solver, that is called while its answer is scored."""

@@ -105,6 +105,12 @@ def run(options: Options, console: Console) -> Planned:
     seeds = options.seeds if options.seeds is not None else range(suite.seeds)
     device = find_device(options.device)
     tuned = read_tuned(options.tuned)
+    for found in tuned:
+        if chosen_on := sorted(set(seeds) & set(found.seeds)):
+            raise UserError(
+                f"seeds {', '.join(map(str, chosen_on))}: {found.solver} was tuned on them for "
+                f"{found.task}; take others for what is reported"
+            )
     runs = plan.expand(tasks, solvers, seeds, device, options.dtype, tuned)
 
     for path in store.repair(options.results):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,14 +62,16 @@ class Tuned:
         return selection
 
     def write(self, path: Path) -> None:
-        """Write it as JSON.
+        """Write it as JSON, with a digest that tells edited values from tuned ones.
 
         Raises:
             UserError: it cannot be written.
         """
+        values = dataclasses.asdict(self)
+        text = json.dumps({**values, "digest": _digest(values)}, indent=1)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+            path.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
@@ -103,12 +106,26 @@ def read_tuned(paths: Sequence[Path]) -> list[Tuned]:
 def _read(file: Path) -> Tuned:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+        digest = values.pop("digest", None)
         tuned = Tuned(**values)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no file of `otbench tune`: {error}") from error
-    plain = isinstance(tuned.params, dict) and type(tuned.budget) is int and tuned.budget > 0
-    if not plain or not isinstance(tuned.solver, str) or not isinstance(tuned.task, str):
-        raise UserError(f"{file} is no file of `otbench tune`: params or budget are odd")
+    named = isinstance(tuned.solver, str) and isinstance(tuned.task, str)
+    tried = type(tuned.budget) is int and tuned.budget > 0
+    seeded = isinstance(tuned.seeds, list) and all(type(seed) is int for seed in tuned.seeds)
+    if not (named and tried and seeded and tuned.seeds and isinstance(tuned.params, dict)):
+        raise UserError(
+            f"{file} is no file of `otbench tune`: solver, task, params, budget or seeds are odd"
+        )
+    if digest != _digest(values):
+        raise UserError(
+            f"{file} was edited after `otbench tune` wrote it: tune it again, or select "
+            f"{tuned.solver}[param=value]"
+        )
     return tuned
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

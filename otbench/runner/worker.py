@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from otbench.environments import versions
+from otbench.errors import MissingError
 from otbench.job import Job, Result
 from otbench.problem import AmortizedProblem, Problem, Task
 from otbench.registry import registry
@@ -87,7 +88,15 @@ def _perform(
     solver: Solver = solvers[spec.solver].cls(**json.loads(spec.solver_params))
     needs = ("torch", *task.needs, *solver.needs)
     for name in needs:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not solver.environment:
+                raise
+            raise MissingError(
+                f"the environment of {solver.name} lacks {error.name}: its package belongs in "
+                f"`environment`; then otbench env create {solver.name}"
+            ) from error
     import_s = time.perf_counter() - began + sum(imported.get(name, 0.0) for name in set(needs))
     if solver.environment:
         place = {**place, "environment": versions(solver.environment)}

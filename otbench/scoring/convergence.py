@@ -10,17 +10,22 @@ or, where the problem solved has an eps, with the soft c-transform,
     <C, P> + eps KL(P | a b') - <a, f> - <b, g>,
     f_i = -eps log sum_j b_j exp((g_j - C_ij) / eps),
 
-P being rounded to its marginals (Altschuler, Weed & Rigollet 2017, algorithm 2). Rounding a plan
-whose marginals are off by delta changes its cost by at most 2 delta max C (their lemma 7): within
-so much of the tolerance a gap of an entropic problem counts as closed, and that of a linear program
-within `CLOSED` of the cost; both besides what plan and potentials round.
+P being rounded to its marginals (Altschuler, Weed & Rigollet 2017, algorithm 2). Rounding moves as
+much mass as the marginals are off, and by one point that is far away it costs any amount. So a gap
+counts as closed where P is the optimum for the marginals that it has: where its excess, which is
+the gap with P 1 and P' 1 for a and b,
+
+    sum_ij P_ij (C_ij - f_i - g_j),    or    eps KL(P | diag(P 1) K),
+
+K_ij being the law of y_j given x_i that g makes, is within `CLOSED` of the cost of a linear
+program, or within the tolerance of eps and that cost; both besides what they round.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otbench import metrics
@@ -28,6 +33,7 @@ from otbench.errors import InvalidOutputError
 from otbench.methods.discrete import in_float64
 from otbench.methods.exact import CLOSED
 from otbench.problem import DiscreteProblem
+from otbench.scoring.plans import without_rounding
 from otbench.solver import Coupled
 from otbench.statuses import Stopped
 
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-ROUNDED = 2.0**-49  # of the potentials, eight units in their last place: what a gap is rounded by
+ROUNDED = 2.0**-49  # of potentials and costs, eight units in their last place
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,29 @@ class Certificate:
         }
 
 
-def certified(coupled: Sequence[Coupled]) -> Certificate:
+def certified(
+    coupled: Sequence[Coupled],
+    pairs: Sequence[DiscreteProblem] | None = None,
+    plans: Sequence[Tensor] = (),
+) -> Certificate:
     """The certificate of the coupling that is farthest from what its solver was asked for.
 
+    Args:
+        coupled: of the solver.
+        pairs: of the problem, the last of which were coupled; by default those in ``coupled``.
+        plans: that were returned for these pairs.
+
     Raises:
-        InvalidOutputError: one of them is not what `otbench.solver.Coupled` says.
+        InvalidOutputError: one of them is not what `otbench.solver.Coupled` says, or there are
+            fewer than pairs.
     """
     order = list(Stopped)
     try:
+        if pairs is not None:
+            coupled = [
+                replace(each, pair=pair, coupling=replace(each.coupling, plan=plan))
+                for each, pair, plan in zip(coupled[-len(pairs) :], pairs, plans, strict=True)
+            ]
         found = [certify(each) for each in coupled]
     except Exception as error:  # of a solver's own making
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -92,17 +113,30 @@ def certified(coupled: Sequence[Coupled]) -> Certificate:
 
 
 def certify(coupled: Coupled) -> Certificate:
-    """Certify one coupling."""
+    """Certify one coupling.
+
+    Raises:
+        InvalidOutputError: the plan is no matrix of the pair or has negative entries, g is not of
+            its target, or eps is not positive.
+    """
     import torch
 
     pair, plan, g = in_float64(coupled.pair), coupled.coupling.plan, coupled.coupling.g
+    eps = coupled.coupling.eps
+    if eps is not None and not 0 < eps < math.inf:
+        raise InvalidOutputError(f"eps must be positive, got {eps}")
+    if plan.shape != (shape := (len(pair.x), len(pair.y))):
+        raise InvalidOutputError(f"the plan is {tuple(plan.shape)}, not {shape}")
+    if g is not None and g.shape != pair.b.shape:
+        raise InvalidOutputError(f"g is {tuple(g.shape)}, not {tuple(pair.b.shape)}")
     known = [metrics.entries(plan), *([] if g is None else [g[pair.b > 0]])]
     if not all(torch.isfinite(values).all() for values in known):
         return Certificate(Stopped.FAILED, math.nan, None, coupled.tolerance)
+    plan = without_rounding(plan)
     error = metrics.marginal_l1(plan, pair.a, pair.b)
     share, closed = None, True
     if g is not None:
-        share, closed = _gap(pair, plan, g.double(), coupled.coupling.eps, coupled.tolerance)
+        share, closed = _gap(pair, plan, g.double(), eps, coupled.tolerance)
     if error <= coupled.tolerance + 2 * torch.finfo(plan.dtype).eps and closed:
         stopped = Stopped.FEASIBLE if g is None else Stopped.CONVERGED
     else:
@@ -113,24 +147,29 @@ def certify(coupled: Coupled) -> Certificate:
 def _gap(
     pair: DiscreteProblem, plan: Tensor, g: Tensor, eps: float | None, tolerance: float
 ) -> tuple[float | None, bool]:
-    """The duality gap as a share of the cost, None where that is zero, and whether it is closed."""
+    """The duality gap as a share of the cost, None where that is zero or the gap is not finite, and
+    whether it is closed.
+    """
     import torch
 
     a, b, x, y = pair.a, pair.b, pair.x, pair.y
     kept = b > 0
-    targets, g, b_kept = y[kept], g[kept], b[kept]
-    dual = size = largest = 0.0
-    for rows in metrics.row_blocks(len(x), len(y)):
-        matrix = pair.cost.matrix(x[rows], targets)
-        moved = a[rows] > 0
-        if moved.any():
-            largest = max(largest, float(matrix[moved].max()))
+    targets, b_kept = y[kept], b[kept]
+    g = g[kept] - g[kept].median()  # a constant on g changes nothing but what is rounded
+    dual = size = excess = 0.0
+    for rows, dense in metrics.dense_blocks(plan):
+        matrix, mass = pair.cost.matrix(x[rows], targets), dense[:, kept]
         if eps is None:
             f = (matrix - g).amin(1)
+            excess += float((mass * (matrix - g - f[:, None])).sum())
         else:
-            f = -eps * (b_kept.log() + (g - matrix) / eps).logsumexp(1)
+            law = b_kept.log() + (g - matrix) / eps
+            f = -eps * law.logsumexp(1)
+            given = mass / mass.sum(1, keepdim=True).clamp(min=1e-300)
+            divergence = torch.xlogy(given, given) - given * law.log_softmax(1)
+            excess += eps * float(mass.sum(1) @ divergence.sum(1))
         dual += float(a[rows] @ f)
-        size += float(a[rows] @ f.abs())
+        size += float(a[rows] @ (f.abs() + matrix @ b_kept))
     dual += float(b_kept @ g)
     size += float(b_kept @ g.abs())
     cost = metrics.rounded_cost(
@@ -141,8 +180,10 @@ def _gap(
         lambda rows: pair.cost.matrix(x[rows], y),
     )
     primal = cost if eps is None else cost + eps * metrics.rounded_entropy(plan, a, b)
-    gap = max(0.0, primal - dual)
-    allowed = CLOSED * cost if eps is None else 2 * tolerance * largest
-    rounded = ROUNDED * size + torch.finfo(plan.dtype).eps * largest
+    gap = primal - dual
+    if not math.isfinite(gap + excess):
+        return None, False
+    gap = max(0.0, gap)
+    allowed = CLOSED * cost if eps is None else tolerance * (eps + cost)
     share = gap / cost if cost > 0 else None if gap else 0.0
-    return share, gap <= allowed + rounded
+    return share, excess <= allowed + ROUNDED * size

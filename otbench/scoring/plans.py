@@ -65,7 +65,15 @@ def checked_plan(pair: DiscreteProblem, plan: Tensor) -> Tensor:
         DivergedError: it has values that are not finite.
     """
     check_output("plan", plan, (len(pair.x), len(pair.y)), like=pair.x)
-    plan = plan.detach()
+    return without_rounding(plan.detach())
+
+
+def without_rounding(plan: Tensor) -> Tensor:
+    """A plan without the rounding below zero.
+
+    Raises:
+        InvalidOutputError: it has negative entries.
+    """
     held = metrics.entries(plan)
     if held.numel() and held.min() < -NEGATIVE * held.max():
         raise InvalidOutputError(
