@@ -224,7 +224,7 @@ class Row:
         + "; the worst of an amortized row's pairs, in the map setting of the clouds it sampled"
     )
     marginal_error: float | None = _column(
-        "of that plan as it was returned, ||P 1 - a||_1 + ||P^T 1 - b||_1", "1"
+        "of that plan as it was returned: sum of the l1 norms of P 1 - a and P' 1 - b", "1"
     )
     duality_gap: float | None = _column(
         "how far that plan, rounded to its marginals, is at most above the optimum of the problem "

@@ -5,17 +5,15 @@ It maximises the dual of the correlation <x, y>, -E[f(x)] - E[f*(y)], over a net
 conjugate ``f*(y) = max_x <x, y> - f(x)`` is computed point by point by the library's
 ``FenchelConjugateLBFGS``, from where a second network, trained to predict the maximiser, puts it.
 The map is grad f. Both potentials are offered for the cost ||x - y||^2, the one on the target side
-with the maximisers that the second network predicts (the library's ``finetune_g=False``): to score
-it with conjugates by L-BFGS would take longer than the training.
+with the maximisers that the second network predicts (the library's ``finetune_g=False``).
 
 Of the library: networks, losses, training loop. From its tutorial: widths, Adam and its rates. As
 not in the tutorial: f is the library's ``PotentialMLP``, half the squared norm and a network that
-need not be convex, where the tutorial has its ``ICNN``, which takes 20 times as long per step and
-is far off after as many (``network=icnn``); L-BFGS stops after 10 iterations, the default of its
-class; batches are of 128 points, not 2,048; all steps go forward, from source to target; points are
-in standard units (`otbench.methods.standard`). The map is taken from f itself: that of
-``DualPotentials.transport`` goes half of the way in OTT-JAX 0.6, which takes potentials of half the
-cost for those of the cost.
+need not be convex, where the tutorial has its ``ICNN`` (``network=icnn``); L-BFGS stops after ten
+steps, the default of its class; batches are of 128 points, not 2,048; all steps go forward, from
+source to target; points are in standard units (`otbench.methods.standard`). The map is taken from
+f itself: that of ``DualPotentials.transport`` goes half of the way in OTT-JAX 0.6, which takes
+potentials of half the cost for those of the cost.
 """
 
 from __future__ import annotations

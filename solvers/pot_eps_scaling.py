@@ -2,11 +2,12 @@
 ``ot.sinkhorn(method="sinkhorn_epsilon_scaling")``, in float64 on the problem's device.
 
 eps falls by the factor e from stage to stage, from POT's 10,000, here times the mean cost, to its
-value: POT takes 36 to 100 stages, in each of which at most ``max_iters / 100`` iterations, by
-default 100 as in POT. It stops a stage on the l2 norm of the marginal error of b, and all of them
-on the sum of the squares of both: ``tolerance^2 / m`` implies ``tolerance`` in the l1 norm, the
-last update having met a. Its plan is ``P_ij = exp((f_i + g_j - C_ij) / eps)``: the potential
-relative to the weights is ``g - eps log b``, here less its mean, which grows from stage to stage.
+value: POT takes at least 36 stages and at most a hundred, in each of which at most ``max_iters``
+over a hundred iterations, by default as many as in POT. It stops a stage on the l2 norm of the
+marginal error of b, and all of them on the sum of the squares of both: ``tolerance^2 / m`` implies
+``tolerance`` in the l1 norm, the last update having met a. Its plan is ``P_ij = exp((f_i + g_j -
+C_ij) / eps)``: the potential relative to the weights is ``g - eps log b``, here less its mean,
+which grows from stage to stage.
 In the map setting new points follow the entropic map (Pooladian & Niles-Weed 2021); draws given a
 new point have the weights of which that map is the mean.
 """

@@ -36,10 +36,8 @@ class Spy(Solver):
 # `import ot` itself imports what of these is installed, and JAX flax.
 OF_POT = {"ot", "jax", "geomloss", "sklearn", "pandas"}
 ALLOWED = {
-    "identity": set(),
     "sinkhorn": set(),
     "geomloss": {"geomloss"},
-    "scipy-assignment": set(),
     "pot-sinkhorn": OF_POT,
     "ott-sinkhorn": {"ott", "jax", "flax"},
 }

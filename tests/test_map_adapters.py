@@ -154,7 +154,7 @@ def test_stochastic_plans_are_those_of_the_library():
     g = ot.stochastic.sag_entropic_transport(a, b, costs, 1.0, 3 * len(a), random_state=7)
     assert coupling.g is not None
     np.testing.assert_allclose(coupling.g, g, rtol=1e-9)
-    assert coupling.info["converged"] is False and coupling.info["iterations"] == 3
+    assert coupling.info["iterations"] == 3
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")

@@ -36,6 +36,7 @@ ZERO = {
         "latent",
         "moves_until",
     ),
+    *("gamma", "gp", "hjb", "strength", "weight"),
     *("anneal", "eps", "offset", "penalty", "pull", "r1", "ridge_sphere", "rotation", "seconds"),
     *("shift", "side", "sigma", "test_side", "tolerance", "train", "width"),
 }

@@ -47,7 +47,7 @@ COMMANDS = {
     ("run", "-t", "é[/b]"): "cannot read",
     ("run", "--plugins", "é[/b].py"): "[/b].py: no such Python file or folder",
     ("check", "é"): "unknown solver",
-    ("new", "solver", "é[/b]"): "[/b]' is not kebab-case",
+    ("new", "solver", "é[/b]", "--cost", "any"): "[/b]' is not kebab-case",
     ("leaderboard", "é[/b]"): "l2_uvp",
     ("verdicts", "é[/b]"): "verdict",
     ("rejudged", "é[/b]"): "",
