@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,39 @@ class Parameters:
             ValueError: one is not of its type, not finite, or too large.
         """
         check(self)
+
+    def require(
+        self,
+        positive: Sequence[str] = (),
+        not_negative: Sequence[str] = (),
+        at_least_one: Sequence[str] = (),
+        fractions: Sequence[str] = (),
+    ) -> None:
+        """Refuse parameters out of range.
+
+        Args:
+            positive: names of parameters.
+            not_negative: names of parameters.
+            at_least_one: names of parameters.
+            fractions: names of parameters of at least 0 and less than 1.
+
+        Raises:
+            ValueError: one of them is not.
+        """
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in at_least_one:
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in fractions:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 0 and less than 1, got {getattr(self, name)}"
+                )
 
 
 def check(owner: object) -> None:

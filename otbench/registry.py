@@ -339,12 +339,17 @@ def requirements(task: str, solver: str, plugins: tuple[str, ...] = ()) -> tuple
 
 def lacking(task: str, solver: str, plugins: tuple[str, ...] = ()) -> str | None:
     """What a run of this task and solver lacks here, and the remedy; None if it lacks nothing."""
-    cls = registry("solver", plugins).entries[solver].cls
+    entry = registry("solver", plugins).entries[solver]
+    return solver_lacks(entry) or absent(requirements(task, solver, plugins))
+
+
+def solver_lacks(entry: Entry) -> str | None:
+    """What a solver lacks here, its environment or packages, and the remedy."""
     try:
-        interpreter(solver, cls.environment)
+        interpreter(entry.name, entry.cls.environment)
     except MissingError as error:
         return str(error)
-    return absent(requirements(task, solver, plugins))
+    return None if entry.cls.environment else absent(entry.cls.needs)
 
 
 def absent(needs: Sequence[str]) -> str | None:

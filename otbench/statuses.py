@@ -67,6 +67,9 @@ class Stopped(Outcome):
         return self in (Stopped.FAILED, Stopped.LIMIT, Stopped.EARLY)
 
 
+NOT_CONVERGED = tuple(reason.value for reason in Stopped if reason.short)
+
+
 class Phase(Outcome):
     """What a worker is at. Limits of time and memory are the solver's in its own phases alone."""
 

@@ -32,7 +32,7 @@ from otbench.report.selected import select
 from otbench.runner.run import Options, run, say
 from otbench.runner.tuned import Tuned
 from otbench.selection import format_value, parse_value
-from otbench.statuses import Status, Stopped
+from otbench.statuses import NOT_CONVERGED, Status
 from otbench.store import load
 
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 FIRST_SEED = 1000  # those below are reported
 SEEDS = range(FIRST_SEED, FIRST_SEED + 3)
-SHORT = [reason.value for reason in Stopped if reason.short]
 
 Space = Mapping[str, Ladder | Span]
 Params = Mapping[str, Any]
@@ -199,7 +198,7 @@ def _with(solver: Selection, params: Params) -> Selection:
 def _judged(params: Params, runs: pd.DataFrame, metric: str | None) -> Trial:
     """The trial that these runs make."""
     ended = [status for status in runs.status if status != Status.OK]
-    stopped = [reason for reason in runs.stopped if reason in SHORT]
+    stopped = [reason for reason in runs.stopped if reason in NOT_CONVERGED]
     times = runs[FIT].astype(float).dropna()
     seconds = float(times.mean()) if len(times) else None
     if ended or stopped or metric is None:

@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from otbench import DivergedError, FitContext, MapProblem, Problem, Transport
 from otbench.methods.neural.critics import (
-    BOUND_POINTS,
     CHUNK,
     CriticSolver,
     CriticTraining,
     PotentialNetwork,
+    images_only,
+    sampled_ends,
 )
 from otbench.methods.neural.published_networks import ttc_critic
 from otbench.methods.neural.solver import as_maps
@@ -79,18 +80,15 @@ class AdversarialRegularizer(CriticSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        self.require(positive=("width", "penalty", "descent", "rate"), not_negative=("weight",))
-        self.require(fractions=("rate",))
+        self.require(
+            positive=("width", "penalty", "descent", "rate"),
+            not_negative=("weight",),
+            fractions=("rate",),
+        )
 
     def supports(self, problem: Problem) -> str | None:
         """As the base; convolutions take images."""
-        if (
-            self.network != "mlp"
-            and isinstance(problem, MapProblem)
-            and problem.source.image is None
-        ):
-            return f"network={self.network} takes images only"
-        return super().supports(problem)
+        return images_only(self.network, problem) or super().supports(problem)
 
     def critic(self, problem: MapProblem) -> PotentialNetwork:
         """An MLP, or the convolutions of the paper."""
@@ -118,10 +116,7 @@ class RegularizerTraining(CriticTraining[AdversarialRegularizer]):
         contexts: Sequence[FitContext],
     ) -> None:
         super().__init__(settings, network, problems, contexts)
-        self.ends = [
-            [measure.sample(BOUND_POINTS, context.generator) for measure in (p.source, p.target)]
-            for p, context in zip(problems, contexts, strict=True)
-        ]
+        self.ends = sampled_ends(problems, contexts)
 
     def transport(self, member: int) -> Transport:
         """The descent, with the critic as the potential."""

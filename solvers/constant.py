@@ -29,8 +29,7 @@ class Constant(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, got {self.n}")
+        self.require(at_least_one=("n",))
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems."""

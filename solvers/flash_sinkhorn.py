@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, MissingError, Problem
+from otbench.methods.adapting import centred
 from otbench.methods.discrete import Coupling, SinkhornSolver
+from otbench.methods.refusals import other_cost
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class FlashSinkhorn(SinkhornSolver):
         """The squared Euclidean cost, where there is a GPU."""
         import torch
 
-        if problem.cost != SQEUCLIDEAN:
-            return f"takes the sqeuclidean cost only, not {problem.cost.name}"
+        if reason := other_cost(problem, SQEUCLIDEAN):
+            return reason
         return None if torch.cuda.is_available() else "runs on an NVIDIA GPU only: there is none"
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
@@ -48,9 +50,10 @@ class FlashSinkhorn(SinkhornSolver):
         cost = pair.cost.matrix(pair.x, pair.y)
         mean_cost = float(pair.a @ cost @ pair.b)
         eps = self.in_cost_units(pair, mean_cost)
-        origin = pair.y.flatten(1).mean(0)
+        x, y, _ = centred(pair)
         f, g, iterations = sinkhorn_flashstyle_alternating(
-            *((points.flatten(1) - origin).float() for points in (pair.x, pair.y)),
+            x.float(),
+            y.float(),
             *(weights.float() for weights in (pair.a, pair.b)),
             eps=eps,
             n_iters=self.max_iters,

@@ -18,17 +18,14 @@ from typing import ClassVar
 from otbench import (
     EUCLIDEAN,
     SQEUCLIDEAN,
-    AmortizedProblem,
     DiscreteProblem,
     FitContext,
-    MapProblem,
     Problem,
     UserError,
 )
+from otbench.methods.adapting import few_entries
 from otbench.methods.discrete import Coupling, DiscreteSolver
-
-
-DENSE = 2**24  # entries of the largest plan that is returned as a full matrix
+from otbench.methods.refusals import other_cost, pairs_of
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,11 @@ class HiRef(DiscreteSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """Clouds of as many points, of equal weights; costs that HiRef has too."""
-        if problem.cost not in (SQEUCLIDEAN, EUCLIDEAN):
-            return f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
-        if isinstance(problem, MapProblem):
-            return None
-        pairs = (
-            (*problem.train, *problem.test) if isinstance(problem, AmortizedProblem) else (problem,)
-        )
+        if reason := other_cost(problem, SQEUCLIDEAN, EUCLIDEAN):
+            return reason
         matched = all(
             len(pair.a) == len(pair.b) and pair.eps == 0 and bool((w == w[0]).all())
-            for pair in pairs
+            for pair in pairs_of(problem)
             for w in (pair.a, pair.b)
         )
         return None if matched else "matches clouds of as many points of equal weights, without eps"
@@ -107,6 +99,6 @@ class HiRef(DiscreteSolver):
                 sq_Euclidean=pair.cost == SQEUCLIDEAN,
             ).run()
         matched = torch.cat([torch.stack(part) for part in parts], 1).to(pair.x.device)
-        mass = pair.x.new_full((n,), 1 / n)
-        plan = torch.sparse_coo_tensor(matched, mass, (n, n), check_invariants=True).coalesce()
-        return Coupling(plan if n * n > DENSE else plan.to_dense(), info={"levels": len(ranks)})
+        rows, columns = matched
+        plan = few_entries(rows, columns, pair.x.new_full((n,), 1 / n), (n, n))
+        return Coupling(plan, info={"levels": len(ranks)})

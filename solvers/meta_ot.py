@@ -111,13 +111,11 @@ class MetaOt(AmortizedSolver):
             raise ValueError(f"pairs must be crossed or given, got {self.pairs!r}")
         if self.decay not in ("cosine", "none"):
             raise ValueError(f"decay must be cosine or none, got {self.decay!r}")
-        for name in ("width", "depth", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
-        if not self.seconds >= 0:
-            raise ValueError(f"seconds must not be negative, got {self.seconds}")
+        self.require(
+            at_least_one=("width", "depth", "steps", "batch"),
+            positive=("lr",),
+            not_negative=("seconds",),
+        )
 
     def supports(self, problem: Problem) -> str | None:
         """Entropic pairs; for the encoder of weights all on the same points, for that of sets both

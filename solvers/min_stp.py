@@ -94,12 +94,10 @@ class MinStp(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for name in ("width", "depth", "context", "iterations", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("softness", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(
+            at_least_one=("width", "depth", "context", "iterations", "steps", "batch"),
+            positive=("softness", "lr"),
+        )
         if self.pairs not in ("crossed", "given"):
             raise ValueError(f"pairs must be crossed or given, got {self.pairs!r}")
         if self.decay not in ("cosine", "none"):

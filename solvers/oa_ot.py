@@ -70,10 +70,7 @@ class OaOt(SlicedSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
+        self.require(at_least_one=("steps",), positive=("lr",))
 
     def weigh(
         self, slices: Slices, problems: Sequence[Entropic], context: FitContext

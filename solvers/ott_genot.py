@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otbench import FitContext, MapProblem, Problem, Solver, Transport
-from otbench.errors import DivergedError
 from otbench.methods.discrete import in_chunks
-from otbench.methods.jax_arrays import to_jax, to_torch
+from otbench.methods.jax_arrays import check_weights, to_jax, to_torch
 from otbench.methods.standard import Standard, no_standard
 
 
@@ -58,9 +57,7 @@ class OttGenot(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for name in ("steps", "batch", "lr", "width", "eps", "draws", "ode_steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("steps", "batch", "lr", "width", "eps", "draws", "ode_steps"))
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between equal shapes, of squared Euclidean cost."""
@@ -82,16 +79,12 @@ class OttGenot(Solver):
         carry = _integrated(genot.vf, self.ode_steps)
 
         def batches() -> Iterator[dict[str, jax.Array]]:
-            source = units.batches(problem.source, units.source, self.batch, stream)
-            target = units.batches(problem.target, units.target, self.batch, stream)
-            for x, y in zip(source, target, strict=True):
+            for x, y in zip(*units.batches(problem, self.batch, stream), strict=True):
                 yield {"src_lin": to_jax(x), "tgt_lin": to_jax(y)}
 
         genot(batches(), self.steps, jax.random.key(context.seed + 1))
         weights = genot.vf_state.params
-        leaves = jax.tree.leaves(weights)
-        if not all(bool(jax.numpy.isfinite(leaf).all()) for leaf in leaves):
-            raise DivergedError("ott-genot: the weights are not finite; lower lr")
+        check_weights(self.name, weights)
 
         noise = torch.Generator(context.device).manual_seed(context.seed)
         fixed = torch.randn(self.draws, dim, generator=noise, device=context.device)

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.errors import DivergedError
+from otbench.methods.adapting import centred, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
 from otbench.methods.jax_arrays import to_jax, to_torch
 from otbench.methods.refusals import regularised
@@ -55,9 +56,7 @@ class OttLrSinkhorn(DiscreteSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        for name in ("rank", "gamma", "max_iters", "tolerance"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("rank", "gamma", "max_iters", "tolerance"))
 
     @property
     def marginal_tolerance(self) -> float:
@@ -76,16 +75,15 @@ class OttLrSinkhorn(DiscreteSolver):
         """
         import jax
 
-        rows, columns = pair.a > 0, pair.b > 0
-        x, y = pair.x[rows], pair.y[columns]
+        pair, on_all_points = with_mass(pair)
         if pair.cost == SQEUCLIDEAN:  # rounds less about the origin
-            costs = tuple((points - y.mean(0)).flatten(1) for points in (x, y))
+            costs = centred(pair)[:2]
         else:
-            costs = (pair.cost.matrix(x, y),)
-        rank = min(self.rank, len(x), len(y))
+            costs = (pair.cost.matrix(pair.x, pair.y),)
+        rank = min(self.rank, len(pair.x), len(pair.y))
         solve = _compiled(rank, self.gamma, self.max_iters, self.tolerance)
         with jax.enable_x64(True):
-            marginals = to_jax(pair.a[rows]), to_jax(pair.b[columns])
+            marginals = to_jax(pair.a), to_jax(pair.b)
             key = jax.random.key(context.seed)
             matrix, iterations = solve(tuple(map(to_jax, costs)), *marginals, key)
             found, iterations = to_torch(matrix), int(iterations)
@@ -94,11 +92,7 @@ class OttLrSinkhorn(DiscreteSolver):
                 "ott-lr-sinkhorn: the plan is not finite; lower gamma, or give it costs that are "
                 "not all zero"
             )
-        if rows.all() and columns.all():
-            return Coupling(found, info={"rank": rank, "iterations": iterations})
-        plan = found.new_zeros(len(rows), len(columns))
-        plan[rows.nonzero(), columns.nonzero()[:, 0]] = found
-        return Coupling(plan, info={"rank": rank, "iterations": iterations})
+        return on_all_points(Coupling(found, info={"rank": rank, "iterations": iterations}))
 
 
 @cache

@@ -19,9 +19,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otbench import FitContext, MapProblem, Problem, Solver, Transport
-from otbench.errors import DivergedError
 from otbench.methods.discrete import in_chunks
-from otbench.methods.jax_arrays import to_jax, to_torch
+from otbench.methods.jax_arrays import check_weights, to_jax, to_torch
 from otbench.methods.standard import Standard, no_standard
 
 
@@ -52,11 +51,7 @@ class OttMongeGap(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for name in ("steps", "batch", "lr", "width"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.strength >= 0:
-            raise ValueError(f"strength must not be negative, got {self.strength}")
+        self.require(positive=("steps", "batch", "lr", "width"), not_negative=("strength",))
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between equal shapes, of squared Euclidean cost."""
@@ -78,13 +73,9 @@ class OttMongeGap(Solver):
         )
         key = jax.random.key(context.seed)
         estimator.state_neural_net = network.create_train_state(key, optimizer, (1, dim))
-        x, y = (
-            map(to_jax, units.batches(measure, mean, self.batch, stream))
-            for measure, mean in ((problem.source, units.source), (problem.target, units.target))
-        )
+        x, y = (map(to_jax, drawn) for drawn in units.batches(problem, self.batch, stream))
         weights = estimator.train_map_estimator(x, y, x, y)[0].params
-        if not all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights)):
-            raise DivergedError("ott-monge-gap: the weights are not finite; lower lr")
+        check_weights(self.name, weights)
 
         def push(x: torch.Tensor) -> torch.Tensor:
             return units.push(lambda u: to_torch(mapped(weights, to_jax(u))), x, shape)

@@ -24,9 +24,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from otbench import FitContext, MapProblem, Problem, Solver, Transport
-from otbench.errors import DivergedError
 from otbench.methods.discrete import in_chunks
-from otbench.methods.jax_arrays import to_jax, to_torch
+from otbench.methods.jax_arrays import check_weights, to_jax, to_torch
 from otbench.methods.standard import Standard, no_standard
 
 
@@ -60,9 +59,7 @@ class OttNeuralDual(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for name in ("steps", "batch", "lr", "width"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("steps", "batch", "lr", "width"))
         if self.network not in ("mlp", "icnn"):
             raise ValueError(f"network must be mlp or icnn, got {self.network!r}")
 
@@ -91,17 +88,10 @@ class OttNeuralDual(Solver):
                 (dual.neural_f, dual.neural_g), (dual.state_f, dual.state_g), keys, strict=True
             )
         )
-        x, y = (
-            map(to_jax, units.batches(measure, mean, self.batch, stream))
-            for measure, mean in (
-                (problem.source, units.source),
-                (problem.target, units.target),
-            )
-        )
+        x, y = (map(to_jax, drawn) for drawn in units.batches(problem, self.batch, stream))
         dual(x, y, x, y)
         of_f, of_g = dual.state_f.params, dual.state_g.params
-        if not all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves((of_f, of_g))):
-            raise DivergedError("ott-neural-dual: the weights are not finite; lower lr")
+        check_weights(self.name, (of_f, of_g))
 
         def of_source(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             value, slope = potential(of_f, to_jax(u))

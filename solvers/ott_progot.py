@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.errors import DivergedError, UserError
+from otbench.methods.adapting import centred, mean_cost
 from otbench.methods.discrete import Coupling, SinkhornSolver
 from otbench.methods.jax_arrays import to_jax, to_torch
-from otbench.methods.refusals import regularised, weighted
+from otbench.methods.refusals import other_cost, regularised, weighted
 
 
 if TYPE_CHECKING:
@@ -53,16 +54,13 @@ class OttProgot(SinkhornSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        self.require(at_least_one=("steps",))
         if self.speed not in ("lin", "exp", "quad"):
             raise ValueError(f"speed must be lin, exp or quad, got {self.speed!r}")
 
     def supports(self, problem: Problem) -> str | None:
         """The squared Euclidean cost, points of equal weights, no eps."""
-        if problem.cost != SQEUCLIDEAN:
-            return f"takes the sqeuclidean cost only, not {problem.cost.name}"
-        return weighted(problem) or regularised(problem)
+        return other_cost(problem, SQEUCLIDEAN) or weighted(problem) or regularised(problem)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Walk to the target; ``info_iterations`` is the sum over the steps.
@@ -76,12 +74,9 @@ class OttProgot(SinkhornSolver):
 
         if reason := self.supports(pair):
             raise UserError(f"{self.name} {reason}")
-        origin = pair.y.mean(0)
-        x, y = ((points - origin).flatten(1) for points in (pair.x, pair.y))
-        mean_cost = float(
-            x.square().sum(1).mean() + y.square().sum(1).mean() - 2 * x.mean(0) @ y.mean(0)
-        )
-        eps = self.in_cost_units(pair, mean_cost)
+        x, y, origin = centred(pair)
+        mean = mean_cost(pair)
+        eps = self.in_cost_units(pair, mean)
         solve, transport = _compiled(self.steps, self.speed, self.max_iters, self.tolerance)
         with jax.enable_x64(True):
             output, matrix, iterations = solve(to_jax(x), to_jax(y), eps)
@@ -94,10 +89,10 @@ class OttProgot(SinkhornSolver):
 
         def push(new: torch.Tensor) -> torch.Tensor:
             with jax.enable_x64(True):
-                pushed = to_torch(transport(output, to_jax((new - origin).flatten(1))))
-            return pushed.reshape(-1, *pair.y.shape[1:]) + origin
+                pushed = to_torch(transport(output, to_jax(new.flatten(1) - origin)))
+            return (pushed + origin).reshape(-1, *pair.y.shape[1:])
 
-        info = self.report(eps, mean_cost, iterations)
+        info = self.report(eps, mean, iterations)
         return Coupling(plan, push=push, info=info)
 
 

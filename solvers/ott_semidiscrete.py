@@ -33,6 +33,7 @@ from otbench import EUCLIDEAN, SQEUCLIDEAN, FitContext, MapProblem, Problem, Sol
 from otbench.errors import DivergedError
 from otbench.methods.discrete import c_transform, in_chunks, sample_pair
 from otbench.methods.jax_arrays import to_jax, to_torch
+from otbench.methods.refusals import other_cost
 from otbench.methods.sample_maps import standard
 from otbench.metrics import merged
 from otbench.problem import DiscreteProblem, Truth
@@ -64,17 +65,13 @@ class OttSemidiscrete(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for name in ("n", "steps", "batch", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("n", "steps", "batch", "lr"))
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems, for the costs that OTT has too."""
         if not isinstance(problem, MapProblem):
             return "takes map problems only, whose source can be sampled"
-        if problem.cost not in (SQEUCLIDEAN, EUCLIDEAN):
-            return f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
-        return None
+        return other_cost(problem, SQEUCLIDEAN, EUCLIDEAN)
 
     def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Sample the target, then ascend. ``info_marginal_chi2`` is the library's estimate of how

@@ -21,6 +21,7 @@ from otbench import EUCLIDEAN, SQEUCLIDEAN, Cost, DiscreteProblem, FitContext, P
 from otbench.methods.adapting import centred, mean_cost
 from otbench.methods.discrete import Coupling, SinkhornSolver
 from otbench.methods.jax_arrays import to_jax, to_torch
+from otbench.methods.refusals import other_cost
 
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ class OttSinkhorn(SinkhornSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """The costs that OTT has too."""
-        if problem.cost in (SQEUCLIDEAN, EUCLIDEAN):
-            return None
-        return f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
+        return other_cost(problem, SQEUCLIDEAN, EUCLIDEAN)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate until the marginals are met (OTT looks every tenth iteration, at the l1 norm).

@@ -17,7 +17,7 @@ from typing import ClassVar
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.methods.adapting import few_entries, standardised, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
-from otbench.methods.refusals import no_bijection
+from otbench.methods.refusals import no_bijection, other_cost
 
 
 GAUSSIAN = 64  # largest dimension of the cuts between Gaussians, whose time is cubic in it
@@ -39,14 +39,11 @@ class PotBsp(DiscreteSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        if self.trees < 1:
-            raise ValueError(f"trees must be at least 1, got {self.trees}")
+        self.require(at_least_one=("trees",))
 
     def supports(self, problem: Problem) -> str | None:
         """As many points of each measure, of equal weights, and the cost that the cuts are for."""
-        if problem.cost != SQEUCLIDEAN:
-            return f"takes the sqeuclidean cost only, not {problem.cost.name}"
-        return no_bijection(problem)
+        return other_cost(problem, SQEUCLIDEAN) or no_bijection(problem)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Cut along the hyperplanes that ``context.seed`` draws, and merge.

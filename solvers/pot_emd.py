@@ -31,8 +31,7 @@ class PotEmd(DiscreteSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        if self.max_iters < 1:
-            raise ValueError(f"max_iters must be at least 1, got {self.max_iters}")
+        self.require(at_least_one=("max_iters",))
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Solve the linear program."""

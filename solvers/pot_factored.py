@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.methods.adapting import standardised, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.refusals import other_cost
 
 
 if TYPE_CHECKING:
@@ -45,15 +46,11 @@ class PotFactored(DiscreteSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        for name in ("rank", "max_iters", "tolerance"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("rank", "max_iters", "tolerance"))
 
     def supports(self, problem: Problem) -> str | None:
         """The cost of which the points between are means."""
-        if problem.cost != SQEUCLIDEAN:
-            return f"takes the sqeuclidean cost only, not {problem.cost.name}"
-        return None
+        return other_cost(problem, SQEUCLIDEAN)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Move the points between, from where ``context.generator`` puts them."""

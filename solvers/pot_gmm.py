@@ -47,8 +47,7 @@ class PotGmm(SampleMap):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        if self.components < 1:
-            raise ValueError(f"components must be at least 1, got {self.components}")
+        self.require(at_least_one=("components",))
 
     def supports(self, problem: Problem) -> str | None:
         """As the base, in dimensions whose covariances can be held."""

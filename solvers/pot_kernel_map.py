@@ -49,9 +49,7 @@ class PotKernelMap(SampleMap):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        for name in ("mu", "eta", "sigma", "steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("mu", "eta", "sigma", "steps"))
 
     def between(self, x: torch.Tensor, y: torch.Tensor, context: FitContext) -> Transport:
         """Fit until the objective falls by less than 1e-5 of itself, or ``steps`` are made."""

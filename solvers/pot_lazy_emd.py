@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 from otbench import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.methods.adapting import few_entries, standardised, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.refusals import other_cost
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,11 @@ class PotLazyEmd(DiscreteSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        if self.max_iters < 1:
-            raise ValueError(f"max_iters must be at least 1, got {self.max_iters}")
+        self.require(at_least_one=("max_iters",))
 
     def supports(self, problem: Problem) -> str | None:
         """The costs that POT computes from points."""
-        if problem.cost in (SQEUCLIDEAN, EUCLIDEAN):
-            return None
-        return f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
+        return other_cost(problem, SQEUCLIDEAN, EUCLIDEAN)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Solve the linear program; POT warns where the pivots run out."""

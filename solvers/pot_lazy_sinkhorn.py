@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from otbench import EUCLIDEAN, SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.methods.adapting import mean_cost, standardised, with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
+from otbench.methods.refusals import other_cost
 
 
 if TYPE_CHECKING:
@@ -40,14 +41,11 @@ class PotLazySinkhorn(SinkhornSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        if self.block < 1:
-            raise ValueError(f"block must be at least 1, got {self.block}")
+        self.require(at_least_one=("block",))
 
     def supports(self, problem: Problem) -> str | None:
         """The costs that POT computes from points."""
-        if problem.cost in (SQEUCLIDEAN, EUCLIDEAN):
-            return None
-        return f"takes the sqeuclidean and euclidean costs only, not {problem.cost.name}"
+        return other_cost(problem, SQEUCLIDEAN, EUCLIDEAN)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Iterate until the marginals are met; POT warns where they are not."""

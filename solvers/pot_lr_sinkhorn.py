@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.methods.adapting import standardised, with_mass
 from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.refusals import other_cost
 
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ class PotLrSinkhorn(DiscreteSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        for name in ("rank", "max_iters", "tolerance"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("rank", "max_iters", "tolerance"))
 
     @property
     def marginal_tolerance(self) -> float:
@@ -56,9 +55,7 @@ class PotLrSinkhorn(DiscreteSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """The cost that POT factorises."""
-        if problem.cost != SQEUCLIDEAN:
-            return f"takes the sqeuclidean cost only, not {problem.cost.name}"
-        return None
+        return other_cost(problem, SQEUCLIDEAN)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Descend from random factors of ``context.seed``."""

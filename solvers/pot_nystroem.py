@@ -21,6 +21,7 @@ from otbench import SQEUCLIDEAN, DiscreteProblem, FitContext, Problem
 from otbench.errors import DivergedError
 from otbench.methods.adapting import mean_cost, standardised, with_mass
 from otbench.methods.discrete import Coupling, SinkhornSolver
+from otbench.methods.refusals import other_cost
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ class PotNystroem(SinkhornSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """The cost whose kernel is that of Gaussians."""
-        if problem.cost != SQEUCLIDEAN:
-            return f"takes the sqeuclidean cost only, not {problem.cost.name}"
-        return None
+        return other_cost(problem, SQEUCLIDEAN)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Draw the anchors by ``context.seed``, then iterate until the marginals are met.

@@ -14,6 +14,7 @@ from typing import ClassVar, cast
 from otbench import DiscreteProblem, FitContext, Problem
 from otbench.families.partial import PARTIAL
 from otbench.methods.discrete import Coupling, DiscreteSolver, host_problem
+from otbench.methods.refusals import other_cost
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class PotPartial(DiscreteSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """Partial problems."""
-        taken = problem.cost == PARTIAL
-        return None if taken else f"takes the {PARTIAL.name} cost only, not {problem.cost.name}"
+        return other_cost(problem, PARTIAL)
 
     def couple(self, pair: DiscreteProblem, context: FitContext) -> Coupling:
         """Move the share, put the rest on the added points."""

@@ -56,9 +56,7 @@ class PotSemidiscrete(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for name in ("n", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require(at_least_one=("n", "steps", "batch"))
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems."""

@@ -20,7 +20,6 @@ from otbench import (
     EUCLIDEAN,
     GEODESIC,
     SQEUCLIDEAN,
-    AmortizedProblem,
     DiscreteProblem,
     FitContext,
     MapProblem,
@@ -29,6 +28,7 @@ from otbench import (
 from otbench.methods.adapting import few_entries
 from otbench.methods.amortized.slices import coordinates
 from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.refusals import pairs_of
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class PotSlicedPlan(DiscreteSolver):
         super().__post_init__()
         if self.plan not in ("min", "expected"):
             raise ValueError(f"plan must be min or expected, got {self.plan!r}")
-        if self.projections < 1:
-            raise ValueError(f"projections must be at least 1, got {self.projections}")
+        self.require(at_least_one=("projections",))
 
     def supports(self, problem: Problem) -> str | None:
         """Costs of which sorting is optimal on a line, and geodesics of the sphere, which
@@ -95,6 +94,4 @@ def _shape(problem: Problem) -> tuple[int, ...]:
     """Shape of one point of the source."""
     if isinstance(problem, MapProblem):
         return problem.source.shape
-    pairs = [*problem.train, *problem.test] if isinstance(problem, AmortizedProblem) else [problem]
-    pair = pairs[0]
-    return tuple(pair.x.shape[1:])
+    return tuple(pairs_of(problem)[0].x.shape[1:])

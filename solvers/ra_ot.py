@@ -78,11 +78,7 @@ class RaOt(SlicedSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        for name in ("ridge", "tolerance"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.ridge_sphere >= 0:
-            raise ValueError(f"ridge_sphere must not be negative, got {self.ridge_sphere}")
+        self.require(positive=("ridge", "tolerance"), not_negative=("ridge_sphere",))
 
     def weigh(
         self, slices: Slices, problems: Sequence[Entropic], context: FitContext

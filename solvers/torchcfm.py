@@ -55,11 +55,9 @@ class TorchCfm(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for name in ("steps", "batch", "lr", "width", "ode_steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must not be negative, got {self.sigma}")
+        self.require(
+            positive=("steps", "batch", "lr", "width", "ode_steps"), not_negative=("sigma",)
+        )
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between equal shapes, of squared Euclidean cost."""
@@ -78,8 +76,7 @@ class TorchCfm(Solver):
         assert isinstance(problem, MapProblem)
         stream, shape, dim = context.generator, problem.target.shape, problem.source.dim
         units = Standard.of(problem, stream)
-        source = units.batches(problem.source, units.source, self.batch, stream)
-        target = units.batches(problem.target, units.target, self.batch, stream)
+        source, target = units.batches(problem, self.batch, stream)
         with _seeded(context):
             matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=self.sigma)
             velocity = MLP(dim=dim, w=self.width, time_varying=True).to(context.device)

@@ -53,6 +53,7 @@ from otbench.methods.neural.critics import (
     CriticTraining,
     Potential,
     PotentialNetwork,
+    images_only,
 )
 from otbench.methods.neural.published_networks import ttc_critic
 from otbench.methods.neural.sampling import Stream
@@ -193,13 +194,7 @@ class Ttc(CriticSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """As the base; convolutions take images."""
-        if (
-            self.network != "mlp"
-            and isinstance(problem, MapProblem)
-            and problem.source.image is None
-        ):
-            return f"network={self.network} takes images only"
-        return super().supports(problem)
+        return images_only(self.network, problem) or super().supports(problem)
 
     def critic(self, problem: MapProblem) -> PotentialNetwork:
         """An MLP, or convolutions."""

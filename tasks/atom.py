@@ -47,10 +47,7 @@ class Atom(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.dim < 1:
-            raise ValueError(f"dim must be at least 1, got {self.dim}")
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must not be negative, got {self.sigma}")
+        self.require(at_least_one=("dim",), not_negative=("sigma",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """The problem, the same for every ``rng``."""

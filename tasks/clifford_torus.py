@@ -54,12 +54,10 @@ class CliffordTorus(Task):
 
     def __post_init__(self) -> None:
         """Refuse a torus that does not fit, no noise, or another cost."""
-        if self.circles < 1:
-            raise ValueError(f"circles must be at least 1, got {self.circles}")
+        self.require(at_least_one=("circles",))
         if self.dim < 2 * self.circles:
             raise ValueError(f"dim must be at least 2 circles = {2 * self.circles}, got {self.dim}")
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        self.require(positive=("sigma",))
         if self.cost not in ("euclidean", "sqeuclidean"):
             raise ValueError(f"cost must be euclidean or sqeuclidean, got {self.cost!r}")
 

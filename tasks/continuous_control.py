@@ -52,10 +52,7 @@ class ContinuousControl(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.dim < 1:
-            raise ValueError(f"dim must be at least 1, got {self.dim}")
-        if not self.condition >= 1:
-            raise ValueError(f"condition must be at least 1, got {self.condition}")
+        self.require(at_least_one=("dim", "condition"))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw B and b from ``rng``."""

@@ -55,8 +55,7 @@ class FunnelAtoms(Task):
             raise ValueError(f"dim must be at least 2, got {self.dim}")
         if self.atoms < 2:
             raise ValueError(f"atoms must be at least 2, got {self.atoms}")
-        if not self.offset >= 0:
-            raise ValueError(f"offset must not be negative, got {self.offset}")
+        self.require(not_negative=("offset",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the atoms and their offsets from ``rng``.

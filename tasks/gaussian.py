@@ -47,12 +47,7 @@ class Gaussian(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.dim < 1:
-            raise ValueError(f"dim must be at least 1, got {self.dim}")
-        if not self.condition >= 1:
-            raise ValueError(f"condition must be at least 1, got {self.condition}")
-        if not self.shift >= 0:
-            raise ValueError(f"shift must not be negative, got {self.shift}")
+        self.require(at_least_one=("dim", "condition"), not_negative=("shift",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the two Gaussians from ``rng``."""

@@ -49,8 +49,7 @@ class GaussianBall(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.dim < 1:
-            raise ValueError(f"dim must be at least 1, got {self.dim}")
+        self.require(at_least_one=("dim",))
         if not 0 < self.radius < math.inf:
             raise ValueError(f"radius must be positive and finite, got {self.radius}")
 

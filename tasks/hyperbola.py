@@ -62,8 +62,7 @@ class Hyperbola(Task):
             raise ValueError(f"offset must be between -2 and 2, got {self.offset}")
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        self.require(positive=("sigma",))
         if self.cost not in ("euclidean", "sqeuclidean"):
             raise ValueError(f"cost must be euclidean or sqeuclidean, got {self.cost!r}")
         a = self.offset / 2

@@ -63,11 +63,7 @@ class IcnnMixture(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for field in ("dim", "components"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.steepness > 0:
-            raise ValueError(f"steepness must be positive, got {self.steepness}")
+        self.require(at_least_one=("dim", "components"), positive=("steepness",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the mixture and the network from ``rng``."""

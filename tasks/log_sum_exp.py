@@ -51,15 +51,11 @@ class LogSumExp(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for field in ("dim", "atoms"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("radius", "tau"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
-        for field in ("eps", "offset"):
-            if not getattr(self, field) >= 0:
-                raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
+        self.require(
+            at_least_one=("dim", "atoms"),
+            positive=("radius", "tau"),
+            not_negative=("eps", "offset"),
+        )
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the affine functions from ``rng``."""

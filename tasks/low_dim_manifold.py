@@ -57,10 +57,7 @@ class LowDimManifold(Task):
         """Check the parameters."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
-        if self.intrinsic < 1:
-            raise ValueError(f"intrinsic must be at least 1, got {self.intrinsic}")
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must not be negative, got {self.sigma}")
+        self.require(at_least_one=("intrinsic",), not_negative=("sigma",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the planes, D and H from ``rng``."""

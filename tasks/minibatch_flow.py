@@ -68,8 +68,7 @@ class MinibatchFlow(Task):
         for field, least in (("batch", 2), ("train", 0), ("test", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
-        if not self.eps >= 0:
-            raise ValueError(f"eps must not be negative, got {self.eps}")
+        self.require(not_negative=("eps",))
 
     def problem(
         self, rng: np.random.Generator, *, device: str, dtype: torch.dtype

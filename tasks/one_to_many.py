@@ -61,8 +61,7 @@ class OneToMany(Task):
             raise ValueError(
                 f"cube must be less than dim = {self.dim}, or 0 for dim - 1, got {self.cube}"
             )
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must not be negative, got {self.sigma}")
+        self.require(not_negative=("sigma",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """The problem, the same for every ``rng``."""

@@ -99,8 +99,7 @@ class PalettePairs(Task):
         """Refuse palettes of one colour, unknown pictures, and more pairs than there are."""
         if not 2 <= self.colours <= MOST_COLOURS:
             raise ValueError(f"colours must be from 2 to {MOST_COLOURS}, got {self.colours}")
-        if not self.eps >= 0:
-            raise ValueError(f"eps must not be negative, got {self.eps}")
+        self.require(not_negative=("eps",))
         if self.held_out not in ("built-in", "photographs"):
             raise ValueError(f"held_out must be built-in or photographs, got {self.held_out!r}")
         for field, least, names in (("train", 0, self.pictures[0]), ("test", 1, self.pictures[1])):

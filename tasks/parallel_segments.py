@@ -52,8 +52,7 @@ class ParallelSegments(Task):
         """Check the parameters."""
         if self.dim < 2:
             raise ValueError(f"dim must be at least 2, got {self.dim}")
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must not be negative, got {self.sigma}")
+        self.require(not_negative=("sigma",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """The problem, the same for every ``rng``."""

@@ -52,9 +52,7 @@ class PartialClouds(Task):
 
     def __post_init__(self) -> None:
         """Refuse empty clouds and shares that are none."""
-        for field in ("n", "m", "dim"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        self.require(at_least_one=("n", "m", "dim"))
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
 

@@ -64,10 +64,7 @@ class Perpendicular(Task):
         """Check the parameters."""
         if self.dim < 2 or self.dim % 2:
             raise ValueError(f"dim must be even and at least 2, got {self.dim}")
-        if self.segments < 1:
-            raise ValueError(f"segments must be at least 1, got {self.segments}")
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must not be negative, got {self.sigma}")
+        self.require(at_least_one=("segments",), not_negative=("sigma",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """The problem, the same for every ``rng``."""

@@ -56,8 +56,7 @@ class Petals(Task):
         """Check the parameters."""
         if self.petals < 3:
             raise ValueError(f"petals must be at least 3, got {self.petals}")
-        if not self.radius > 0:
-            raise ValueError(f"radius must be positive, got {self.radius}")
+        self.require(positive=("radius",))
         if not self.eps >= 0:
             raise ValueError(
                 f"eps must not be negative, got {self.eps}: the potential would not be convex"

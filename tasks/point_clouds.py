@@ -50,9 +50,7 @@ class PointClouds(Task):
 
     def __post_init__(self) -> None:
         """Refuse empty clouds and unknown costs."""
-        for field in ("n", "m", "dim"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        self.require(at_least_one=("n", "m", "dim"))
         if self.cost not in ("sqeuclidean", "euclidean"):
             raise ValueError(f"cost must be sqeuclidean or euclidean, got {self.cost!r}")
 

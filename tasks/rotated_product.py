@@ -49,8 +49,7 @@ class RotatedProduct(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.dim < 1:
-            raise ValueError(f"dim must be at least 1, got {self.dim}")
+        self.require(at_least_one=("dim",))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the rotation from ``rng``."""

@@ -54,12 +54,10 @@ class SubspaceShrink(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, got {self.k}")
+        self.require(at_least_one=("k",))
         if self.dim < self.k + 1:
             raise ValueError(f"dim must be at least k + 1 = {self.k + 1}, got {self.dim}")
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        self.require(positive=("sigma",))
         if self.cost not in ("euclidean", "sqeuclidean"):
             raise ValueError(f"cost must be euclidean or sqeuclidean, got {self.cost!r}")
 

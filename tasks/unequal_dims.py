@@ -61,8 +61,7 @@ class UnequalDims(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.source_dim < 1:
-            raise ValueError(f"source_dim must be at least 1, got {self.source_dim}")
+        self.require(at_least_one=("source_dim",))
         if self.dim <= self.source_dim:
             raise ValueError(
                 f"dim must be above source_dim, {self.source_dim}, got {self.dim}: no room is left "

@@ -52,9 +52,7 @@ class W1Funnels(Task):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        for field in ("dim", "width", "power"):
-            if not getattr(self, field) >= 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        self.require(at_least_one=("dim", "width", "power"))
 
     def problem(self, rng: np.random.Generator, *, device: str, dtype: torch.dtype) -> MapProblem:
         """Draw the centres and offsets from ``rng``."""

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from otbench import DivergedError, FitContext
+from otbench.methods.neural import critics
 from otbench.registry import registry
-from otbench.solvers import adversarial_regularizer
 from otbench.solvers.ttc import Ttc
 
 
@@ -188,7 +188,7 @@ RUNS = [
 @pytest.mark.parametrize(("solver", "task"), RUNS)
 def test_image_presets_start_and_step_for_two_seeds_at_once(solver, task, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(adversarial_regularizer, "BOUND_POINTS", 64)
+    monkeypatch.setattr(critics, "BOUND_POINTS", 64)
     problem, transports = solved(solver, task, 2)
     x = problem.source.sample(3, torch.Generator().manual_seed(0))
     pushed = []

@@ -14,6 +14,7 @@ from otbench.data.cloud_files import COORDS, CloudFile
 from otbench.data.pixels import KINDS
 from otbench.errors import UserError
 from otbench.families.own_data import SIDES
+from otbench.job import DEVICES, DTYPES
 from otbench.problem import COSTS
 
 
@@ -71,6 +72,21 @@ def add_plugins(sub: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="Python file, or folder of files, with more tasks and solvers",
     )
+
+
+def add_setting(sub: argparse.ArgumentParser) -> None:
+    """Where and how problems are solved."""
+    add = sub.add_argument
+    add("--device", choices=DEVICES, default="auto")
+    text = "floating point type of the problems"
+    add("--dtype", choices=DTYPES, default="float32", help=text)
+    text = "runs at a time; each gets cores / jobs threads (default: 1)"
+    add("--jobs", type=count, default=1, help=text)
+    text = (
+        "solve up to N seeds of a task as one where the solver can (default: as the suite says, "
+        "else 1); many seeds for less, but such rows have no fit time of their own"
+    )
+    add("--together", type=count, metavar="N", help=text)
 
 
 def add_limits(sub: argparse.ArgumentParser) -> None:

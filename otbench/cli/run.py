@@ -12,7 +12,7 @@ from otbench.cli.options import (
     add_limits,
     add_own_data,
     add_plugins,
-    count,
+    add_setting,
     own_files,
     seconds,
     seeds,
@@ -20,7 +20,6 @@ from otbench.cli.options import (
 from otbench.data.cloud_files import check_enough, read_pair
 from otbench.errors import UserError
 from otbench.families.own_data import BOUNDED, LP_POINTS, parameters
-from otbench.job import DEVICES, DTYPES
 from otbench.methods.discrete import SOLVED
 from otbench.runner.executor import EXECUTORS, Limits
 from otbench.selection import quoted
@@ -55,26 +54,7 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
     )
     text = "seeds 0 ... N-1, or A ... B-1 of A:B, instead of the suite's number"
     add("--seeds", type=seeds, metavar="N", help=text)
-    add("--device", choices=DEVICES, default="auto")
-    add(
-        "--dtype",
-        choices=DTYPES,
-        default="float32",
-        help="floating point type of the problems",
-    )
-    add(
-        "--jobs",
-        type=count,
-        default=1,
-        help="runs at a time; each gets cores / jobs threads (default: 1)",
-    )
-    add(
-        "--together",
-        type=count,
-        metavar="N",
-        help="solve up to N seeds of a task as one where the solver can (default: as the suite "
-        "says, else 1); many seeds for less, but such rows have no fit time of their own",
-    )
+    add_setting(sub)
     add(
         "--executor",
         choices=tuple(EXECUTORS),

@@ -6,9 +6,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from otbench.cli.options import Command, add_limits, add_plugins, count, seeds
+from otbench.cli.options import Command, add_limits, add_plugins, add_setting, count, seeds
 from otbench.errors import UserError
-from otbench.job import DEVICES, DTYPES
 from otbench.parameters import cut
 
 
@@ -29,11 +28,7 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
     add("--metric", help="metric to choose by (default: the task's own measure of accuracy)")
     text = "tuning seeds A ... B-1, from 1000 on (default: 1000:1003)"
     add("--seeds", type=seeds, metavar="A:B", help=text)
-    add("--device", choices=DEVICES, default="auto")
-    add("--dtype", choices=DTYPES, default="float32")
-    add("--jobs", type=count, default=1, help="runs at a time (default: 1)")
-    text = "solve up to N seeds as one where the solver can"
-    add("--together", type=count, metavar="N", help=text)
+    add_setting(sub)
     add_limits(sub)
     text = f"folder of the tuning runs, beside those that are reported (default: {DEFAULT})"
     add("--results", type=Path, default=DEFAULT, help=text)

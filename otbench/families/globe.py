@@ -64,11 +64,7 @@ class GlobeTask(Task):
 
     def __post_init__(self) -> None:
         """Refuse empty clouds, unknown populations, and a linear program that is too large."""
-        for field in ("supply", "demand"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.eps >= 0:
-            raise ValueError(f"eps must not be negative, got {self.eps}")
+        self.require(at_least_one=("supply", "demand"), not_negative=("eps",))
         if self.eps == 0 and self.supply * self.demand > LARGEST_LP:
             raise ValueError(
                 f"supply * demand must be at most {LARGEST_LP} for the linear program, got "

@@ -42,6 +42,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from otbench.methods.adapting import mean_cost
 from otbench.methods.dual_bound import dual_bound
 from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.methods.exact import exact_plan
@@ -85,8 +86,7 @@ class DiscreteSolver(Solver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, got {self.n}")
+        self.require(at_least_one=("n",))
 
     @property
     def marginal_tolerance(self) -> float:
@@ -166,9 +166,7 @@ class SinkhornSolver(DiscreteSolver):
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        for name in ("eps", "max_iters", "tolerance"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require(positive=("eps", "max_iters", "tolerance"))
         if self.eps_rule not in ("relative", "absolute"):
             raise ValueError(f"eps_rule must be relative or absolute, got {self.eps_rule!r}")
 
@@ -187,10 +185,8 @@ class SinkhornSolver(DiscreteSolver):
 
     def entropic_problem(self, pair: DiscreteProblem) -> Entropic:
         """The entropic problem of the pair, among its points with mass."""
-        mean_cost = (
-            float(pair.a @ pair.cost.matrix(pair.x, pair.y) @ pair.b) if pair.eps == 0 else 0.0
-        )
-        return Entropic(pair, self.in_cost_units(pair, mean_cost))
+        mean = mean_cost(pair) if pair.eps == 0 else 0.0
+        return Entropic(pair, self.in_cost_units(pair, mean))
 
     def report(self, eps: float, mean_cost: float, iterations: int) -> Info:
         """The columns of a Sinkhorn run, the same for every library."""

@@ -6,9 +6,9 @@ They keep their dtype. JAX knows float64 only where it is told so: adapters call
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from otbench.errors import MissingError
+from otbench.errors import DivergedError, MissingError
 
 
 if TYPE_CHECKING:
@@ -29,6 +29,22 @@ def to_jax(tensor: torch.Tensor) -> jax.Array:
             "JAX does not know the device cuda: pip install 'jax[cuda12]', or run with --device cpu"
         )
     return jax.dlpack.from_dlpack(tensor.detach().contiguous())
+
+
+def check_weights(name: str, weights: Any) -> None:
+    """Refuse weights that are not finite.
+
+    Args:
+        name: of the solver.
+        weights: of networks, arrays in any nesting.
+
+    Raises:
+        DivergedError: one of them is not.
+    """
+    import jax
+
+    if not all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights)):
+        raise DivergedError(f"{name}: the weights are not finite; lower lr")
 
 
 def to_torch(array: jax.Array) -> torch.Tensor:

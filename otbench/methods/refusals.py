@@ -1,4 +1,4 @@
-"""Why a discrete method cannot take the clouds of a problem: one line each, for
+"""Why a method cannot take a problem, by its cost or its clouds: one line each, for
 ``Solver.supports``.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otbench.problem import AmortizedProblem, DiscreteProblem, MapProblem, Problem
+from otbench.problem import AmortizedProblem, Cost, DiscreteProblem, MapProblem, Problem
 
 
 EQUAL = 1e-5  # relative difference of weights that are equal: single precision rounds to less
@@ -19,6 +19,15 @@ def pairs_of(problem: Problem) -> Sequence[DiscreteProblem]:
     if isinstance(problem, AmortizedProblem):
         return [*problem.train, *problem.test]
     return [] if isinstance(problem, MapProblem) else [problem]
+
+
+def other_cost(problem: Problem, *costs: Cost) -> str | None:
+    """For methods of these costs alone: the problem has another."""
+    if problem.cost in costs:
+        return None
+    names = " and ".join(cost.name for cost in costs)
+    several = "s" if len(costs) > 1 else ""
+    return f"takes the {names} cost{several} only, not {problem.cost.name}"
 
 
 def regularised(problem: Problem) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otbench.methods.discrete import in_chunks
+from otbench.methods.refusals import other_cost
 from otbench.problem import SQEUCLIDEAN, MapProblem, Problem
 from otbench.solver import Solver, Transport
 
@@ -55,8 +56,8 @@ class SampleMap(Solver):
         """Map problems between points of one shape, of squared Euclidean cost."""
         if not isinstance(problem, MapProblem):
             return "takes map problems only"
-        if problem.cost != SQEUCLIDEAN:
-            return f"takes the sqeuclidean cost only, not {problem.cost.name}"
+        if reason := other_cost(problem, SQEUCLIDEAN):
+            return reason
         source, target = problem.source.shape, problem.target.shape
         return None if source == target else f"takes points of one shape, not {source} and {target}"
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from otbench.methods.refusals import other_cost
 from otbench.problem import SQEUCLIDEAN, MapProblem, Measure, Problem
 
 
@@ -57,11 +58,15 @@ class Standard:
         return cls(x.mean(0), y.mean(0), float((variances / 2).sqrt()) or 1.0)
 
     def batches(
-        self, measure: Measure, mean: Tensor, batch: int, generator: torch.Generator
-    ) -> Iterator[Tensor]:
-        """``(batch, d)`` fresh points in float32, without end; ``mean`` is that of the measure."""
-        while True:
-            yield self.inside(measure.sample(batch, generator), mean)
+        self, problem: MapProblem, batch: int, generator: torch.Generator
+    ) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+        """``(batch, d)`` fresh points of the source and of the target in float32, without end."""
+
+        def drawn(measure: Measure, mean: Tensor) -> Iterator[Tensor]:
+            while True:
+                yield self.inside(measure.sample(batch, generator), mean)
+
+        return drawn(problem.source, self.source), drawn(problem.target, self.target)
 
     def inside(self, points: Tensor, mean: Tensor) -> Tensor:
         """``(n, *shape)`` to coordinates in float32."""
@@ -110,8 +115,8 @@ def no_standard(problem: Problem) -> str | None:
     """Why a problem has no such coordinates, for ``Solver.supports``."""
     if not isinstance(problem, MapProblem):
         return "takes map problems only"
-    if problem.cost != SQEUCLIDEAN:
-        return f"takes the sqeuclidean cost only, not {problem.cost.name}"
+    if reason := other_cost(problem, SQEUCLIDEAN):
+        return reason
     if problem.source.shape != problem.target.shape:
         return f"takes equal shapes only, not {problem.source.shape} and {problem.target.shape}"
     return None

@@ -21,7 +21,7 @@ from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, numb
 from otbench.report.selected import by_setup, has_failed, of_ruleset, other_code, select
 from otbench.report.tables import DASH, Format, Table, render
 from otbench.selection import parse_selection
-from otbench.statuses import UNDECIDED, Status, Stopped
+from otbench.statuses import NOT_CONVERGED, UNDECIDED, Status
 
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ NOTES = {
         "own tolerance (columns `stopped`, `marginal_error`, `duality_gap`)."
     ),
 }
-SHORT = [reason.value for reason in Stopped if reason.short]
 ASKEW = 1.5  # of an interval whose ends are shown: the upper part over the lower
 OTHER = "‡"  # of other settings than the published row of the same name
 TOGETHER = (
@@ -163,7 +162,7 @@ def summarize(runs: pd.DataFrame, wanted: Quantity) -> pd.DataFrame:
                     "high": high,
                     "n_ok": int((group.status == "ok").sum()),
                     "n_values": values.size,
-                    "n_short": int(group.stopped[group.status == "ok"].isin(SHORT).sum()),
+                    "n_short": int(group.stopped[group.status == "ok"].isin(NOT_CONVERGED).sum()),
                     "n_runs": len(group),
                     "n_seeds": on_task.seed[ran].nunique(),
                     "counts": dict(group.status.value_counts()),

@@ -7,10 +7,8 @@ import sys
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
-from otbench.environments import interpreter
-from otbench.errors import MissingError
 from otbench.job import Job
-from otbench.registry import Selection, absent
+from otbench.registry import Selection, solver_lacks
 from otbench.runner import plan
 from otbench.runner.contract import SHORT, TRIED
 from otbench.runner.executor import Limits, Started, executor
@@ -83,12 +81,7 @@ def _check(
         yield Finding(
             "WRONG", file, "the module has no docstring: say what the method is and cite its paper"
         )
-    try:
-        interpreter(entry.name, entry.cls.environment)
-    except MissingError as error:
-        yield Finding("WRONG", file, str(error))
-        return
-    if not entry.cls.environment and (lacking := absent(entry.cls.needs)):
+    if lacking := solver_lacks(entry):
         yield Finding("WRONG", file, lacking)
         return
     if solver != selected:

@@ -42,8 +42,7 @@ class SlicedSolver(AmortizedSolver):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.slices < 1:
-            raise ValueError(f"slices must be at least 1, got {self.slices}")
+        self.require(at_least_one=("slices",))
 
     @abstractmethod
     def weigh(

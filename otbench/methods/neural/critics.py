@@ -280,6 +280,26 @@ class Training(ABC, Generic[Settings]):
         return Potential(self.network, weights)
 
 
+def sampled_ends(
+    problems: Sequence[MapProblem], contexts: Sequence[FitContext]
+) -> list[list[Tensor]]:
+    """For each problem `BOUND_POINTS` points of the source and of the target, ``(n, d)``."""
+    return [
+        [
+            measure.sample(BOUND_POINTS, context.generator)
+            for measure in (problem.source, problem.target)
+        ]
+        for problem, context in zip(problems, contexts, strict=True)
+    ]
+
+
+def images_only(network: str, problem: Problem) -> str | None:
+    """For ``Solver.supports``: networks of convolutions take images."""
+    if network != "mlp" and isinstance(problem, MapProblem) and problem.source.image is None:
+        return f"network={network} takes images only"
+    return None
+
+
 @dataclass(frozen=True)
 class CriticSolver(PotentialSolver):
     """Base of the solvers that train critics with a penalty on their slopes.
@@ -378,13 +398,7 @@ class RayTraining(CriticTraining[RaySolver]):
         self, settings: RaySolver, problems: Sequence[MapProblem], contexts: Sequence[FitContext]
     ) -> None:
         super().__init__(settings, settings.critic(problems[0]), problems, contexts)
-        self.ends = [
-            [
-                measure.sample(BOUND_POINTS, context.generator)
-                for measure in (problem.source, problem.target)
-            ]
-            for problem, context in zip(problems, contexts, strict=True)
-        ]
+        self.ends = sampled_ends(problems, contexts)
 
     def transport(self, member: int) -> Transport:
         """The map of (2), with slack."""

@@ -19,34 +19,6 @@ class NeuralSolver(Solver):
     batched: ClassVar[bool] = True
     tuning: ClassVar[str] = TUNED_BELOW_1000
 
-    def require(
-        self,
-        positive: Sequence[str] = (),
-        not_negative: Sequence[str] = (),
-        fractions: Sequence[str] = (),
-    ) -> None:
-        """Refuse settings that define no training.
-
-        Args:
-            positive: names of settings.
-            not_negative: names of settings.
-            fractions: names of settings of at least 0 and less than 1.
-
-        Raises:
-            ValueError: one of them is not.
-        """
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in not_negative:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in fractions:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 0 and less than 1, got {getattr(self, name)}"
-                )
-
     def fit(self, problem: Problem, context: FitContext) -> Transport:
         """Train one.
 
