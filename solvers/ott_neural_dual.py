@@ -24,7 +24,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from otbench import FitContext, MapProblem, Problem, Solver, Transport
-from otbench.methods.discrete import in_chunks
+from otbench.methods.extension import in_chunks
 from otbench.methods.jax_arrays import check_weights, to_jax, to_torch
 from otbench.methods.standard import Standard, no_standard
 

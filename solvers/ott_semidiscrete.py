@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, FitContext, MapProblem, Problem, Solver, Transport
 from otbench.errors import DivergedError
-from otbench.methods.discrete import c_transform, in_chunks, sample_pair
+from otbench.methods.discrete import sample_pair
+from otbench.methods.extension import c_transform, in_chunks
 from otbench.methods.jax_arrays import to_jax, to_torch
 from otbench.methods.refusals import other_cost
 from otbench.methods.sample_maps import standard

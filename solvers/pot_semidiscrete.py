@@ -27,7 +27,7 @@ from otbench import (
     Transport,
     Truth,
 )
-from otbench.methods.discrete import c_transform, in_chunks
+from otbench.methods.extension import c_transform, in_chunks
 
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from otbench import FitContext, MapProblem, Problem, Solver, Transport
 from otbench.errors import DivergedError
-from otbench.methods.discrete import in_chunks
+from otbench.methods.extension import in_chunks
 from otbench.methods.standard import Standard, no_standard
 
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, Transport, Truth
-from otbench.methods.discrete import (
+from otbench.methods.discrete import Coupling
+from otbench.methods.extension import (
     CHUNK,
-    Coupling,
     c_transform,
     conditional,
     extend,

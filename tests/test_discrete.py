@@ -17,15 +17,13 @@ from hypothesis import strategies as st
 
 from otbench import EUCLIDEAN, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, MapProblem, Truth
 from otbench.methods.discrete import (
-    CHUNK,
     Coupling,
     DiscreteSolver,
     SinkhornSolver,
-    c_transform,
-    extend,
     in_float64,
     sample_pair,
 )
+from otbench.methods.extension import CHUNK, c_transform, extend
 from otbench.solver import FitContext
 from otbench.solvers.pot_emd import PotEmd
 from otbench.tasks.gaussian import Gaussian

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from otbench import get_solver
-from otbench.methods.discrete import exact_truth, extend, solved
+from otbench.methods.discrete import exact_truth, solved
 from otbench.methods.exact import exact_plan
+from otbench.methods.extension import extend
 from otbench.problem import EUCLIDEAN, GEODESIC, SQEUCLIDEAN, DiscreteProblem, Truth
 from otbench.scoring.convergence import certify
 from otbench.scoring.plans import score_plans

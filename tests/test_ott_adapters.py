@@ -32,7 +32,8 @@ from otbench import (
     Truth,
 )
 from otbench.errors import DivergedError, UserError
-from otbench.methods.discrete import Coupling, DiscreteSolver, extend
+from otbench.methods.discrete import Coupling, DiscreteSolver
+from otbench.methods.extension import extend
 from otbench.methods.standard import Standard
 from otbench.metrics import marginal_l1
 from otbench.solver import FitContext, Solver

@@ -27,7 +27,8 @@ from otbench import (
     Solver,
     Truth,
 )
-from otbench.methods.discrete import DiscreteSolver, SinkhornSolver, extend
+from otbench.methods.discrete import DiscreteSolver, SinkhornSolver
+from otbench.methods.extension import extend
 from otbench.metrics import l2_uvp, marginal_l1
 from otbench.problem import Task
 from otbench.scoring.convergence import certify

@@ -3,7 +3,7 @@ mapped points, the plan, potentials, the cost with a bound of the optimal one, a
 points.
 
 A solver of plans couples the clouds, and new points go where its extension sends them
-(`otbench.methods.discrete`). Solvers of maps, and all solvers where the clouds have more than
+(`otbench.methods.extension`). Solvers of maps, and all solvers where the clouds have more than
 `SOLVED` costs, are given the two measures to sample from.
 """
 
@@ -21,8 +21,9 @@ from otbench import metrics
 from otbench.answer.fitted_map import FittedMap
 from otbench.data.clouds import Cloud, common_origin
 from otbench.errors import DivergedError, InvalidOutputError, MissingError, UserError
-from otbench.methods.discrete import SOLVED, DiscreteSolver, c_transform, extend
+from otbench.methods.discrete import SOLVED, DiscreteSolver
 from otbench.methods.dual_bound import dual_bound
+from otbench.methods.extension import c_transform, extend
 from otbench.problem import (
     COSTS,
     Cost,

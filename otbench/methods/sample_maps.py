@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otbench.methods.discrete import in_chunks
+from otbench.methods.extension import in_chunks
 from otbench.methods.refusals import other_cost
 from otbench.problem import SQEUCLIDEAN, MapProblem, Problem
 from otbench.solver import Solver, Transport
