@@ -32,6 +32,7 @@ SINKHORNS = (
     f"pot-batch[{TIGHT}]",
     f"ott-sinkhorn[{TIGHT}]",
     "geomloss[max_iters=10000]",
+    "geomloss-online[max_iters=5000]",
 )
 
 
