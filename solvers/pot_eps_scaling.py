@@ -3,7 +3,8 @@
 
 eps falls by the factor e from stage to stage, from POT's 10,000, here times the mean cost, to its
 value: POT takes at least 36 stages and at most a hundred, in each of which at most ``max_iters``
-over a hundred iterations, by default as many as in POT. It stops a stage on the l2 norm of the
+over a hundred iterations, by default as many as in POT. Scalings are absorbed at another size than
+POT's default, which fails at more than 1,000 points. It stops a stage on the l2 norm of the
 marginal error of b, and all of them on the sum of the squares of both: ``tolerance^2 / m`` implies
 ``tolerance`` in the l1 norm, the last update having met a. Its plan is ``P_ij = exp((f_i + g_j -
 C_ij) / eps)``: the potential relative to the weights is ``g - eps log b``, here less its mean,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 STAGES = 100
 FIRST = 1e4  # eps of the first stage, in units of the mean cost
+# Scalings that are absorbed into the potentials, in units of the number of points: POT begins with
+# scalings of one over it, so that those of a solution are as large as it, and by default absorbs
+# all above 1,000, at more points again and again, without end.
+ABSORBED = 1e3
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class PotEpsScaling(SinkhornSolver):
                 epsilon0=max(FIRST * mean_cost, eps),  # type: ignore[arg-type]
                 numInnerItermax=-(-self.max_iters // STAGES),
                 stopThr=stop,
+                tau=ABSORBED * max(cost.shape),
                 log=True,
             )
         plan, log = cast("tuple[torch.Tensor, dict[str, Any]]", result)

@@ -128,6 +128,13 @@ def test_plans_are_couplings_no_cheaper_than_the_optimum(solver):
     assert cost_of(pair, plan) >= optimum(pair) - slack(solver) * float(costs(pair).max())
 
 
+@pytest.mark.parametrize("solver", SINKHORNS[1:], ids=name)  # GeomLoss has no stopping rule
+def test_sinkhorns_converge_at_more_than_a_thousand_points(solver):
+    """There POT's scaling of eps absorbs its scalings without end, with its own threshold."""
+    pair = make_pair(1100, 1050)
+    assert certify(solver(eps=0.2).coupled(pair, make_run())).stopped == Stopped.CONVERGED
+
+
 @pytest.mark.parametrize("solver", SINKHORNS, ids=name)
 def test_sinkhorns_find_the_entropic_plan_and_its_potential(solver):
     """P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps), f being the soft c-transform of g."""
