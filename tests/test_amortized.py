@@ -373,6 +373,7 @@ def test_trivial_rows_on_mnist_are_those_measured_independently():
     assert 1e-6 < scores(SinkhornSteps(max_iters=10), problem)["plan_rmse"] < 2.2e-6
 
 
+@pytest.mark.slow
 def test_learned_potentials_on_mnist():
     problem = mnist(1)
     valid, autograd = (scores(RaOt(**RaOt.presets[name]), problem) for name in ("valid", "paper"))  # type: ignore[arg-type]

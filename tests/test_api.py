@@ -68,6 +68,7 @@ class Shift(otbench.Solver):
         return otbench.Transport(push=lambda x: x + self.by, info={"by": self.by})
 
 
+@pytest.mark.slow
 def test_what_is_solved_here_has_the_row_that_a_run_records(tmp_path):
     solved = otbench.solve("gaussian[dim=2]", "linear", seed=1)
     x = torch.zeros(3, 2)

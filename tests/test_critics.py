@@ -464,6 +464,7 @@ def test_a_divergence_is_that_of_one_member(name):
 # --- known answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "uvp"), [("sphere-denoising[k=1,dim=4]", 3.0), ("subspace-shrink[k=2,dim=6]", 2.0)]
 )
@@ -509,6 +510,7 @@ def test_too_much_slack_jumps_to_a_deeper_end_behind_the_nearer():
     assert lengths == pytest.approx([3, 5], abs=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "least"),
     [

@@ -92,6 +92,7 @@ def test_two_versions_of_a_library_are_run_side_by_side(made, tmp_path) -> None:
     assert f"old: {REQUIRED[0]}: {env['OTBENCH_ENVIRONMENTS']}/old/bin/python" in listed
 
 
+@pytest.mark.slow
 def test_a_solver_in_its_environment_is_killed_like_others(made, tmp_path) -> None:
     env = made[0]
     slow = tmp_path / "slow.py"

@@ -341,6 +341,7 @@ def test_the_saddle_of_a_smoothed_source_is_offered_in_the_coordinates_of_the_so
 # --- solvers against known answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "text", "most"),
     [
@@ -397,6 +398,7 @@ def test_a_linear_start_is_near_the_linear_map(form):
     assert start < 10 < scores("gaussian[dim=8]", "identity")["l2_uvp"]
 
 
+@pytest.mark.slow
 def test_what_only_smoothing_repairs():
     """Choi, Choi & Kwon 2025: on a singular source the saddle has spurious solutions, on a smoothed
     one it has none.

@@ -325,6 +325,7 @@ def test_standard_potentials_are_those_of_the_cost(scale, offset):
     torch.testing.assert_close(x.detach() - slope / 2, y, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @neural
 @pytest.mark.parametrize(
     "solver",

@@ -357,6 +357,7 @@ def test_a_fit_goes_on_after_a_timeout_and_its_clock_too(otbench, tmp_path, plug
     assert unclocked[0] == unclocked[1]
 
 
+@pytest.mark.slow
 def test_what_cannot_go_on_begins_anew(otbench, tmp_path, plugin):
     call = (
         "run",
@@ -533,6 +534,7 @@ def test_a_killed_training_goes_on_to_the_same_row(otbench, tmp_path):
     assert not alive(tmp_path / "out") and SavedFits(tmp_path / "out" / "fits").keys() == set()
 
 
+@pytest.mark.slow
 def test_keep_does_again_what_was_recorded_without_outputs(otbench, tmp_path):
     call = ("run", "-t", "gaussian[dim=1]", "-s", "linear", "identity", "--seeds", 1)
 

@@ -242,8 +242,8 @@ def test_a_row_says_when_its_run_began_and_how_much_others_took(otbench, tmp_pat
 
 def test_an_asynchronous_jax_solver_gets_its_true_time(otbench, tmp_path):
     otbench(
-        "run", "-t", "gaussian[dim=1]", "-s", "async-jax[size=1500,wait=[false,true]]",
-        "--seeds", 2, "--plugins", HOSTILE,
+        "run", "-t", "gaussian[dim=1]", "-s", "async-jax[size=800,wait=[false,true]]",
+        "--seeds", 1, "--plugins", HOSTILE,
         "--results", "out",
         env={"JAX_PLATFORMS": "cpu"},
     )  # fmt: skip

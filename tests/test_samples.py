@@ -507,6 +507,7 @@ def test_the_hash_of_a_task_covers_its_files() -> None:
         code_hashes.task_hash(selection)
 
 
+@pytest.mark.slow
 def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(
     otbench, here: Path
 ) -> None:

@@ -73,6 +73,7 @@ def plugin(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench, tmp_path):
     grid = (
         "run",
@@ -123,6 +124,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
     solvers = [f"batched[fault={fault}]" for fault in ENDS]
     grid = (

@@ -135,6 +135,7 @@ def test_seeds_that_a_setting_was_chosen_on_are_not_reported(tuned) -> None:
         run(options, Console())
 
 
+@pytest.mark.slow
 def test_optuna_searches_a_span_and_starts_at_the_defaults(plugin, tmp_path) -> None:
     solver, task = selected("solver", "rated", plugin), selected("task", TASK, plugin)
     options = Options(results=tmp_path, seeds=[1000], plugins=(str(plugin),))
