@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 ruff check .
 ruff format --check .
+NO_MKDOCS_2_WARNING=1 mkdocs build --quiet &
 pyright
-NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+wait $!
 OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal "$@" # a thread for each of the two workers

@@ -32,7 +32,7 @@ CASES = [*((task, torch.float32) for task in PROBLEMS), *((task, torch.float64) 
 
 
 # JAX compiles anew for each shape, some seconds a solver and problem.
-ONCE = ("gaussian", "point-clouds[n=40,m=50]", "weight-pairs[side=5,train=4,test=2]")
+ONCE = ("gaussian", "point-clouds[n=40,m=50]")
 SOLVED = [
     pytest.param(
         solver,

@@ -62,7 +62,13 @@ def test_every_reference_result_is_on_a_page():
     assert unshown <= {"tasks"}  # the trivial rows of the gallery
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+LONG = ("data.md", "ci.md")  # half a minute each, of commands that other tests run too
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow if p.name in LONG else (), id=p.name) for p in PAGES],
+)
 def test_the_code_blocks_of_a_page_run(page, otbench, tmp_path, monkeypatch):
     """In an empty folder: Python in one namespace, lines of ``sh`` as calls of otbench."""
     monkeypatch.chdir(tmp_path)

@@ -129,7 +129,10 @@ def test_linear_row(dim: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("dim", "emd", "entropic"), [(16, 74.6, 16.4), (64, 125.4, 24.7)])
+@pytest.mark.parametrize(
+    ("dim", "emd", "entropic"),
+    [(16, 74.6, 16.4), pytest.param(64, 125.4, 24.7, marks=pytest.mark.slow)],
+)
 def test_discrete_rows(dim: int, emd: float, entropic: float) -> None:
     """1,024 points: EMD with the nearest neighbour, and the best entropic map (eps .01 of the mean
     cost), within ten percent.

@@ -456,7 +456,7 @@ def wait_for_rows(results: Path, count: int, process: subprocess.Popen[str]) -> 
 GRID = ("-t", "gaussian[dim=1]", "-s", "hostile[act=sleep_in_fit,seconds=0.4]", "--seeds", 6)
 
 
-@pytest.mark.parametrize("rows_before", [1, 3])
+@pytest.mark.parametrize("rows_before", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_coordinator_loses_only_what_was_in_flight(otbench, tmp_path, rows_before):
     process = launch(tmp_path, *GRID)
     wait_for_rows(tmp_path / "out", rows_before, process)

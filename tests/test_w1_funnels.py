@@ -186,7 +186,7 @@ def fit_discrete(problem: MapProblem):
     return transport
 
 
-@pytest.mark.parametrize("dim", [8, 128])
+@pytest.mark.parametrize("dim", [8, pytest.param(128, marks=pytest.mark.slow)])
 def test_discrete_transport_fails_as_published(dim: int) -> None:
     """The gradient cosine of its potential on fresh source points falls and turns negative; the
     cost is far above the true one.
