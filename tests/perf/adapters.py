@@ -70,6 +70,12 @@ def direct_calls(pair: DiscreteProblem) -> dict[str, Callable[[], Any]]:
             cost = jax.numpy.asarray(costs().numpy())
             return jax.block_until_ready(hungarian(Geometry(cost_matrix=cost))[1].paired_indices)
 
+    def lazy_sinkhorn() -> Any:
+        result: Any = ot.bregman.empirical_sinkhorn(
+            x, y, eps, a=a, b=b, isLazy=True, numIterMax=ITERATIONS, stopThr=1e-12, log=True
+        )
+        return result[2]["lazy_plan"][:]
+
     def geomloss_plan() -> Any:
         result: Any = geomloss(costs(), reg=eps, a=a, b=b, max_iter=ITERATIONS)
         return result.plan
@@ -83,9 +89,7 @@ def direct_calls(pair: DiscreteProblem) -> dict[str, Callable[[], Any]]:
         f"pot-sinkhorn[{GIVEN}]": lambda: ot.sinkhorn(
             a, b, costs(), eps, method="sinkhorn_log", **stop
         ),
-        f"pot-lazy-sinkhorn[{GIVEN}]": lambda: ot.bregman.empirical_sinkhorn(
-            x, y, eps, a=a, b=b, isLazy=True, numIterMax=ITERATIONS, stopThr=1e-12, log=True
-        ),
+        f"pot-lazy-sinkhorn[{GIVEN}]": lazy_sinkhorn,
         f"ott-sinkhorn[{GIVEN}]": ott_sinkhorn,
         f"geomloss[{GIVEN}]": geomloss_plan,
         "pot-bsp": lambda: ot.bsp.compute_bspot_bijection(*host[:2]),
