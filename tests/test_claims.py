@@ -178,12 +178,11 @@ GALLERY = "docs/gallery/README.md"
 CLAIMS = [
     Claim(
         LIBRARIES,
-        "the linear cost of their plans is then above the optimum by the same share whatever the "
+        "on blurred digits the cost of their plans is then 9.8 % above the optimum, whatever the "
         "library",
         "libraries",
         lambda rows: all(
-            rows(DIGITS, solver, COST).mean() == pytest.approx(0.098, abs=2e-4)
-            for solver in ENTROPIC
+            round(100 * rows(DIGITS, solver, COST).mean(), 1) == 9.8 for solver in ENTROPIC
         ),
     ),
     Claim(

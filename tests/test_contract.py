@@ -33,7 +33,7 @@ CASES = [*((task, torch.float32) for task in PROBLEMS), *((task, torch.float64) 
 
 # JAX compiles anew for each shape, some seconds a solver and problem.
 ONCE = ("gaussian", "point-clouds[n=40,m=50]")
-SOLVED = [
+TRIALS = [
     pytest.param(
         solver,
         task,
@@ -48,7 +48,7 @@ SOLVED = [
 ]
 
 
-@pytest.mark.parametrize(("solver", "task", "dtype"), SOLVED)
+@pytest.mark.parametrize(("solver", "task", "dtype"), TRIALS)
 def test_every_solver_keeps_the_contract(solver, task, dtype):
     entry = registry("solver").entries[solver]
     if entry.cls.environment:

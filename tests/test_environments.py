@@ -93,8 +93,10 @@ def test_two_versions_of_a_library_are_run_side_by_side(made, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_a_solver_in_its_environment_is_killed_like_others(made, tmp_path) -> None:
-    env = made[0]
+def test_a_solver_in_its_environment_is_checked_and_killed_like_others(made, tmp_path) -> None:
+    env, plugin = made
+    done = call_otbench("check", "old", "--plugins", plugin, cwd=tmp_path, env=env)
+    assert "ok       gaussian\n" in done.stdout and "without plan" in done.stdout, done.stdout
     slow = tmp_path / "slow.py"
     slow.write_text(OLD.replace("import sys\n", "import sys, time; time.sleep(60)\n", 1))
     where = ["--plugins", slow, "--results", tmp_path / "out", "--seeds", "1", "--timeout", "2s"]

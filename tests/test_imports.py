@@ -29,24 +29,26 @@ class Spy(Solver):
         import sys
         from dataclasses import replace
 
-        found = otbench.get_solver(f"{self.of}[n=32]").fit(problem, context)
+        found = otbench.get_solver(self.of).fit(problem, context)
         held = [name for name in %r if name in sys.modules]
         return replace(found, info={"held": json.dumps(held)})
 '''
 # `import ot` itself imports what of these is installed, and JAX flax.
 OF_POT = {"ot", "jax", "geomloss", "sklearn", "pandas"}
 ALLOWED = {
-    "sinkhorn": set(),
-    "geomloss": {"geomloss"},
-    "pot-sinkhorn": OF_POT,
-    "ott-sinkhorn": {"ott", "jax", "flax"},
+    "identity": set(),
+    "sinkhorn[n=32]": set(),
+    "geomloss[n=32]": {"geomloss"},
+    "scipy-assignment[n=32]": set(),
+    "pot-sinkhorn[n=32]": OF_POT,
+    "ott-sinkhorn[n=32]": {"ott", "jax", "flax"},
 }
 
 
 def test_a_run_imports_its_own_library_alone(otbench, tmp_path: Path) -> None:
     plugin = tmp_path / "spy.py"
     plugin.write_text(SPY % (LIBRARIES,))
-    solvers = [word for name in ALLOWED for word in ("-s", f"spy[of={name}]")]
+    solvers = [word for name in ALLOWED for word in ("-s", f"spy[of='{name}']")]
     where = ["--plugins", plugin, "--results", tmp_path / "out", "--seeds", "1"]
     assert otbench("run", "-t", "gaussian[dim=1]", *solvers, *where).returncode == 0
     found = {json.loads(row["solver_params"])["of"]: row for row in rows(tmp_path / "out")}
