@@ -128,10 +128,10 @@ class InterpolationTraining:
             )
         )
         betas, lr, updates = (settings.beta1, settings.beta2), settings.lr, settings.map_updates
-        self.there = Player(there, self.loss_there, lr, updates, betas=betas, ema=settings.ema)
-        self.back = Player(back, self.loss_back, lr, updates, betas=betas, ema=settings.ema)
+        self.there = Player(there, [self.loss_there], lr, updates, betas=betas, ema=settings.ema)
+        self.back = Player(back, [self.loss_back], lr, updates, betas=betas, ema=settings.ema)
         self.potential = Player(
-            potential, self.potential_loss, settings.lr_potential, betas=betas, ema=settings.ema
+            potential, [self.potential_loss], settings.lr_potential, betas=betas, ema=settings.ema
         )
 
     def drawn_times(self, n: int, generator: torch.Generator) -> Tensor:
@@ -151,7 +151,7 @@ class InterpolationTraining:
 
         return self.network(weights, torch.cat([z, t], -1))[..., 0]
 
-    def loss_there(self, part: float) -> Tensor:
+    def loss_there(self) -> Tensor:
         """``(stack,)``: what T minimises."""
         import torch
 
@@ -160,7 +160,7 @@ class InterpolationTraining:
         moved = t[..., 0] * (y - x).square().sum(-1)
         return (moved - self.v(self.potential.weights.frozen, torch.lerp(x, y, t), t)).mean(1)
 
-    def loss_back(self, part: float) -> Tensor:
+    def loss_back(self) -> Tensor:
         """``(stack,)``: what S minimises."""
         import torch
 
@@ -169,7 +169,7 @@ class InterpolationTraining:
         moved = (1 - t[..., 0]) * (y - x).square().sum(-1)
         return (moved + self.v(self.potential.weights.frozen, torch.lerp(x, y, t), t)).mean(1)
 
-    def potential_loss(self, part: float) -> Tensor:
+    def potential_loss(self) -> Tensor:
         """``(stack,)``: what V minimises."""
         import torch
 

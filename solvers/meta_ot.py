@@ -145,7 +145,7 @@ class MetaOt(AmortizedSolver):
             entropic_problems(problems[0].pair.cost),
         )
 
-        def loss(done: float) -> Tensor:
+        def loss() -> Tensor:
             chosen = [
                 as_entropic(pair)
                 for pair in draw_pairs(
@@ -162,18 +162,17 @@ class MetaOt(AmortizedSolver):
             ]
             return -torch.stack(ascent).mean()[None]
 
-        player = Player(weights, loss, self.lr, clip=CLIP)
+        player = Player(weights, [loss], self.lr, clip=CLIP)
         steps = 0
         while steps < self.steps:
             spent = (time.perf_counter() - start) / self.seconds if self.seconds else 0.0
             if spent >= 1:
                 break
             done = max(steps / self.steps, spent)
-            player.optimizer.param_groups[0]["lr"] = self.lr * (
-                (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
-            )
-            player.step(done)
+            factor = (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
             steps += 1
+            player.prepare(factor, steps)
+            player.step(loss)
         if not weights.flat.isfinite().all():
             raise DivergedError("the weights are not finite: lower lr")
 

@@ -135,7 +135,7 @@ class MinStp(Solver):
         scores = _Scores.of(self, problems, context)
         weights = Weights.draw(scores, [context.generator], context.dtype)
 
-        def loss(done: float) -> Tensor:
+        def loss() -> Tensor:
             chosen = [
                 as_entropic(pair)
                 for pair in draw_pairs(
@@ -145,8 +145,11 @@ class MinStp(Solver):
             soft_costs = [self.soft_cost(pair, *scores(weights.tensors, pair)) for pair in chosen]
             return torch.stack(soft_costs).mean()[None] / unit
 
-        player = Player(weights, loss, self.lr, clip=CLIP)
-        if not train([player], self.steps, lambda step, finite: None, self.decay).all():
+        player = Player(weights, [loss], self.lr, clip=CLIP)
+        finite = train(
+            [player], self.steps, lambda step, finite: None, self.decay, capturable=False
+        )
+        if not finite.all():
             raise DivergedError("the weights are not finite: lower lr")
 
         def plan(pair: DiscreteProblem) -> Tensor:

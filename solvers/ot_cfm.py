@@ -46,7 +46,7 @@ from otbench import (
 )
 from otbench.errors import UserError
 from otbench.methods.neural.networks import MLP, Activation, Weights
-from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.sampling import Draws, Stream
 from otbench.methods.neural.solver import NeuralSolver, as_maps
 from otbench.methods.neural.training import Decay, Player, train
 from otbench.registry import registry
@@ -161,11 +161,7 @@ class OtCfm(NeuralSolver):
 
 
 class _Matching:
-    """A stack of velocities in training.
-
-    Attributes:
-        coupling_seconds: taken so far by learning to couple and coupling, for all members.
-    """
+    """A stack of velocities in training."""
 
     def __init__(
         self, settings: OtCfm, problems: Sequence[MapProblem], contexts: Sequence[FitContext]
@@ -176,15 +172,12 @@ class _Matching:
             self.dim + 1, self.dim, settings.width, settings.depth, settings.activation
         )
         weights = Weights.draw(self.network, generators, contexts[0].dtype)
-        self.velocity = Player(weights, self.loss, settings.lr)
-        self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
-        self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
-        started = time.perf_counter()
-        self.couplings = [
-            _coupling(settings, problem, context)
-            for problem, context in zip(problems, contexts, strict=True)
-        ]
-        self.coupling_seconds = time.perf_counter() - started
+        self.velocity = Player(weights, [self.loss], settings.lr)
+        self.pairs = Pairs(settings, problems, contexts)
+        self.t, self.normal = (
+            Stream([draw] * len(contexts), generators, settings.batch)
+            for draw in (self.drawn_times, self.drawn_normal)
+        )
 
     def train(self) -> list[Transport | DivergedError]:
         """Descend."""
@@ -194,8 +187,14 @@ class _Matching:
                 if finite[member] and done < self.settings.steps:
                     context.checkpoint(done, self.flow(member, CHECKPOINT_STEPS).transport())
 
-        finite = train([self.velocity], self.settings.steps, offer, self.settings.decay).tolist()
-        seconds = {"coupling_seconds": self.coupling_seconds / len(self.contexts)}
+        finite = train(
+            [self.velocity],
+            self.settings.steps,
+            offer,
+            self.settings.decay,
+            draws=[self.pairs, self.t, self.normal],
+        ).tolist()
+        seconds = {"coupling_seconds": self.pairs.seconds / len(self.contexts)}
         outcomes: list[Transport | DivergedError] = []
         for member, context in enumerate(self.contexts):
             if not finite[member]:
@@ -210,30 +209,31 @@ class _Matching:
             outcomes.append(transport)
         return outcomes
 
-    def loss(self, done: float) -> Tensor:
+    def drawn_times(self, n: int, generator: torch.Generator) -> Tensor:
+        """``(n, 1)``, uniform."""
+        import torch
+
+        context = self.contexts[0]
+        return torch.rand(n, 1, generator=generator, device=context.device, dtype=context.dtype)
+
+    def drawn_normal(self, n: int, generator: torch.Generator) -> Tensor:
+        """``(n, d)``."""
+        import torch
+
+        context = self.contexts[0]
+        return torch.randn(
+            n, self.dim, generator=generator, device=context.device, dtype=context.dtype
+        )
+
+    def loss(self) -> Tensor:
         """``(stack,)``: mean squared error of the velocity on lines between coupled points."""
         import torch
 
-        settings = self.settings
-        x, y = self.coupled()
-        t, noise = torch.empty_like(x[..., :1]), torch.empty_like(x)
-        for member, context in enumerate(self.contexts):
-            t[member].uniform_(generator=context.generator)
-            noise[member].normal_(generator=context.generator)
-        at = torch.lerp(x, y, t) + settings.sigma * noise
+        x, y = self.pairs.next()
+        t = self.t.next()
+        at = torch.lerp(x, y, t) + self.settings.sigma * self.normal.next()
         velocity = self.network(self.velocity.weights.tensors, torch.cat([at, t], -1))
         return (velocity - (y - x)).square().mean((1, 2))
-
-    def coupled(self) -> tuple[Tensor, Tensor]:
-        """Fresh points of both measures, ``(stack, batch, d)`` each, in pairs."""
-        import torch
-
-        x, y = self.x.next(), self.y.next()
-        started = time.perf_counter()
-        pairs = [couple(*clouds) for couple, *clouds in zip(self.couplings, x, y, strict=True)]
-        self.coupling_seconds += time.perf_counter() - started
-        x, y = (torch.stack(points) for points in zip(*pairs, strict=True))
-        return x, y
 
     def flow(self, member: int, steps: int | None = None) -> Flow:
         """The flow of one member's velocity as it is now, in at most so many steps."""
@@ -243,6 +243,46 @@ class _Matching:
             self.velocity.averaged.member(member),
             most if steps is None else min(steps, most),
         )
+
+
+class Pairs(Draws):
+    """Fresh points of both measures in pairs, ``(2, stack, batch, d)``.
+
+    Attributes:
+        seconds: taken so far by learning to couple and coupling, for all members.
+    """
+
+    def __init__(
+        self, settings: OtCfm, problems: Sequence[MapProblem], contexts: Sequence[FitContext]
+    ) -> None:
+        generators = [context.generator for context in contexts]
+        self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
+        self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
+        started = time.perf_counter()
+        self.couplings = [
+            _coupling(settings, problem, context)
+            for problem, context in zip(problems, contexts, strict=True)
+        ]
+        self.seconds = time.perf_counter() - started
+
+    def draw(self) -> Tensor:
+        """As of `Draws`."""
+        import torch
+
+        x, y = self.x.draw(), self.y.draw()
+        started = time.perf_counter()
+        pairs = [couple(*clouds) for couple, *clouds in zip(self.couplings, x, y, strict=True)]
+        self.seconds += time.perf_counter() - started
+        return torch.stack([torch.stack(points) for points in zip(*pairs, strict=True)])
+
+    def state(self) -> list[list[Tensor]]:
+        """As of `Draws`."""
+        return [self.x.state(), self.y.state()]
+
+    def load(self, state: list[list[Tensor]]) -> None:
+        """As of `Draws`."""
+        self.x.load(state[0])
+        self.y.load(state[1])
 
 
 class Flow:

@@ -243,6 +243,11 @@ class Descent(CriticTraining[Ttc]):
         self.ended = torch.zeros(len(contexts), dtype=torch.bool)
         self.losses: deque[Tensor] = deque(maxlen=LAST_BATCHES)
 
+    @property
+    def capturable(self) -> bool:
+        """As of `CriticTraining`; not where the host keeps the losses."""
+        return super().capturable and self.settings.estimate == "fresh"
+
     def draw(self, draws: Sequence[Callable[[int, torch.Generator], Tensor]]) -> Tensor:
         """``(stack, pool, ...)``: as many points as a pool has, for each member."""
         import torch
@@ -310,10 +315,11 @@ class Descent(CriticTraining[Ttc]):
         for stream, batches in zip((self.y, self.between), state["batches"], strict=True):
             stream.load(batches)
 
-    def loss(self, done: float) -> Tensor:
-        """``(stack,)``: of the next batches; kept."""
-        loss = super().loss(done)
-        self.losses.append(loss.detach())
+    def loss(self) -> Tensor:
+        """``(stack,)``: of the next batches; kept where they are the estimate."""
+        loss = super().loss()
+        if self.settings.estimate == "training":
+            self.losses.append(loss.detach())
         return loss
 
     def move(self) -> None:

@@ -76,7 +76,7 @@ class SemidualTraining(Training[TtcSemidual]):
             for problem, context in zip(problems, contexts, strict=True)
         ]
 
-    def loss(self, done: float) -> Tensor:
+    def loss(self) -> Tensor:
         """``(stack,)``: the negative of the semi-dual objective, up to E ||x - y|| at the minima,
         which v does not change.
         """

@@ -81,6 +81,7 @@ NETWORKS = [
     MLP(5, 1, 8, 3, "leaky-relu", 0.1),
     MLP(5, 1, 8, 2, "leaky-relu", 0.0),
     MLP(5, 1, 8, 2, "silu"),
+    MLP(5, 1, 8, 3, "elu"),
     SortingNetwork(5, 8, 2, 2),
     SortingNetwork(5, 8, 3, 4),
 ]

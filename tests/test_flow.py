@@ -235,7 +235,7 @@ def test_amortized_couplings_are_between_the_independent_and_the_exact():
         matching = _Matching(
             OtCfm(coupling, batch=256, pretrain=10), [problem], [run(0, torch.float64)]
         )
-        coupled = [matching.coupled() for _ in range(8)]
+        coupled = [matching.pairs.next() for _ in range(8)]
         assert all(x.shape == y.shape == (1, 256, 2) for x, y in coupled)
         costs[coupling] = sum(float((x - y).square().sum(-1).mean()) for x, y in coupled) / 8
     assert problem.truth.cost is not None

@@ -148,7 +148,7 @@ class Constant:
 
 def player(loss, **settings) -> Player:
     weights = Weights.draw(Constant(), seeded(0, 1), torch.float64)
-    return Player(weights, lambda part: loss(weights.tensors[0][:, 0]), lr=0.1, **settings)
+    return Player(weights, [lambda: loss(weights.tensors[0][:, 0])], lr=0.1, **settings)
 
 
 def test_the_loop_minimises_and_offers_its_checkpoints():
@@ -185,13 +185,14 @@ def test_gradients_are_clipped_by_member_and_averages_follow():
     # Adam's first step has the length lr whatever the gradient, so the clipping is seen in its
     # moments.
     clipped = player(lambda w: torch.tensor([1000.0, 0.5], dtype=torch.float64) * w, clip=2.0)
-    clipped.step(0.0)
+    clipped.play()
     assert clipped.weights.flat.grad is not None
     assert clipped.weights.flat.grad[:, 0].tolist() == pytest.approx([2.0, 0.5])
     averaged, expected = player(lambda w: w.square(), ema=0.9), 3.0
     for round in range(1, 200):
         averaged.weights.flat.fill_(math.sin(round))
-        averaged.average(round)
+        averaged.prepare(0.0, round)
+        averaged.play()
         expected += max(0.1, 9 / (9 + round)) * (math.sin(round) - expected)
     assert averaged.averaged.flat[:, 0].tolist() == pytest.approx([expected] * 2)
 
@@ -202,9 +203,9 @@ def test_wide_layers_learn_slower():
     before = [tensor.detach().clone() for tensor in weights.tensors]
     Player(
         weights,
-        lambda part: torch.stack([tensor.sum() for tensor in weights.tensors]).sum()[None],
+        [lambda: torch.stack([tensor.sum() for tensor in weights.tensors]).sum()[None]],
         lr=0.01,
-    ).step(0.0)
+    ).play()
     steps = [
         float((tensor.detach() - old).abs().mean())
         for tensor, old in zip(weights.tensors, before, strict=True)
@@ -232,11 +233,11 @@ def training(text: str, posed: MapProblem) -> MaxMinTraining:
 def test_the_penalty_on_the_potential_is_that_of_its_gradient_at_the_target():
     posed = shifted(problem("gaussian[dim=3]", dtype=torch.float64), 2.0)
     plain, penalised, same = (training(f"otm[r1={r1}]", posed) for r1 in (0, 0.3, 0))
-    same.draw(0.0)  # the streams take turns at one generator
+    same.draw()  # the streams take turns at one generator
     y = same.y.next().requires_grad_()
     values = y.square().sum(-1) / 2 - same.networks.psi(same.potential.weights.tensors, y, 1.0)
     (gradient,) = torch.autograd.grad(values.sum(), y)
-    difference = penalised.potential_loss(0.0) - plain.potential_loss(0.0)
+    difference = penalised.potential_loss() - plain.potential_loss()
     assert float(difference.detach()) == pytest.approx(
         0.15 * float(gradient.square().sum(-1).mean())
     )
@@ -255,7 +256,7 @@ def test_gradient_optimality_is_of_images_and_vanishes_at_the_saddle():
             for player in (one.map, one.potential):
                 player.weights.flat.zero_()
             one.map.weights.tensors[-1].data.fill_(shift)
-            losses.append(float(one.potential_loss(0.0).detach()))
+            losses.append(float(one.potential_loss().detach()))
         return losses[1] - losses[0]
 
     assert penalty(0.0) == pytest.approx(0, abs=1e-12)
@@ -270,7 +271,7 @@ def test_the_pull_on_an_image_is_limited():
             solver(f"otm[pull={pull},width=8,batch=1]"), [posed], [run(0, torch.float64)]
         )
         pulls.append(
-            torch.autograd.grad(one.map_loss(0.0).sum(), one.map.weights.tensors[-1])[0].flatten()
+            torch.autograd.grad(one.map_loss().sum(), one.map.weights.tensors[-1])[0].flatten()
         )
     assert float(pulls[0].norm()) > 0.01 * 3**0.5
     torch.testing.assert_close(pulls[1], 0.01 * 3**0.5 * pulls[0] / pulls[0].norm())
@@ -437,7 +438,8 @@ def test_a_linear_start_is_that_of_the_smoothed_source():
     """Across a segment there is no linear map; the noise gives it a width."""
     posed = problem("perpendicular", dtype=torch.float64)
     one = MaxMinTraining(solver("otp[start=linear]"), [posed], [run(0, torch.float64)])
-    x, _ = one.draw(1.0)
+    one.prepare(1.0)
+    x, _ = one.draw()
     assert torch.linalg.eigvalsh(x[0].T.cov()).max() < 4
 
 

@@ -37,6 +37,7 @@ from otbench.methods.extension import extend
 from otbench.methods.standard import Standard
 from otbench.metrics import marginal_l1
 from otbench.solver import FitContext, Solver
+from otbench.solvers.ott_enot import OttEnot
 from otbench.solvers.ott_hungarian import OttHungarian
 from otbench.solvers.ott_lr_sinkhorn import OttLrSinkhorn
 from otbench.solvers.ott_monge_gap import OttMongeGap
@@ -261,6 +262,7 @@ FLAT, SHORT = gaussian(), Measure((1,), lambda n, generator: torch.zeros(n, 1))
         (OttSemidiscrete(), UNEQUAL, "map problems only"),
         (OttSemidiscrete(), replace(FLAT, cost=GEODESIC), "not geodesic"),
         (OttNeuralDual(), UNEQUAL, "map problems only"),
+        (OttEnot(), replace(FLAT, cost=EUCLIDEAN), "sqeuclidean cost only, not euclidean"),
         (OttMongeGap(), replace(FLAT, cost=EUCLIDEAN), "sqeuclidean cost only, not euclidean"),
         (OttNeuralDual(), replace(FLAT, target=SHORT), r"equal shapes only, not \(2,\) and \(1,\)"),
     ],
@@ -291,6 +293,8 @@ def test_a_pair_unlike_those_that_were_shown_is_an_error(solver: DiscreteSolver)
         (OttSemidiscrete, {"batch": 0}),
         (OttNeuralDual, {"network": "cnn"}),
         (OttNeuralDual, {"lr": 0.0}),
+        (OttEnot, {"weight": -1.0}),
+        (OttEnot, {"expectile": 0.4}),
         (OttMongeGap, {"strength": -1.0}),
         (OttMongeGap, {"width": 0}),
     ],
@@ -329,7 +333,11 @@ def test_standard_potentials_are_those_of_the_cost(scale, offset):
 @neural
 @pytest.mark.parametrize(
     "solver",
-    [OttNeuralDual(steps=150, width=32), OttMongeGap(steps=150, width=32, lr=0.01, batch=64)],
+    [
+        OttNeuralDual(steps=150, width=32),
+        OttEnot(steps=300, width=32, depth=2, lr=5e-3),
+        OttMongeGap(steps=150, width=32, lr=0.01, batch=64),
+    ],
     ids=lambda solver: solver.name,
 )
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e6, 0.0), (1e3, 1e6)])

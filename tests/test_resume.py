@@ -85,6 +85,7 @@ FITS = {
     "otp[steps=150,width=8,batch=1000,map_updates=1]": "gaussian[dim=2]",
     "otm-s[steps=24,width=8]": "gaussian[dim=2]",
     "mm-r[steps=12]": "gaussian[dim=2]",
+    "enot[steps=24,batch=64]": "gaussian[dim=2]",
     "not-weak[steps=24,width=8]": "gaussian[dim=2]",
     "uotm[steps=24,width=8]": "gaussian[dim=2]",
     "otm-gp[steps=24,width=8]": "gaussian[dim=2]",
@@ -178,14 +179,14 @@ def test_micro_batches_are_one_batch():
         batches.batches = list(points.split(40 // parts, 1))
         return Player(
             weights,
-            lambda _: network(weights.tensors, batches.next()).square().mean((1, 2)),
+            [lambda: network(weights.tensors, batches.next()).square().mean((1, 2))],
             0.1,
             **settings,
         )
 
     whole, parts = player(1), player(4, accumulate=4)
     for one in (whole, parts):
-        one.step(0.0)
+        one.play()
     assert whole.weights.flat.grad is not None and parts.weights.flat.grad is not None
     torch.testing.assert_close(
         parts.weights.flat.grad, whole.weights.flat.grad, rtol=1e-12, atol=1e-14

@@ -88,7 +88,7 @@ def test_linear_conjugates_train_as_otm_does():
     relaxed = UnbalancedTraining(Uotm(tau_rule="absolute", **linear), [TRANSLATION], [run()])
     plain = MaxMinTraining(Otm(), [TRANSLATION], [run()])
     gradients = [
-        torch.autograd.grad(one.potential_loss(0.0).sum(), one.potential.weights.tensors)
+        torch.autograd.grad(one.potential_loss().sum(), one.potential.weights.tensors)
         for one in (relaxed, plain)
     ]
     torch.testing.assert_close(*gradients)
@@ -132,7 +132,7 @@ def test_images_spread_as_the_weak_optimal_plan():
 @pytest.mark.parametrize("gamma", [0.0, 0.4])
 def test_the_inner_slope_is_that_of_the_weak_objective(gamma):
     training = WeakTraining(NotWeak(gamma=gamma, images=3, batch=6), [TRANSLATION], [run()])
-    x, q = training.draw(0.0)
+    x, q = training.draw()
     assert torch.equal(q[:, 0], q[:, 2]) and not torch.equal(q[:, 2], q[:, 3])
     assert not torch.equal(x[:, 0], x[:, 1])  # of one point, with its own z
     y = torch.randn_like(q, requires_grad=True)
@@ -179,7 +179,7 @@ def test_the_saddle_is_worth_the_optimal_cost():
     training.image = lambda weights, x: (
         2 * x if weights is training.there.weights.tensors else x / 2
     )
-    value = training.loss_there(0.0) + training.loss_back(0.0)
+    value = training.loss_there() + training.loss_back()
     assert float(value) == pytest.approx(2.0, abs=0.05)
 
 
@@ -203,7 +203,7 @@ def test_the_gradient_penalty_is_two_sided_around_the_dimension():
             training = PenalisedTraining(OtmGp(gp=gp), [posed], [run()])
             for player in (training.map, training.potential):
                 player.weights.flat.zero_()
-            losses.append(float(training.potential_loss(0.0).detach()))
+            losses.append(float(training.potential_loss().detach()))
         assert losses[0] - losses[1] == pytest.approx(expected, abs=1e-12)
 
 

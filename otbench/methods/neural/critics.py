@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from otbench.errors import DivergedError
-from otbench.methods.neural.networks import MLP, Network, Weights
+from otbench.methods.neural.networks import MLP, Network, SpectralMLP, Weights
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.solver import NeuralSolver, as_maps
 from otbench.methods.neural.training import Decay, Player, train
@@ -222,8 +222,8 @@ class Training(ABC, Generic[Settings]):
         )
 
     @abstractmethod
-    def loss(self, done: float) -> Tensor:
-        """``(stack,)``: the negative of (1) on a batch, at this part of the training."""
+    def loss(self) -> Tensor:
+        """``(stack,)``: the negative of (1) on a batch."""
 
     @abstractmethod
     def transport(self, member: int) -> Transport:
@@ -233,6 +233,11 @@ class Training(ABC, Generic[Settings]):
     def streams(self) -> list[Stream]:
         """What the loss draws from."""
         return [self.x, self.y]
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a step may be a CUDA graph."""
+        return not isinstance(self.network, SpectralMLP)  # whose norms the host waits for
 
     def train(
         self, offer: Callable[[int, Tensor], None], context: FitContext | None = None
@@ -244,7 +249,7 @@ class Training(ABC, Generic[Settings]):
         project = getattr(self.network, "project", None)
         player = Player(
             self.weights,
-            self.loss,
+            [self.loss],
             s.lr,
             accumulate=s.accumulate,
             betas=(s.beta1, s.beta2),
@@ -252,7 +257,15 @@ class Training(ABC, Generic[Settings]):
             project=project,
         )
         self.averaged = player.averaged
-        return train([player], s.steps, offer, s.decay, context, self.streams)
+        return train(
+            [player],
+            s.steps,
+            offer,
+            s.decay,
+            context,
+            self.streams,
+            capturable=self.capturable,
+        )
 
     def offer(self, done: int, which: Tensor) -> None:
         """Checkpoints of some of the members, ``(stack,)``."""
@@ -348,7 +361,7 @@ class CriticTraining(Training[CriticSettings]):
             n, 1, generator=generator, device=generator.device, dtype=self.contexts[0].dtype
         )
 
-    def loss(self, done: float) -> Tensor:
+    def loss(self) -> Tensor:
         """``(stack,)``: of the next batches."""
         return self.penalised(
             self.weights.tensors, self.x.next(), self.y.next(), self.between.next()

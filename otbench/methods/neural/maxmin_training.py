@@ -57,6 +57,7 @@ class MaxMinTraining(Generic[Settings]):
         self.random_inputs = settings.random_inputs(dim)
         self.frame: Frame = OwnCoordinates(problems)
         noise = settings.noise(1.0)
+        self.sigma, self.keep = torch.ones(2, dtype=dtype, device=device)  # of the noise now
         if noise is not None or settings.start == "linear":
             known = [
                 (moments(problem.source, g), moments(problem.target, g))
@@ -90,8 +91,8 @@ class MaxMinTraining(Generic[Settings]):
             "ema": settings.ema,
             "project": self.networks.project,
         }
-        self.map = Player(weights[0], self.map_loss, settings.lr, settings.map_updates, **shared)
-        self.potential = Player(weights[1], self.potential_loss, settings.lr_potential, **shared)
+        self.map = Player(weights[0], [self.map_loss], settings.lr, settings.map_updates, **shared)
+        self.potential = Player(weights[1], [self.potential_loss], settings.lr_potential, **shared)
 
     @property
     def streams(self) -> list[Stream]:
@@ -114,6 +115,7 @@ class MaxMinTraining(Generic[Settings]):
             self.settings.decay,
             self.contexts[0],
             self.streams,
+            self.prepare,
         )
         return [
             self.transport(member, 1.0)
@@ -122,11 +124,17 @@ class MaxMinTraining(Generic[Settings]):
             for member, fine in enumerate(finite.tolist())
         ]
 
-    def map_loss(self, part: float) -> Tensor:
+    def prepare(self, part: float) -> None:
+        """Smooth the source as it is to be at this part of the training."""
+        if (noise := self.settings.noise(part)) is not None:
+            self.sigma.fill_(noise.sigma)
+            self.keep.fill_(noise.keep)
+
+    def map_loss(self) -> Tensor:
         """``(stack,)``: its gradient is that of minus the inner objective, limited in size at each
         image.
         """
-        x, q = self.draw(part)
+        x, q = self.draw()
         y = self.networks.push(self.map.weights.tensors, x, q, self.frame.scale)
         slope = self.inner_slope(y.detach(), q)
         if self.settings.pull:
@@ -154,12 +162,12 @@ class MaxMinTraining(Generic[Settings]):
         """
         return of_target.mean(1) - of_image.mean(1)
 
-    def potential_loss(self, part: float) -> Tensor:
+    def potential_loss(self) -> Tensor:
         """``(stack,)``: the outer objective with its penalties."""
         import torch
 
         settings = self.settings
-        x, q = self.draw(part)
+        x, q = self.draw()
         with torch.no_grad():
             image, y = (
                 self.networks.push(self.map.weights.frozen, x, q, self.frame.scale),
@@ -179,14 +187,16 @@ class MaxMinTraining(Generic[Settings]):
             loss = loss + settings.go * (of_image - q).mean(1).norm(dim=-1)
         return loss
 
-    def draw(self, part: float) -> tuple[Tensor, Tensor]:
+    def draw(self) -> tuple[Tensor, Tensor]:
         """Inputs of the map ``(stack, batch, inputs)``, and Q of the points among them, in the
         frame.
         """
         x = self.x.next()
-        if self.settings.noise(part) is None and not self.random_inputs:
+        noisy = self.settings.noise(0.0) is not None
+        if not noisy and not self.random_inputs:
             return self.frame.of_source(x)
-        return self.inputs(x, self.normal.next(), part, self.frame, slice(None))
+        noise = (self.sigma, self.keep) if noisy else None
+        return self.inputs(x, self.normal.next(), noise, self.frame, slice(None))
 
     def drawn_normal(self, n: int, generator: torch.Generator) -> Tensor:
         """``(n, source coordinates + random inputs)``."""
@@ -202,16 +212,23 @@ class MaxMinTraining(Generic[Settings]):
         )
 
     def inputs(
-        self, x: Tensor, normal: Tensor, part: float, frame: Frame, members: slice
+        self,
+        x: Tensor,
+        normal: Tensor,
+        noise: tuple[Tensor, Tensor] | tuple[float, float] | None,
+        frame: Frame,
+        members: slice,
     ) -> tuple[Tensor, Tensor]:
-        """As of `draw`, of source points and standard normal numbers of some members."""
+        """As of `draw`, of source points and standard normal numbers of some members, with the
+        sigma and the keep of a `Noise`.
+        """
         import torch
 
-        noise = self.settings.noise(part)
         normal, random = normal.split([self.source_dim, self.random_inputs], -1)
         if noise is not None:
-            x = x + noise.sigma * self.spread[members] * normal
-            x = torch.lerp(self.mean[members], x, noise.keep)
+            sigma, keep = noise
+            x = x + sigma * self.spread[members] * normal
+            x = torch.lerp(self.mean[members], x, keep)
         x, q = frame.of_source(x)
         return torch.cat([x, random], -1), q
 
@@ -225,14 +242,15 @@ class MaxMinTraining(Generic[Settings]):
 
         if self.settings.norm == "none":
             return None
-        context = self.contexts[member]
+        context, noise = self.contexts[member], self.settings.noise(part)
+        now = None if noise is None else (noise.sigma, noise.keep)
         generator = torch.Generator(context.device).manual_seed(context.seed)
         batch, members = self.settings.batch, slice(member, member + 1)
 
         def inputs() -> tuple[Tensor, Tensor]:
             x = self.problems[member].source.sample(batch, generator)[None]
             normal = self.drawn_normal(batch, generator)[None]
-            return self.inputs(x, normal, part, frame, members)
+            return self.inputs(x, normal, now, frame, members)
 
         return self.networks.statistics(weights, (inputs() for _ in range(NORM_BATCHES)))
 

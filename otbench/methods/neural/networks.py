@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-Activation = Literal["silu", "selu", "leaky-relu"]
+Activation = Literal["silu", "selu", "elu", "leaky-relu"]
 Rates = Literal["fan-in", "equal"]
 
 SELU_SCALE, SELU_ALPHA = (
@@ -138,7 +138,7 @@ class MLP:
     Attributes:
         inputs, outputs: coordinates of a point and of its image.
         width, depth: units of a hidden layer, number of hidden layers.
-        activation: ``silu``, ``selu`` or ``leaky-relu``.
+        activation: ``silu``, ``selu``, ``elu`` or ``leaky-relu``.
         leak: slope of the leaky ReLU on the left; 0 makes it a ReLU.
     """
 
@@ -173,11 +173,14 @@ class MLP:
 
     def __call__(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """``(stack, n, inputs) -> (stack, n, outputs)``."""
-        from torch.nn.functional import leaky_relu, selu, silu
+        from torch.nn.functional import elu, leaky_relu, selu, silu
 
-        activation = {"silu": silu, "selu": selu, "leaky-relu": lambda x: leaky_relu(x, self.leak)}[
-            self.activation
-        ]
+        activation = {
+            "silu": silu,
+            "selu": selu,
+            "elu": elu,
+            "leaky-relu": lambda x: leaky_relu(x, self.leak),
+        }[self.activation]
         first, *others = layers_of(weights)
         x = first(x)
         for layer in others:
@@ -189,7 +192,7 @@ class MLP:
         a penalty trains by first order.
         """
         import torch
-        from torch.nn.functional import selu
+        from torch.nn.functional import elu, selu
 
         *hidden, last = layers_of(weights)
         slopes = []
@@ -202,6 +205,9 @@ class MLP:
             elif self.activation == "selu":
                 x = selu(x)
                 slopes.append(torch.where(x > 0, SELU_SCALE, x + SELU_SCALE * SELU_ALPHA))
+            elif self.activation == "elu":
+                x = elu(x)
+                slopes.append((x + 1).clamp(max=1))  # exp where the argument is negative
             else:
                 slopes.append((x > 0).to(x.dtype).mul_(1 - self.leak).add_(self.leak))
                 x = x * slopes[-1]

@@ -2,7 +2,8 @@
 
 One way to train for every method: Adam on flat weights, a learning rate that may decay, gradient
 clipping, averaged weights, a stop where weights are no longer finite, checkpoints that the runner
-scores while its clock stands still, a state that an interrupted training goes on from.
+scores while its clock stands still, a state that an interrupted training goes on from. On a GPU the
+rounds are CUDA graphs (`otbench.methods.neural.graphs`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from otbench.methods.neural.graphs import Round, capture_on
 from otbench.methods.neural.networks import Weights
-from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.sampling import Draws
 from otbench.solver import FitContext
 
 
@@ -47,11 +49,11 @@ class Player:
 
     Attributes:
         weights: of a stack of networks.
-        loss: from the part of the training that is done, in [0, 1), to one loss per member,
-            ``(stack,)``.
+        losses: each gives one per member, ``(stack,)``. They draw from `Draws` alone, and read what
+            changes from round to round from tensors.
         lr: learning rate at the start.
-        updates: steps in each round.
-        accumulate: parts of a batch, one call of ``loss`` each, whose gradients are averaged before
+        updates: how often it descends each of its losses, one after another, in each round.
+        accumulate: parts of a batch, one call of a loss each, whose gradients are averaged before
             a step.
         betas: of Adam.
         clip: largest norm of a member's gradient; 0 does not clip.
@@ -60,7 +62,7 @@ class Player:
     """
 
     weights: Weights
-    loss: Callable[[float], Tensor]
+    losses: Sequence[Callable[[], Tensor]]
     lr: float
     updates: int = 1
     accumulate: int = 1
@@ -70,6 +72,8 @@ class Player:
     project: Callable[[Sequence[Tensor]], None] | None = None
     averaged: Weights = field(init=False)
     rates: Tensor | None = field(init=False)
+    rate: Tensor = field(init=False)
+    follow: Tensor = field(init=False)
     optimizer: torch.optim.Adam = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +82,12 @@ class Player:
 
         flat = self.weights.flat
         flat.grad = torch.zeros_like(flat)
-        self.optimizer = torch.optim.Adam([flat], lr=self.lr, betas=self.betas, fused=True)
+        # Tensors of one number each, which a CUDA graph reads anew in every round.
+        self.rate = torch.tensor(self.lr, device=flat.device, dtype=torch.float32)
+        self.follow = flat.new_ones(())
+        self.optimizer = torch.optim.Adam(
+            [flat], lr=self.rate, betas=self.betas, fused=True, capturable=flat.is_cuda
+        )
         rates = [
             flat.new_full((math.prod(shape),), rate)
             for shape, rate in zip(self.weights.shapes, self.weights.rates, strict=True)
@@ -90,18 +99,35 @@ class Player:
             else self.weights
         )
 
-    def step(self, done: float) -> None:
-        """Descend once, at this part of the training."""
+    def prepare(self, factor: float, rounds: int) -> None:
+        """Set the learning rate, and let the average follow faster while it is young.
+
+        Args:
+            factor: of the learning rate in this round.
+            rounds: how many there are with this one.
+        """
+        self.rate.fill_(factor * self.lr)
+        self.follow.fill_(max(1 - self.ema, 9 / (9 + rounds)))
+
+    def play(self) -> None:
+        """Take one turn: all steps of a round, and the average's."""
+        for _ in range(self.updates):
+            for loss in self.losses:
+                self.step(loss)
+        if self.ema:
+            self.averaged.flat.lerp_(self.weights.flat, self.follow)
+
+    def step(self, loss: Callable[[], Tensor]) -> None:
+        """Descend once."""
         import torch
 
         flat, tensors = self.weights.flat, self.weights.tensors
         assert flat.grad is not None
 
         def gradients() -> list[Tensor]:
-            return [
-                gradient.flatten(1)
-                for gradient in torch.autograd.grad(self.loss(done).sum(), tensors)
-            ]
+            """Zero where the loss does not depend on a tensor: a map of slopes on the last bias."""
+            found = torch.autograd.grad(loss().sum(), tensors, materialize_grads=True)
+            return [gradient.flatten(1) for gradient in found]
 
         torch.cat(gradients(), 1, out=flat.grad)
         if self.accumulate > 1:
@@ -117,11 +143,6 @@ class Player:
         if self.project is not None:
             self.project(tensors)
 
-    def average(self, rounds: int) -> None:
-        """Let the averaged weights follow after so many rounds, faster while they are young."""
-        if self.ema:
-            self.averaged.flat.lerp_(self.weights.flat, max(1 - self.ema, 9 / (9 + rounds)))
-
     def state(self) -> dict[str, Any]:
         """All that training changes."""
         return {
@@ -135,6 +156,7 @@ class Player:
         self.weights.flat.copy_(state["weights"])
         self.averaged.flat.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.param_groups[0]["lr"] = self.rate
 
 
 def train(
@@ -143,7 +165,9 @@ def train(
     offer: Callable[[int, Tensor], None],
     decay: Decay = "cosine",
     context: FitContext | None = None,
-    streams: Sequence[Stream] = (),
+    draws: Sequence[Draws] = (),
+    prepare: Callable[[float], None] = lambda part: None,
+    capturable: bool = True,
 ) -> Tensor:
     """Let the players take turns.
 
@@ -154,7 +178,11 @@ def train(
             the weights are finite, ``(stack,)``.
         decay: of the learning rates: ``none``, or ``cosine`` down to zero.
         context: where the training is saved, and goes on if it was interrupted.
-        streams: that the losses draw from, with ``context``.
+        draws: what the losses draw from, all of it.
+        prepare: called before each round with the part of the training that is done, in [0, 1), to
+            set the tensors that depend on it.
+        capturable: False where a loss draws by itself, or keeps what the host is to see, so that a
+            round cannot be a CUDA graph.
 
     Returns:
         ``(stack,)`` true where the weights are finite; the training stops early where none are.
@@ -162,25 +190,30 @@ def train(
     import torch
 
     checkpoints = {round(part * rounds) for part in CHECKPOINTS}
+    flat = players[0].weights.flat
     parts, first, finite = (
-        (*players, *streams),
+        (*players, *draws),
         0,
-        torch.ones(len(players[0].weights.flat), dtype=torch.bool),
+        torch.ones(len(flat), dtype=torch.bool),
     )
     if context is not None and (state := context.restored()) is not None:
         first, finite = state["done"], state["finite"]
-        for part, of_part in zip(
-            parts, state.pop("parts"), strict=True
-        ):  # popped, so that its memory is free again
-            part.load(of_part)
-    for done in range(first, rounds):
-        ratio = done / rounds
-        factor = (1 + math.cos(math.pi * ratio)) / 2 if decay == "cosine" else 1.0
+        # Popped, so that its memory is free again.
+        for one, its_state in zip(parts, state.pop("parts"), strict=True):
+            one.load(its_state)
+
+    def play() -> None:
         for player in players:
-            player.optimizer.param_groups[0]["lr"] = factor * player.lr
-            for _ in range(player.updates):
-                player.step(ratio)
-            player.average(done + 1)
+            player.play()
+
+    one_round = Round(play, draws, capture_on(flat.device) if capturable else None)
+    for done in range(first, rounds):
+        part = done / rounds
+        factor = (1 + math.cos(math.pi * part)) / 2 if decay == "cosine" else 1.0
+        for player in players:
+            player.prepare(factor, done + 1)
+        prepare(part)
+        one_round()
         if done + 1 in checkpoints or (done + 1) % CHECK_EVERY == 0:
             finite = (
                 torch.stack([player.weights.flat.isfinite().all(1) for player in players])
@@ -193,9 +226,10 @@ def train(
             offer(done + 1, finite)
         if context is not None:
             context.save(partial(_state, done + 1, finite, parts))
+    one_round.close()
     return finite
 
 
-def _state(done: int, finite: Tensor, parts: Sequence[Player | Stream]) -> dict[str, Any]:
+def _state(done: int, finite: Tensor, parts: Sequence[Player | Draws]) -> dict[str, Any]:
     """Of a training after so many rounds."""
     return {"done": done, "finite": finite, "parts": [part.state() for part in parts]}

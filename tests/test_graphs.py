@@ -1,0 +1,155 @@
+"""Rounds of training on buffers that stay where they are, as CUDA graphs read them, with a call in
+place of the capture: the numbers are those of rounds that run as they are written.
+"""
+
+# pyright: reportMissingImports=false
+# (otbench.solvers is joined to the package at run time, see otbench/__init__.py)
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from otbench import DivergedError, FitContext, MapProblem, Transport
+from otbench.methods.neural import training
+from otbench.methods.neural.graphs import WARM_UP, Round
+from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.solver import NeuralSolver
+from otbench.registry import registry
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROUNDS = 9
+SMALL = f"steps={ROUNDS},batch=8"
+W1, W2 = "sphere-denoising", "gaussian"
+FITS = {  # of all neural solvers, and of losses that have more terms
+    f"adversarial-regularizer[{SMALL},width=8]": W1,
+    f"diotm[{SMALL},width=8]": W2,
+    f"enot[{SMALL},refine=2,expectile=0.9,weight=0.5]": W2,
+    f"enot[{SMALL},network=mlp,width=8,start=identity]": W2,
+    f"mm-r[{SMALL}]": W2,
+    f"mmv2-r[{SMALL}]": W2,
+    f"not-strong[{SMALL},width=8]": W2,
+    f"not-weak[{SMALL},width=8]": W2,
+    f"ot-cfm[{SMALL},width=8,pretrain=1,ode_steps=2]": W2,
+    f"otm[{SMALL},width=8,accumulate=2,r1=0.1,go=1,clip=1]": W2,
+    f"otm-s[{SMALL},width=8]": W2,
+    "otm[preset=cpu-28,steps=5,batch=4,width=2]": "image-restoration[data=digits]",
+    f"otm-gp[{SMALL},width=8]": W2,
+    f"otp[{SMALL},width=8,noising=variance-preserving,sigma_max=0.9]": W2,
+    f"otp-fixed[{SMALL},width=8]": W2,
+    f"sort-out[{SMALL},width=8]": W1,
+    f"ttc[{SMALL},width=8,critics=2,pool=32]": W1,
+    f"ttc-ray[{SMALL},width=8]": W1,
+    f"ttc-semidual[{SMALL},width=8,candidates=8,pool=32]": W1,
+    f"uotm[{SMALL},width=8]": W2,
+    f"wgan-gp[{SMALL},width=8]": W1,
+    f"wgan-lp[{SMALL},width=8]": W1,
+}
+AS_WRITTEN = {"sn-gan"}  # its norms are waited for
+
+
+class Interrupted(Exception):
+    """A fit was cut short."""
+
+
+@pytest.fixture
+def captured(monkeypatch) -> list[Callable[[], None]]:
+    """What was captured; from now on all rounds are."""
+    plays: list[Callable[[], None]] = []
+
+    def capture(play: Callable[[], None]) -> Callable[[], None]:
+        plays.append(play)
+        return play
+
+    monkeypatch.setattr(training, "capture_on", lambda device: capture)
+    return plays
+
+
+def context(seed: int, **others: Any) -> FitContext:
+    return FitContext("cpu", torch.float64, seed, torch.Generator().manual_seed(seed), **others)
+
+
+def problem(text: str) -> MapProblem:
+    (selection,) = registry("task").select(text)
+    posed = selection.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float64)
+    assert isinstance(posed, MapProblem)
+    return posed
+
+
+def fitted(text: str, posed: MapProblem, contexts: list[FitContext]) -> list[torch.Tensor]:
+    (selection,) = registry("solver").select(text)
+    solver = selection.build()
+    assert isinstance(solver, NeuralSolver)
+    x = posed.source.sample(20, torch.Generator().manual_seed(9))
+    images = []
+    for outcome in solver.fit_together([posed] * len(contexts), contexts):
+        assert not isinstance(outcome, DivergedError)
+        assert isinstance(outcome, Transport) and outcome.push is not None
+        images.append(outcome.push(x))
+    return images
+
+
+def test_all_neural_solvers_are_here():
+    neural = {
+        name
+        for name in registry("solver").entries
+        if issubclass(type(registry("solver").select(name)[0].build()), NeuralSolver)
+    }
+    assert neural == {text.partition("[")[0] for text in FITS} | AS_WRITTEN
+
+
+@pytest.mark.parametrize("text", FITS)
+def test_rounds_on_buffers_give_the_same_maps(text, captured, monkeypatch):
+    """Alone, as a stack, and gone on with after an interruption."""
+    posed = problem(FITS[text])
+    alone, stack = (fitted(text, posed, [context(seed) for seed in of]) for of in ([0], [0, 1]))
+    assert captured
+    saved: list[Any] = []
+
+    def save(state: Callable[[], Any]) -> None:
+        saved.append(copy.deepcopy(state()))
+        if len(saved) == WARM_UP + 1:
+            raise Interrupted
+
+    resumed = alone
+    try:
+        fitted(text, posed, [context(0, on_save=save)])
+    except Interrupted:
+        resumed = fitted(text, posed, [context(0, on_restore=lambda: saved[-1])])
+    monkeypatch.undo()
+    written = fitted(text, posed, [context(0)]), fitted(text, posed, [context(0), context(1)])
+    for images, expected in zip((alone, stack, resumed), (*written, written[0]), strict=True):
+        for one, other in zip(images, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_a_round_that_cannot_be_captured_runs_as_it_is_written(capsys):
+    counter = itertools.count()
+    stream = Stream(
+        [lambda n, generator: torch.full((n, 1), float(next(counter)))],
+        [torch.Generator()],
+        2**15,
+    )
+    seen: list[float] = []
+
+    def capture(play: Callable[[], None]) -> Callable[[], None]:
+        play()
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    one = Round(lambda: seen.append(float(stream.next().mean())), [stream], capture)
+    for _ in range(6):
+        one()
+    one.close()
+    assert capsys.readouterr().err == (
+        "no CUDA graph of this training: operation not permitted when stream is capturing\n"
+    )
+    # A draw of one point tells the size of a chunk; the attempt saw the batch of its round.
+    assert seen == [1, 3, 5, 7, 7, 9, 11] and stream.tape is None
