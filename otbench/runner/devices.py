@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from otbench.errors import UserError
@@ -96,9 +97,14 @@ def visible() -> tuple[Gpu, ...]:
 
 
 def _by_uuid(name: str, there: Sequence[Gpu]) -> Gpu | None:
-    """CUDA takes the beginning of a UUID for it, where there is one that begins so."""
-    matching = [gpu for gpu in there if name and gpu.visible.startswith(name)]
-    return matching[0] if len(matching) == 1 else None
+    """The one whose UUID begins so, which is how CUDA reads a UUID."""
+    if not name:
+        return None
+    parts = [gpu for gpu in there if gpu.visible.startswith(name)]
+    if parts:
+        return parts[0] if len(parts) == 1 else None
+    of_card = [gpu for gpu in there if gpu.card.startswith(name)]
+    return replace(of_card[0], visible=name) if len({gpu.card for gpu in of_card}) == 1 else None
 
 
 def _by_number(number: int, there: Sequence[Gpu]) -> Gpu | None:
@@ -107,17 +113,18 @@ def _by_number(number: int, there: Sequence[Gpu]) -> Gpu | None:
     It is made visible by the same number: which it is here only says what the rows tell of it.
     """
     cards = list(dict.fromkeys(gpu.card for gpu in there))
+    models = {gpu.name.partition(" MIG ")[0] for gpu in there}
     if number >= len(cards):
         return None
     by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    if not by_bus and len({gpu.name for gpu in there}) > 1 and len(cards) > 1:
+    if not by_bus and len(models) > 1:
         raise UserError(
             f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}: GPUs of several kinds are "
             "here, which CUDA numbers by their speed: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name "
             f"them by the UUIDs of {SMI} -L"
         )
     first = next(gpu for gpu in there if gpu.card == cards[number])
-    return Gpu(**{**first.to_json(), "visible": str(number)})
+    return replace(first, visible=str(number))
 
 
 @cache

@@ -168,10 +168,10 @@ def _of_gpus(gpus: Sequence[Gpu], slots: int) -> str:
     """On how many GPUs of which kinds the runs are."""
     kinds = Counter(gpu.name for gpu in gpus)
     here = ", ".join(f"{n} x {name}" for name, n in kinds.items())
-    shared = slots > len(gpus)
-    return f"on {here}" + (
-        f", shared by {slots} jobs: no report shows their times" if shared else ""
-    )
+    if slots <= len(gpus):
+        return f"on {here}"
+    them = "it" if len(gpus) == 1 else "them"
+    return f"on {here}: {slots} runs at a time share {them}, so that no report shows their times"
 
 
 def say(console: Console, text: str) -> None:
