@@ -21,7 +21,7 @@ from otbench.report.figures import accuracy_curves, plot
 from otbench.report.leaderboard import leaderboard
 from otbench.report.recommendation import recommendations
 from otbench.report.styles import styles
-from otbench.runner import clock, devices, forkserver, plan
+from otbench.runner import clock, devices, fit, forkserver, plan
 from otbench.runner.clock import Clock, repeated
 from otbench.runner.devices import defaults, find_devices, installed, sm_clock_mhz, visible
 from otbench.runner.executor import Finished, Limits, Started, executor
@@ -334,11 +334,23 @@ def test_events_time_what_the_clock_does(monkeypatch):
     assert third.device_s is None
 
 
-def test_a_row_has_the_fit_by_the_gpu_beside_its_seconds(monkeypatch):
+@pytest.mark.parametrize(
+    ("longest", "late", "on_device"),
+    [
+        (float("inf"), 0.0, 3),  # a repeat, from event to event
+        (0.0, 0.0, 6),  # the first fit, after `supports`
+        (0.0, 0.5, None),  # part of which the first push did
+    ],
+)
+def test_a_row_has_the_fit_by_the_gpu_beside_its_seconds(monkeypatch, longest, late, on_device):
     cuda = Cuda(tick=3e3)
     monkeypatch.setattr(clock, "cuda_in_use", lambda: [cuda])
+    monkeypatch.setattr(clock.CallTimes, "late", lambda _: late)
+    monkeypatch.setattr(fit, "REDRAWN_S", float("inf"))
+    for module in (clock, fit):
+        monkeypatch.setattr(module, "REPEAT_S", longest)
     row = otbench.solve("gaussian[dim=1]", "linear").row
-    assert row.fit_device_s == 3 and row.fit_warm_s is not None  # from event to event
+    assert row.fit_device_s == on_device and (row.fit_warm_s is None) == (longest == 0)
 
 
 CURVE = [{"step": k, "seconds": k / 10, "l2_uvp": 30 / k} for k in (10, 20)]
