@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from otbench import FitContext, MapProblem, MissingError
 from otbench.methods.amortized.slices import line_potentials
 from otbench.registry import registry
 from otbench.runner.devices import find_device
+from otbench.runner.provenance import machine
 from otbench.scoring.maps import MapScoring
 from otbench.scoring.plans import score_plans
 from otbench.scoring.verdict import Verdict, judge
@@ -57,6 +60,10 @@ def test_runs_on_the_gpu_are_scored_as_on_the_cpu(otbench, tmp_path):
         assert uvp["cuda"]["linear", seed] < 0.1
     gpu = [row for row in rows(tmp_path / "cuda") if row["solver"] == "pot-sinkhorn"]
     assert all(row["device_peak_mib"] > 0 and row["device"] == "cuda" for row in gpu)
+    for row in gpu:
+        assert row["gpu_runs"] == 1 and row["driver"] and row["fit_device_s"] > 0
+        assert row.get("gpu_clock_mhz", 1) > 0  # of a MIG device not known
+        assert row["machine"].startswith(machine()) and row["machine"] != machine()
 
 
 def test_queued_kernels_are_waited_for(otbench, tmp_path):
@@ -65,7 +72,27 @@ def test_queued_kernels_are_waited_for(otbench, tmp_path):
     times = {False: [], True: []}
     for row in rows(tmp_path / "out"):
         times[json.loads(row["solver_params"])["wait"]].append(row["fit_warm_s"])
+        assert row["fit_device_s"] == pytest.approx(row["fit_warm_s"], rel=0.25)
     assert min(times[False]) == pytest.approx(min(times[True]), rel=0.25)
+
+
+def test_runs_beside_each_other_on_one_gpu_say_so(otbench, tmp_path):
+    grid = ("-t", "gaussian", "-s", "identity", "linear", "--seeds", 2)
+    done = otbench("run", *grid, "--device", "cuda:0", "--jobs", 4, "--results", "out")
+    assert {row["status"] for row in rows(tmp_path / "out")} == {"ok"}
+    assert max(row["gpu_runs"] for row in rows(tmp_path / "out")) > 1
+    assert "times left out of" in done.stdout
+    done = otbench("run", *grid, "--device", "cuda:9999")
+    assert done.returncode == 2 and "there is no such GPU, choose among cuda:0" in done.stderr
+
+
+def test_importing_torch_leaves_the_choice_of_a_gpu_open():
+    code = (
+        "import torch; from otbench.runner.forkserver import cuda_is_open as is_open; "
+        "before = is_open(); torch.zeros(1, device='cuda'); print(before, is_open())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(registry("task").entries.keys() - {"samples", "clouds"}))

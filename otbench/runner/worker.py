@@ -1,9 +1,9 @@
 """The worker process: takes a job, does its runs, and sends what happens as JSON lines.
 
 Events: ``{"event": "started", "threads": ..., "machine": ..., ...}`` once imports are done,
- ``{"event": "phase", "phase": ...}`` as one begins, ``{"event": "resumed", ...}`` where a
-saved fit goes on, ``{"event": "checkpoint", ...}`` as they are scored, and ``{"event": "result",
-...}``. The process may be killed at any time.
+``{"event": "phase", "phase": ...}`` as one begins, ``{"event": "resumed", ...}`` where a saved fit
+goes on, ``{"event": "checkpoint", ...}`` as they are scored, and ``{"event": "result", ...}``. The
+process may be killed at any time.
 """
 
 from __future__ import annotations
