@@ -59,7 +59,7 @@ def run(
     results: str | Path = "results/runs",
     device: str = "auto",
     dtype: str = "float32",
-    jobs: int = 1,
+    jobs: int | None = None,
     together: int | None = None,
     executor: str = "local",
     limits: Limits | None = None,
@@ -80,9 +80,9 @@ def run(
         seeds: how many, or which ones; by default as many as the suite has.
         suite: named choice of tasks, solvers and seeds.
         results: results folder.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:N`` for one GPU of several.
         dtype: ``float32`` or ``float64``, of the problems.
-        jobs: runs at a time.
+        jobs: runs at a time; by default one, on GPUs one for each.
         together: most seeds that are solved as one, where the solver can.
         executor: what starts the workers.
         limits: seconds and bytes of a run.
@@ -221,7 +221,7 @@ def solve(
         InvalidOutputError: the solver returned no transport of this problem.
     """
     from otbench.runner import plan
-    from otbench.runner.run import find_device
+    from otbench.runner.devices import find_device
 
     if (task is None) == (source is None and target is None):
         raise UserError("solve takes a task, or source and target")
@@ -252,20 +252,20 @@ def _solve_task(
 
     from otbench.code_hashes import Code
     from otbench.runner import plan
+    from otbench.runner.devices import find_devices
     from otbench.runner.fit import Run
     from otbench.runner.measure import Phases
     from otbench.runner.provenance import machine
-    from otbench.runner.run import find_device
     from otbench.statuses import Status
 
     _check_here(solvers)
     needed = (*tasks.entry.cls.needs, *solvers.entry.cls.needs)
     if lacking := absent(needed):
         raise UserError(lacking)
-    device = find_device(device)
+    device, gpus = find_devices(device)
     identity = plan.spec(tasks, solvers, seed, device, dtype, Code())
     job = Job((identity,), _several(plugins), threads=torch.get_num_threads())
-    known = {"threads": job.threads, "machine": machine()}
+    known = {"threads": job.threads, "machine": machine(gpus[0] if gpus else None)}
 
     def unheard(event: object) -> None:
         """There is no coordinator to hear it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -17,6 +18,7 @@ from otbench.statuses import Phase, Status, Stopped
 
 
 DEVICES = ("auto", "cpu", "cuda")  # that may be asked for
+NUMBERED = re.compile(r"cuda:\d{1,4}")  # one GPU, where runs are made
 DTYPES = ("float32", "float64")
 SCHEMA = 2  # of the rows written now; rows without a number are of schema 1
 
@@ -106,6 +108,27 @@ class Saving(_Json):
 
 
 @dataclass(frozen=True)
+class Gpu(_Json):
+    """A GPU, or a MIG device of one.
+
+    Attributes:
+        visible: what ``CUDA_VISIBLE_DEVICES`` is in a process that has it for its only one.
+        card: UUID of the GPU, as ``nvidia-smi --id`` takes it.
+        name: with the profile of a MIG device, such as ``NVIDIA H200 MIG 1g.18gb``.
+        driver: its version.
+        max_clock: of the streaming multiprocessors, with its unit.
+        power_limit: with its unit.
+    """
+
+    visible: str
+    card: str
+    name: str
+    driver: str
+    max_clock: str = ""
+    power_limit: str = ""
+
+
+@dataclass(frozen=True)
 class Job(_Json):
     """What a worker is told: one run, or several that differ in their seeds alone.
 
@@ -118,6 +141,7 @@ class Job(_Json):
         outputs: folder to keep raw outputs in, ``<key>.npz``.
         floors: folder for what the runs on one problem share.
         saving: of the fit, where it is not that of several seeds as one.
+        gpu: to run on, the only one that the worker sees; None on a CPU.
     """
 
     specs: tuple[RunSpec, ...]
@@ -128,6 +152,7 @@ class Job(_Json):
     outputs: str | None = None
     floors: str | None = None
     saving: Saving | None = None
+    gpu: Gpu | None = None
 
     @property
     def label(self) -> str:
@@ -140,8 +165,9 @@ class Job(_Json):
         """The inverse of `to_json`."""
         specs = tuple(RunSpec.from_json(spec) for spec in values["specs"])
         saving = values["saving"] and Saving.from_json(values["saving"])
+        gpu = values["gpu"] and Gpu.from_json(values["gpu"])
         lists = {name: tuple(values[name]) for name in ("plugins", "cpus")}
-        return cls(**{**values, **lists, "specs": specs, "saving": saving})
+        return cls(**{**values, **lists, "specs": specs, "saving": saving, "gpu": gpu})
 
 
 @dataclass(frozen=True)
@@ -207,9 +233,10 @@ class Row:
     tf32: bool | None = _column("whether TF32 matrix products were allowed (CUDA)")
     threads: int | None = _column("CPU threads of the worker")
     machine: str | None = _column(
-        "CPU, number of cores and GPU of the worker; times of different machines are never put "
-        "together"
+        "CPU, number of cores and GPU of the worker, of a MIG device with its profile; times of "
+        "different machines are never put together"
     )
+    driver: str | None = _column("version of the GPU's driver; empty on a CPU")
     environment: str | None = _column(
         "packages of an environment of its own that the solver ran in (`otbench env`)"
     )
@@ -244,6 +271,14 @@ class Row:
         "share of the CPU time of the run's cores, 0 to 1, that other processes took while it ran; "
         "empty where the system does not say; what others do on a GPU is not seen"
     )
+    gpu_runs: int | None = _column(
+        "the most runs of the same command that were on the run's GPU, or MIG device, at a time "
+        "while it ran, itself included, seeds solved together as one; of the last attempt where a "
+        "fit was resumed; reports leave out the times of rows above 1; empty on a CPU"
+    )
+    gpu_clock_mhz: float | None = _column(
+        "clock of the GPU's streaming multiprocessors at the end of the run; empty on a CPU", "MHz"
+    )
     phase: str | None = _column("in which phase a run ended that is not ok: " + ", ".join(Phase))
     import_s: float | None = _column("importing the solver's packages, before any clock", "s")
     problem_s: float | None = _column("building the problem and drawing its test points", "s")
@@ -254,6 +289,13 @@ class Row:
     )
     fit_warm_s: float | None = _column(
         "median of up to three more fits, where the first took under five seconds", "s"
+    )
+    fit_device_s: float | None = _column(
+        "the fit by the GPU's clock: between two CUDA events on torch's current stream, one as "
+        "the clock starts and one before it waits for the device to stop it; median of the repeats "
+        "where there is `fit_warm_s`, else of the first fit. Empty on a CPU, where JAX computes on "
+        "the GPU, of a resumed fit and where work was put off until after it",
+        "s",
     )
     resumed: int | None = _column(
         "how often the fit was interrupted and went on from where it was saved (`otbench run "

@@ -28,7 +28,7 @@ from otbench.errors import UserError, nearest
 from otbench.parameters import Ladder, Span
 from otbench.registry import Selection, absent
 from otbench.report.quantities import FIT, accuracy_of, quantity
-from otbench.report.selected import select
+from otbench.report.selected import select, timed_alone
 from otbench.runner.run import Options, run, say
 from otbench.runner.tuned import Tuned
 from otbench.selection import format_value, parse_value
@@ -55,7 +55,7 @@ class Trial:
         params: of the solver, those that are searched.
         error: mean of the metric over the seeds; None where the setting does not count.
         loss: the same, turned so that lower is better; infinite where it does not count.
-        seconds: mean time of a fit; None where none succeeded.
+        seconds: mean time of a fit, of runs alone on their GPU; None where none succeeded.
         why: why it does not count.
     """
 
@@ -199,7 +199,7 @@ def _judged(params: Params, runs: pd.DataFrame, metric: str | None) -> Trial:
     """The trial that these runs make."""
     ended = [status for status in runs.status if status != Status.OK]
     stopped = [reason for reason in runs.stopped if reason in NOT_CONVERGED]
-    times = runs[FIT].astype(float).dropna()
+    times = timed_alone(runs)[FIT].astype(float).dropna()
     seconds = float(times.mean()) if len(times) else None
     if ended or stopped or metric is None:
         reasons = dict.fromkeys([*ended, *stopped])

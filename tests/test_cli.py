@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
         (["run", "--seeds", "9" * 30], "is no number of seeds, and no range A:B of them, up to 1"),
         (["run", "--seeds", "0:2000000"], "is no number of seeds"),
         (["run", "--jobs", "9" * 12], "is not a whole number from 1 to 1000000"),
+        (["run", "--device", "gpu"], "'gpu' is no device: choose auto, cpu, cuda, or cuda:N for"),
         (["run", "--timeout", "9" * 400], "is not a time such as 90s, 10m or 2h"),
         (["run", "--memory", "9" * 400 + "GiB"], "is not a size such as 500MiB or 8GiB"),
         (["run", "-t", "gaussian[dim=0]", "-s", "linear"], "dim must be at least 1, got 0"),

@@ -297,6 +297,8 @@ def test_a_solver_that_became_slower_is_called_where_the_sides_took_turns(tmp_pa
         (alternately, {"machine": None}, "machine or load not recorded"),
         (alternately, {"began": None}, "machine or load not recorded"),
         (alternately, {"resumed": 1}, "resumed fits"),
+        (alternately, {"gpu_runs": 1}, ""),
+        (alternately, {"gpu_runs": 2}, "shared GPUs"),
     ],
 )
 def test_why_times_are_not_comparable(tmp_path, rng, turn, columns, reason):

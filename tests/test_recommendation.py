@@ -11,7 +11,7 @@ from otbench.store import Results
 def results(*rows: tuple[str, int, str, str, float, float]) -> Results:
     names = ["solver_label", "seed", "status", "verdict", "metric_target_gap", "fit_warm_s"]
     runs = pd.DataFrame(rows, columns=names).assign(
-        task="samples", task_label="samples[a,b]", control=False, fit_cold_s=9.0
+        task="samples", task_label="samples[a,b]", control=False, fit_cold_s=9.0, gpu_runs=None
     )
     runs["verdict"] = runs.verdict.replace("", None)
     return Results(runs, pd.DataFrame(), pd.DataFrame())

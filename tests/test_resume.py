@@ -30,7 +30,7 @@ from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.training import Player
 from otbench.registry import registry
 from otbench.runner import plan
-from otbench.runner.run import find_device
+from otbench.runner.devices import find_device
 from otbench.runner.saving import DamagedError, SavedFits, check_plain, read_state, write_state
 from tests.conftest import rows
 from tests.test_runner import launch

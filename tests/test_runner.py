@@ -583,3 +583,4 @@ def test_spawned_workers_give_the_same_row(tmp_path):
     assert results[True].metrics["l2_uvp"] == results[False].metrics["l2_uvp"]
     assert results[True].measured["threads"] == 1 and results[True].measured["machine"]
     assert 0 <= results[True].measured["load"] <= 1
+    assert "gpu_runs" not in results[False].measured

@@ -14,7 +14,7 @@ from otbench.data.cloud_files import COORDS, CloudFile
 from otbench.data.pixels import KINDS
 from otbench.errors import UserError
 from otbench.families.own_data import SIDES
-from otbench.job import DEVICES, DTYPES
+from otbench.job import DEVICES, DTYPES, NUMBERED
 from otbench.problem import COSTS
 
 
@@ -77,11 +77,15 @@ def add_plugins(sub: argparse.ArgumentParser) -> None:
 def add_setting(sub: argparse.ArgumentParser) -> None:
     """Where and how problems are solved."""
     add = sub.add_argument
-    add("--device", choices=DEVICES, default="auto")
+    text = "auto (default), cpu, cuda, or cuda:N for one GPU of several"
+    add("--device", type=device, default="auto", metavar="DEVICE", help=text)
     text = "floating point type of the problems"
     add("--dtype", choices=DTYPES, default="float32", help=text)
-    text = "runs at a time; each gets cores / jobs threads (default: 1)"
-    add("--jobs", type=count, default=1, help=text)
+    text = (
+        "runs at a time; each gets cores / jobs threads (default: 1, on GPUs one for each). Times "
+        "of runs that share a GPU are in no report"
+    )
+    add("--jobs", type=count, help=text)
     text = (
         "solve up to N seeds of a task as one where the solver can (default: as the suite says, "
         "else 1); many seeds for less, but such rows have no fit time of their own"
@@ -202,6 +206,15 @@ def count(text: str) -> int:
     if number is None or not 1 <= number <= MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
     return number
+
+
+def device(text: str) -> str:
+    """One of `DEVICES`, or ``cuda:N``."""
+    if text not in DEVICES and not NUMBERED.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no device: choose {', '.join(DEVICES)}, or cuda:N for one GPU of several"
+        )
+    return text
 
 
 def seeds(text: str) -> range:

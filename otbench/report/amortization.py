@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from otbench.errors import UserError, nearest
 from otbench.report.quantities import FIT, INFER, accuracy_of, number, quantity
-from otbench.report.selected import by_setup, other_code, select
+from otbench.report.selected import by_setup, left_out, other_code, select, timed_alone
 from otbench.report.stats import mean_interval
 from otbench.report.tables import DASH, Format, Table, render
 
@@ -77,10 +77,12 @@ def amortization(
     """
     import pandas as pd
 
-    runs = amortized(select(results.runs, tasks))
+    recorded = select(results.runs, tasks)
+    runs = amortized(timed_alone(recorded))
     if runs.empty:
         raise UserError(
-            "no run here succeeded on an amortized task; `otbench leaderboard` shows how runs ended"
+            "no run here succeeded on an amortized task, alone on its GPU; `otbench leaderboard` "
+            "shows how runs ended"
         )
     known = set(runs.solver_label)
     for name in against or ():
@@ -95,7 +97,7 @@ def amortization(
             summary = summarize(group, against)
             frames.append(summary.assign(task_label=task, setup=setup))
             tables.append(_table(summary, group, f"{task} on {setup}"))
-    notes = [*NOTES, *other_code(results.runs, runs)]
+    notes = [*NOTES, *left_out(amortized(recorded)), *other_code(results.runs, runs)]
     return render(format, tables, notes, lambda: pd.concat(frames))
 
 

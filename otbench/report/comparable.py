@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from otbench.report.selected import shared_gpu
+
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +63,8 @@ def _obstacles(base: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
             yield f"other {what} ({_values(base[name])}, {_values(new[name])})"
     if base.resumed.notna().any() or new.resumed.notna().any():
         yield "resumed fits"
+    if any(shared_gpu(side).any() for side in (base, new)):
+        yield "shared GPUs"
     sides = base, new
     needed = ("began", "when", "load")
     recorded &= all(side[name].notna().all() for side in sides for name in needed)

@@ -27,7 +27,7 @@ from otbench.report.drawing import short_paths, titled, wrapped
 from otbench.report.kept import kept_couplings, kept_images, kept_maps, shows_unpublished
 from otbench.report.quantities import FIT, INFER, accuracy_of
 from otbench.report.rates import floor, spurious_rate
-from otbench.report.selected import by_setup, select
+from otbench.report.selected import by_setup, left_out, select, shared_gpu, timed_alone
 from otbench.report.styles import Style, axis_name, legend, scale_axis, slug, styles
 
 
@@ -51,7 +51,7 @@ def plot(
     image: tuple[int, int, int] | None = None,
 ) -> list[Path]:
     """Draw whatever the rows allow; the PNG files written. Of those that show data which may not be
-    published, a line on stderr says so.
+    published, and of times that are left out, a line on stderr says so.
 
     Args:
         results: as `otbench.load` gives them.
@@ -63,7 +63,7 @@ def plot(
     Raises:
         UserError: an unknown task, or nothing to draw.
     """
-    runs = select(results.runs, tasks)
+    runs = timed_alone(select(results.runs, tasks))
     runs = runs.assign(task_label=runs.task_label.map(short_paths(runs.task_label.unique())))
     style = styles(runs)
     figures: dict[str, Figure | None] = {}
@@ -104,6 +104,8 @@ def plot(
         raise UserError(
             f"cannot write to {out}: {error.strerror or error}; name another folder"
         ) from error
+    for note in left_out(runs):
+        print(note, file=sys.stderr)
     if private:
         print(
             f"not for publication, by the terms of the data: {', '.join(private)}", file=sys.stderr
@@ -177,10 +179,11 @@ def accuracy_curves(
     """One panel per task: error at checkpoints against seconds of solver time, medians in a band
     over seeds. None without checkpoints.
 
-    Seeds that were solved together are left out: the seconds of their checkpoints are those of the
-    whole.
+    Seeds that were solved together are left out, for the seconds of their checkpoints are those of
+    the whole; and so are runs that shared their GPU with others.
     """
-    alone = runs.loc[runs.together.isna(), ["key", "task_label", "solver_label"]]
+    timed = runs.together.isna() & ~shared_gpu(runs)
+    alone = runs.loc[timed, ["key", "task_label", "solver_label"]]
     points = curves.merge(alone, on="key")
     panels = {}
     for task, group in runs.groupby("task_label", sort=False):

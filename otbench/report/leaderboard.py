@@ -18,7 +18,15 @@ from otbench.errors import UserError
 from otbench.report import published as published_numbers
 from otbench.report import stats
 from otbench.report.quantities import ACCURACY, FIT, Quantity, accuracy_of, number, quantity
-from otbench.report.selected import by_setup, has_failed, of_ruleset, other_code, select
+from otbench.report.selected import (
+    by_setup,
+    has_failed,
+    left_out,
+    of_ruleset,
+    other_code,
+    select,
+    timed_alone,
+)
 from otbench.report.tables import DASH, Format, Table, render
 from otbench.selection import parse_selection
 from otbench.statuses import NOT_CONVERGED, UNDECIDED, Status
@@ -90,7 +98,7 @@ def leaderboard(
     """
     if isinstance(metrics, str):
         metrics = [metrics]
-    runs = of_ruleset(select(results.runs, tasks), ruleset)
+    runs = timed_alone(of_ruleset(select(results.runs, tasks), ruleset))
     views = [(quantity(name, runs), runs) for name in metrics] if metrics else _default_views(runs)
     tables: list[Table] = []
     notes: dict[str, None] = {}
@@ -104,6 +112,8 @@ def leaderboard(
                 cells.append(_tidy(summary, ranked, extra, group, wanted))
                 tables.append(_table(_shown(summary), ranked, extra, wanted, setup))
                 notes.update(dict.fromkeys(_notes(summary, extra, wanted)))
+        if wanted.is_time:
+            notes.update(dict.fromkeys(left_out(shown)))
     if not tables:
         raise UserError(
             "no successful run here has any of these numbers; leave out the metric to see how the "

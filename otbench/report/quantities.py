@@ -30,7 +30,14 @@ ACCURACY = (
 )
 
 
-UNITS = {"_s": "s", "_us_per_point": "µs per point", "_ms_per_pair": "ms per pair", "_mib": "MiB"}
+UNITS = {
+    "_s": "s",
+    "_us_per_point": "µs per point",
+    "_ms": "ms",
+    "_ms_per_pair": "ms per pair",
+    "_mib": "MiB",
+}
+TIMES = ("s", "µs per point", "ms", "ms per pair")
 
 
 INFER = "infer_ms_per_pair"
@@ -72,7 +79,7 @@ class Quantity:
     @property
     def is_time(self) -> bool:
         """Seconds or parts of one: compared only on one machine with one number of threads."""
-        return not self.is_metric and self.unit in ("s", "µs per point", "ms per pair")
+        return not self.is_metric and is_time(self.column)
 
     @property
     def title(self) -> str:
@@ -165,6 +172,11 @@ def number(mean: float, half: float | None = None) -> str:
         if half is None
         else f"({mean:.2f} ± {half / 10.0**exponent:.2f})e{exponent}"
     )
+
+
+def is_time(column: str) -> bool:
+    """Whether a column of the rows is a time, by the unit in its name."""
+    return _unit(column) in TIMES
 
 
 def _unit(column: str) -> str:

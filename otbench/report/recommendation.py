@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from otbench.report import stats
 from otbench.report.quantities import accuracy_of, number, quantity
+from otbench.report.selected import timed_alone
 from otbench.scoring.verdict import Verdict
 from otbench.statuses import Status
 
@@ -55,8 +56,11 @@ def _recommended(runs: pd.DataFrame) -> str:
     near = _within_error(by_seed, best)
     few = "" if by_seed.shape[1] > 1 else " (one seed: no error is known)"
     also = f"; within error of it: {', '.join(near)}" if near else ""
-    fit_s = runs.fit_warm_s.fillna(runs.fit_cold_s)
-    seconds = fit_s.groupby(runs.solver_label).mean()[[best, *near]]
+    times = timed_alone(runs)
+    fit_s = times.fit_warm_s.fillna(times.fit_cold_s)
+    seconds = fit_s.groupby(runs.solver_label).mean()[[best, *near]].dropna()
+    if seconds.empty:
+        return f"lowest {name}: {best}{few}{also}; no run was alone on its GPU: no time is known"
     fastest = seconds.idxmin()
     took = f"{number(float(seconds[fastest]))} s"
     fast = f"fastest of them: {fastest} ({took})" if near else f"fit {took}"

@@ -15,7 +15,7 @@ from otbench.code_hashes import Code
 from otbench.errors import UserError, nearest
 from otbench.job import SCHEMA
 from otbench.registry import registry
-from otbench.report.quantities import FIT
+from otbench.report.quantities import FIT, is_time
 from otbench.statuses import Phase, Status
 
 
@@ -110,6 +110,28 @@ def charged(runs: pd.DataFrame) -> pd.DataFrame:
     broken = (runs.status == Status.BROKEN) & (runs.phase == Phase.SCORE)
     blamed = broken & runs.set_index(problem).index.isin(scored)
     return runs.assign(status=runs.status.where(~blamed, Status.CRASHED.value))
+
+
+def timed_alone(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, without the times of those that shared their GPU with others."""
+    times = [name for name in runs if is_time(str(name)) and not str(name).startswith("metric_")]
+    return runs.assign(**{time: runs[time].where(~shared_gpu(runs)) for time in times})
+
+
+def shared_gpu(runs: pd.DataFrame) -> pd.Series:
+    """Booleans: other runs were on the GPU of the run. Older rows do not say."""
+    return runs.gpu_runs.astype(float) > 1
+
+
+def left_out(runs: pd.DataFrame) -> list[str]:
+    """A note on the times that `timed_alone` leaves out; nothing where there are none."""
+    shared = runs[shared_gpu(runs) & (runs.status == Status.OK)]
+    if shared.empty:
+        return []
+    return [
+        f"times left out of {len(shared)} runs that shared their GPU with others (column "
+        f"`gpu_runs`): {by_name(shared)}"
+    ]
 
 
 def by_setup(runs: pd.DataFrame, time: bool) -> Iterator[tuple[str, pd.DataFrame]]:

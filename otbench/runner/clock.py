@@ -58,27 +58,43 @@ def jax_in_use() -> list:
     return [sys.modules["jax"]] if bridge is not None and bridge.backends_are_initialized() else []
 
 
+def jax_on_gpu() -> bool:
+    """Whether JAX has opened a GPU in this process."""
+    return any(jax.default_backend() != "cpu" for jax in jax_in_use())
+
+
 class Clock:
     """Seconds of solver time. ``paused()`` stops it, synchronised, for scoring.
 
-    Args:
-        seconds: that have passed already.
+    Attributes:
+        seconds: so far, up to its last stop.
+        device_s: the same by the GPU: between a CUDA event as it started, the device idle, and one
+            as it was stopped, behind all work on torch's current stream. None where torch had not
+            opened CUDA all along, and where JAX, whose streams are its own, has opened the GPU.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.device_s: float | None = 0.0
         self._since: float | None = None
+        self._event: Any = None
 
     def start(self) -> None:
         """Let it run."""
         sync()
+        self._event = recorded_event()
         self._since = time.perf_counter()
 
     def stop(self) -> float:
         """Stop it once the devices are idle; the seconds so far."""
+        end = recorded_event() if self._since is not None else None
         sync()
         if self._since is not None:
             self.seconds += time.perf_counter() - self._since
+            if self._event is None or end is None or self.device_s is None or jax_on_gpu():
+                self.device_s = None
+            else:
+                self.device_s += self._event.elapsed_time(end) / 1e3
             self._since = None
         return self.seconds
 
@@ -239,6 +255,15 @@ class CallTimes:
         return call
 
 
+def recorded_event() -> Any:
+    """A CUDA event on torch's current stream, None where torch has not opened CUDA."""
+    for cuda in cuda_in_use():
+        event = cuda.Event(enable_timing=True)
+        event.record()
+        return event
+    return None
+
+
 def timed(call: Callable[[], T]) -> tuple[T, float]:
     """The value of a call and its seconds, the devices idle before and after."""
     clock = Clock()
@@ -247,12 +272,23 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
     return value, clock.stop()
 
 
-def repeated(call: Callable[[S], object], argument: Callable[[], S], first: float) -> float | None:
+def repeated(
+    call: Callable[[S], object], argument: Callable[[], S], first: float
+) -> tuple[float, float | None] | None:
     """Median seconds of up to `REPEATS` more calls, each with a fresh argument, as long as all
-    together have taken less than `REPEAT_S`; None where the first alone took longer.
+    together have taken less than `REPEAT_S`, and the median of them by the GPU (`Clock.device_s`);
+    None where the first alone took longer.
     """
-    seconds: list[float] = []
-    while len(seconds) < REPEATS and first + sum(seconds) < REPEAT_S:
-        value = argument()
-        seconds.append(timed(lambda value=value: call(value))[1])
-    return statistics.median(seconds) if seconds else None
+    clocks: list[Clock] = []
+    while len(clocks) < REPEATS and first + sum(clock.seconds for clock in clocks) < REPEAT_S:
+        value, clock = argument(), Clock()
+        clock.start()
+        call(value)
+        clock.stop()
+        clocks.append(clock)
+    if not clocks:
+        return None
+    on_device = [clock.device_s for clock in clocks if clock.device_s is not None]
+    whole = len(on_device) == len(clocks)
+    seconds = statistics.median(clock.seconds for clock in clocks)
+    return seconds, statistics.median(on_device) if whole else None

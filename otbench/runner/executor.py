@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from otbench.errors import UserError, nearest
-from otbench.job import Job, Result
+from otbench.job import Gpu, Job, Result
 
 
 EXECUTORS: Mapping[str, str] = {"local": "otbench.runner.local:Local"}
@@ -60,18 +60,23 @@ class Executor(Protocol):
     """Runs jobs in processes of their own, within limits.
 
     Attributes:
+        slots: jobs at a time.
         threads: CPU threads of one worker.
     """
 
+    slots: int
     threads: int
 
-    def __init__(self, slots: int, limits: Limits) -> None:
-        """At most ``slots`` jobs at a time, each run within ``limits``."""
+    def __init__(self, slots: int, limits: Limits, gpus: Sequence[Gpu] = ()) -> None:
+        """At most ``slots`` jobs at a time, each run within ``limits`` and each job on one of the
+        GPUs, where there are any.
+        """
         ...
 
     def execute(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Run every job, yield what happens: for each of its runs one `Finished`, whatever the
-        solver does. Closing the iterator ends what is running.
+        solver does. Closing the iterator ends what is running. A job may be `Started` twice: where
+        it lacks GPU memory beside others it is done again alone.
 
         Raises:
             UserError: workers cannot be started.
@@ -79,7 +84,7 @@ class Executor(Protocol):
         ...
 
 
-def executor(name: str, slots: int, limits: Limits) -> Executor:
+def executor(name: str, slots: int, limits: Limits, gpus: Sequence[Gpu] = ()) -> Executor:
     """The executor of this name.
 
     Raises:
@@ -88,4 +93,4 @@ def executor(name: str, slots: int, limits: Limits) -> Executor:
     if name not in EXECUTORS:
         raise UserError(f"unknown executor {name!r}{nearest(name, EXECUTORS)}")
     module, _, cls = EXECUTORS[name].partition(":")
-    return getattr(importlib.import_module(module), cls)(slots, limits)
+    return getattr(importlib.import_module(module), cls)(slots, limits, gpus)

@@ -86,7 +86,7 @@ class Run:
         if solver.tuning:
             self.measured.report({"tuning": solver.tuning})
         self.transport: Transport | None = None
-        self.asked_s = 0.0  # that `supports` took: it has the problem in hand
+        self.clock = Clock()  # of the first fit
 
     def build(self) -> Problem:
         """The problem of the seed."""
@@ -111,7 +111,9 @@ class Run:
         """Fit, score, and fit again where that is short."""
         given, phases = self.given(problem), self.measured.phases
         phases.enter(Phase.FIT)
-        reason, self.asked_s = timed(lambda: refusal(self.solver, given))
+        self.clock.start()  # `supports` has the problem in hand
+        reason = refusal(self.solver, given)
+        self.clock.stop()
         if reason is not None:
             return self.measured.ended(Status.SKIPPED, reason)
         if isinstance(problem, MapProblem):
@@ -121,12 +123,18 @@ class Run:
         self.measured.report(self.transport.info)
         phases.enter(Phase.REPEAT)
         # What the first fit held is free by now but for a plan, so a repeat has as much room.
-        self.measured.columns["fit_warm_s"] = self._warm_s(given, self.transport, plan)
+        warm = self._warm_s(given, self.transport, plan)
+        if warm is not None:
+            columns = self.measured.columns
+            columns["fit_warm_s"], columns["fit_device_s"] = warm
         return self.measured.finished()
 
-    def _warm_s(self, given: Problem, transport: Transport, plan: Any) -> float | None:
-        """Median seconds of up to three more fits, each with a push, of another draw of the problem
-        where that is soon drawn: nothing that was remembered or put off is fast then.
+    def _warm_s(
+        self, given: Problem, transport: Transport, plan: Any
+    ) -> tuple[float, float | None] | None:
+        """Median seconds, and seconds by the GPU, of up to three more fits, each with a push, of
+        another draw of the problem where that is soon drawn: nothing that was remembered or put off
+        is fast then.
 
         None where the first fit took long or its plan is large, where the other draw could not be
         solved, or where the repeats are far faster and yet give the answer of the first.
@@ -142,7 +150,7 @@ class Run:
 
     def _repeated_s(
         self, given: Problem, transport: Transport, plan: Any, cold: float
-    ) -> float | None:
+    ) -> tuple[float, float | None] | None:
         import torch
 
         randomness = self.randomness
@@ -162,7 +170,7 @@ class Run:
             randomness.context,
             cold,
         )
-        if warm is None or warm > REMEMBERED * cold:
+        if warm is None or warm[0] > REMEMBERED * cold:
             return warm
         first, again = answer(transport, plan), answers[-1]
         same = isinstance(first, torch.Tensor) and first.shape == again.shape
@@ -187,12 +195,12 @@ class Run:
             self.measured.remark(f"raw output not kept: {error.strerror}")
 
     def _map(self, problem: MapProblem, given: Problem) -> Transport:
-        memory, clock = MemoryMeter(), Clock(self.asked_s)
-        run = MapRun(self, problem, clock, memory)
-        clock.start()
+        memory = MemoryMeter()
+        run = MapRun(self, problem, self.clock, memory)
+        self.clock.start()
         with self.measured.warned():
             transport, _ = self._solve(given, run.context)
-        self.measured.columns["fit_cold_s"] = clock.stop()
+        self._fitted()
         run.score(transport, memory)
         return transport
 
@@ -202,12 +210,13 @@ class Run:
         """Fit and take the plan of every pair, in the amortized setting timed one by one."""
         pairs = [problem] if isinstance(problem, DiscreteProblem) else problem.test
         as_given = copy.deepcopy(pairs)  # scored on these: a solver may write into its own
-        memory, clock = MemoryMeter(), Clock(self.asked_s)
-        context = self.context(clock, memory)
-        clock.start()
+        memory = MemoryMeter()
+        context = self.context(self.clock, memory)
+        self.clock.start()
         with self.measured.warned():
             transport, plan = self._solve(given, context)
-            self.measured.columns["fit_cold_s"], plans = clock.stop(), [plan]
+            self._fitted()
+            plans = [plan]
             if isinstance(problem, AmortizedProblem):
                 self.measured.phases.enter(Phase.PUSH)
                 plans = self._predicted(transport, [without_answers(pair) for pair in pairs])
@@ -224,6 +233,11 @@ class Run:
                     self.measured.columns[name] = next(known, None)
             self.keep(lambda: outputs.plan_arrays(as_given, plans))
         return transport, plan
+
+    def _fitted(self) -> None:
+        """Note what the first fit took."""
+        self.measured.columns["fit_cold_s"] = self.clock.stop()
+        self.measured.columns["fit_device_s"] = self.clock.device_s
 
     def _certify(
         self, transport: Transport, pairs: Sequence[DiscreteProblem], plans: Sequence[torch.Tensor]
@@ -346,11 +360,13 @@ class MapRun:
         measured.phases.enter(Phase.REPEAT)
 
         x = scoring.x.clone()  # the first push may have written into its argument
-        seconds = repeated(lambda _: push(x), self.run.randomness.context, first) or first
-        measured.columns["push_us_per_point"] = 1e6 * seconds / len(x)
+        again = repeated(lambda _: push(x), self.run.randomness.context, first)
+        measured.columns["push_us_per_point"] = 1e6 * (again[0] if again else first) / len(x)
         if "fit_cold_s" in measured.columns:
             self.calls.repeat_single(transport, x)
-            measured.columns["fit_cold_s"] += self.calls.late()
+            if late := self.calls.late():
+                measured.columns["fit_cold_s"] += late
+                measured.columns["fit_device_s"] = None
 
 
 def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:

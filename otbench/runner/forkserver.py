@@ -33,13 +33,13 @@ from otbench.environments import interpreter
 from otbench.job import Job
 from otbench.registry import registry
 from otbench.runner import worker
-from otbench.runner.clock import cuda_in_use, jax_in_use
+from otbench.runner.clock import jax_in_use
 from otbench.runner.processes import children
-from otbench.runner.provenance import machine
 
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MADV_COLLAPSE, HUGE_PAGE = 25, 2**21
+CUDA_NOT_INITIALIZED = 3  # of the driver's results
 MAX_DESCRIPTORS = 128  # in one reading of the socket
 COLLAPSE_FROM = 50  # runs: it takes as long as it saves on about so many
 
@@ -107,12 +107,11 @@ class ForkServer:
                 self.imported[name] = time.perf_counter() - began
         for kind in ("task", "solver"):
             registry(kind, tuple(plugins))
-        machine()  # asks for the GPU once, for all workers
         gc.freeze()  # keeps the collector from touching, and so copying, the pages workers share
         gc.enable()
         if runs >= COLLAPSE_FROM:
             collapse_pages()
-        opened = [*(["CUDA"] if cuda_in_use() else []), *(["JAX"] if jax_in_use() else [])]
+        opened = [*(["CUDA"] if cuda_is_open() else []), *(["JAX"] if jax_in_use() else [])]
         self.reply(
             {
                 "ready": True,
@@ -148,6 +147,9 @@ class ForkServer:
                 os.dup2(output, stream)
             os.close(output)
             job = Job.from_json(request["job"])
+            if job.gpu is not None:
+                # Before CUDA is opened, which reads it once: `preload` sees to it that it is not.
+                os.environ["CUDA_VISIBLE_DEVICES"] = job.gpu.visible
             python = interpreter_of(job)
             if request["spawn"] or python != sys.executable:
                 os.set_inheritable(events, True)
@@ -184,6 +186,20 @@ class ForkServer:
         """One line to the coordinator."""
         with contextlib.suppress(BrokenPipeError):
             self.control.sendall((json.dumps(message) + "\n").encode())
+
+
+def cuda_is_open() -> bool:
+    """Whether anything in this process has opened the CUDA driver (`cuInit`).
+
+    Workers forked from it could not use CUDA, nor choose a GPU. A package may do so without opening
+    a device, such as by ``torch.cuda.is_available()``, and then ``torch.cuda.is_initialized()``
+    does not tell.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD)  # only where it is loaded
+    except OSError:
+        return False
+    return driver.cuCtxGetDevice(ctypes.byref(ctypes.c_int())) != CUDA_NOT_INITIALIZED
 
 
 def interpreter_of(job: Job) -> str:

@@ -151,8 +151,10 @@ class Measured:
 
         for name in [name for name, value in self.metrics.items() if not math.isfinite(value)]:
             self.remark(f"{name} is {self.metrics.pop(name)}: left out")
-        tf32 = bool(cuda_in_use()) and torch.backends.cuda.matmul.allow_tf32
-        columns = {**self.columns, "tf32": tf32}
+        # In torch's words since 2.9: `allow_tf32` cannot be read where a solver used them.
+        allowed = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
+        tf32 = torch.backends.cuda.matmul.allow_tf32 if allowed is None else allowed == "tf32"
+        columns = {**self.columns, "tf32": bool(cuda_in_use()) and tf32}
         return Result(Status.OK, self.message, columns, self.metrics, self.info, self.curve)
 
     def ended(self, status: Status, message: str, **columns: Any) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from otbench.statuses import Phase, Status
 
 
 RUNNER = Path(__file__).parent.resolve()
+
+# The words of torch, JAX, the CUDA libraries and Triton; the first also of torch on the host.
+OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|RESOURCE_EXHAUSTED|CUDA out of memory|CUDA error: out of memory"
+    r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|_STATUS_ALLOC_FAILED"
+    r"|\[CUDA\]: out of memory|OutOfMemoryError"
+)
+NO_ROOM = re.compile(OUT_OF_MEMORY.pattern + r"|CU\w+_STATUS_NOT_INITIALIZED")  # for a handle
 
 OF_SOLVER = (DivergedError, InvalidOutputError)  # whoever found it
 
@@ -47,9 +56,8 @@ def status_of(error: BaseException) -> Status:
         return Status.MISSING
     if isinstance(error, DivergedError):
         return Status.DIVERGED
-    # The words of torch on the host, and of JAX.
-    refused = any(words in str(error) for words in ("can't allocate memory", "RESOURCE_EXHAUSTED"))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or refused:
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(words):
         return Status.OOM
     return Status.ERROR
 

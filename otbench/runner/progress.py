@@ -47,8 +47,8 @@ class Progress:
         self.bars.stop()
 
     def started(self, job: int, label: str) -> None:
-        """A job began."""
-        if self.live:
+        """A job began, maybe again."""
+        if self.live and job not in self.running:
             self.running[job] = self.bars.add_task(label, total=None, count="", left="")
 
     def finished(self, job: int | None, label: str, row: Row) -> None:
@@ -88,6 +88,8 @@ def result(row: Row) -> str:
         parts.append(f"fit {row.fit_cold_s:.3g} s")
     elif row.fit_together_s is not None:
         parts.append(f"{row.together} seeds fit together in {row.fit_together_s:.3g} s")
+    if row.gpu_runs is not None and row.gpu_runs > 1:
+        parts.append(f"one of {row.gpu_runs} runs on its GPU")
     return "  ".join([*parts, *([row.message] if row.message else [])])
 
 

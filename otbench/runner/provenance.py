@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,14 +16,20 @@ from typing import Any
 import psutil
 
 from otbench.data.files import checksum, folders
+from otbench.job import Gpu
+from otbench.runner.devices import JAX_MEMORY, defaults
 
 
 PACKAGES = ("otmapbench", "torch", "jax", "jaxlib", "ott-jax", "pot", "numpy", "scipy", "pandas")
 ENVIRONMENT = (
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
     "JAX_PLATFORMS",
     "XLA_FLAGS",
+    *JAX_MEMORY,
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
     "NVIDIA_TF32_OVERRIDE",
 )
 
@@ -33,6 +38,7 @@ def collect(
     command: Sequence[str],
     suite: str,
     device: str,
+    gpus: Sequence[Gpu],
     threads: int,
     jobs: int,
     data_files: Sequence[Path],
@@ -43,11 +49,12 @@ def collect(
         command: the command line.
         suite: name and version of the suite.
         device: ``cpu`` or ``cuda``.
+        gpus: to run on.
         threads: CPU threads per worker.
         jobs: workers at a time.
         data_files: the real data files that the planned tasks read.
     """
-    gpu = gpu_query()
+    environment = {**os.environ, **defaults(device)}
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(command[0]).name, *command[1:]],
@@ -59,41 +66,21 @@ def collect(
         "cpu": _cpu_model(),
         "cores": _cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": gpu.get("name"),
-        "driver": gpu.get("driver_version"),
-        "gpu_clock": gpu.get("clocks.max.sm"),
+        "gpu": ", ".join(dict.fromkeys(gpu.name for gpu in gpus)) or None,
+        "gpus": [gpu.to_json() for gpu in gpus],
         "device": device,
         "threads": threads,
         "jobs": jobs,
-        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        "environment": {name: environment[name] for name in ENVIRONMENT if name in environment},
         "data_sha256": {_data_name(path): checksum(path) for path in data_files},
     }
 
 
 @cache
-def machine() -> str:
+def machine(gpu: Gpu | None = None) -> str:
     """CPU, number of cores and GPU in a few words: what times depend on most."""
-    gpu = gpu_query().get("name")
-    return f"{_cpu_model()}, {_cores()} core{'s' * (_cores() != 1)}" + (f", {gpu}" if gpu else "")
-
-
-@cache
-def gpu_query() -> dict[str, str]:
-    """Name, driver and clock of the first NVIDIA GPU, empty without one."""
-    fields = ("name", "driver_version", "clocks.max.sm")
-    if shutil.which("nvidia-smi") is None:
-        return {}
-    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, errors="replace", timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    lines = answer.stdout.strip().splitlines() if answer.returncode == 0 else []
-    return (
-        dict(zip(fields, (value.strip() for value in lines[0].split(",")), strict=False))
-        if lines
-        else {}
-    )
+    cores = f"{_cores()} core{'s' * (_cores() != 1)}"
+    return ", ".join([_cpu_model(), cores, *([gpu.name] if gpu else [])])
 
 
 def _data_name(path: Path) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -23,10 +22,11 @@ from rich.text import Text
 from otbench import store
 from otbench.data.files import present
 from otbench.errors import UserError
-from otbench.job import Job, Result, Row, RunSpec, Saving
+from otbench.job import NUMBERED, Gpu, Job, Result, Row, RunSpec, Saving
 from otbench.registry import Selection, code_files, lacking
 from otbench.rows import fault
 from otbench.runner import plan, provenance
+from otbench.runner.devices import find_devices
 from otbench.runner.executor import Executor, Limits, Started, executor
 from otbench.runner.progress import Progress
 from otbench.runner.saving import SavedFits
@@ -47,7 +47,7 @@ class Options:
     seeds: Sequence[int] | None = None
     device: str = "auto"
     dtype: str = "float32"
-    jobs: int = 1
+    jobs: int | None = None
     together: int | None = None
     executor: str = "local"
     limits: Limits = field(default_factory=Limits)
@@ -64,7 +64,8 @@ class Options:
         Raises:
             UserError: naming the option and what it may be.
         """
-        plan.check_setting(self.device, self.dtype, self.seeds)
+        device = "cuda" if NUMBERED.fullmatch(str(self.device)) else self.device
+        plan.check_setting(device, self.dtype, self.seeds)
         if self.rerun not in get_args(plan.Rerun):
             known = ", ".join(get_args(plan.Rerun))
             raise UserError(f"unknown rerun {self.rerun!r}: choose {known}")
@@ -96,14 +97,15 @@ def run(options: Options, console: Console) -> Planned:
     Raises:
         UserError: anything wrong with the selection or the results folder.
     """
-    chosen = executor(options.executor, options.jobs, options.limits)
+    device, gpus = find_devices(options.device)
+    slots = options.jobs or max(1, len(gpus))
+    chosen = executor(options.executor, slots, options.limits, gpus)
     suite = plan.suite(options.suite)
     texts = suite.tasks if options.tasks is None else options.tasks
     tasks = plan.select("task", texts, options.plugins)
     texts = suite.solvers if options.solvers is None else options.solvers
     solvers = plan.select("solver", texts, options.plugins)
     seeds = options.seeds if options.seeds is not None else range(suite.seeds)
-    device = find_device(options.device)
     tuned = read_tuned(options.tuned)
     for found in tuned:
         if chosen_on := sorted(set(seeds) & set(found.seeds)):
@@ -124,6 +126,8 @@ def run(options: Options, console: Console) -> Planned:
     todo = plan.pending(runs, rows, options.rerun, saved, redone)
     size = f"{len(tasks)} tasks x {len(solvers)} solvers x {len(seeds)} seeds on {device}"
     say(console, f"{len(runs)} runs: {size}")
+    if gpus:
+        say(console, _of_gpus(gpus, slots))
     for line in _of_tuned(tuned, runs):
         say(console, line)
     if len(todo) < len(runs):
@@ -141,7 +145,9 @@ def run(options: Options, console: Console) -> Planned:
     described = f"{suite.name} {suite.version}" + (" (customised)" if customised else "")
     label = "custom" if customised else suite.name
     together = options.together or suite.together
-    with _Execution(options, chosen, device, described, tasks, together, console) as execution:
+    with _Execution(
+        options, chosen, device, gpus, described, tasks, together, console
+    ) as execution:
         return Planned(keys, execution.run(todo, label))
 
 
@@ -156,6 +162,16 @@ def _of_tuned(tuned: Sequence[Tuned], runs: Sequence[RunSpec]) -> Iterator[str]:
             yield f"tuned {found.solver} on {found.task}: not among these tasks and solvers"
         elif (run.solver_hash, run.task_hash) != (found.solver_hash, found.task_hash):
             yield f"tuned {found.solver} on {found.task}: the code was another when it was tuned"
+
+
+def _of_gpus(gpus: Sequence[Gpu], slots: int) -> str:
+    """On how many GPUs of which kinds the runs are."""
+    kinds = Counter(gpu.name for gpu in gpus)
+    here = ", ".join(f"{n} x {name}" for name, n in kinds.items())
+    if slots <= len(gpus):
+        return f"on {here}"
+    them = "it" if len(gpus) == 1 else "them"
+    return f"on {here}: {slots} runs at a time share {them}, so that no report shows their times"
 
 
 def say(console: Console, text: str) -> None:
@@ -179,13 +195,14 @@ class _Execution:
         options: Options,
         executor: Executor,
         device: str,
+        gpus: Sequence[Gpu],
         suite: str,
         tasks: Sequence[Selection],
         together: int,
         console: Console,
     ) -> None:
         self.options, self.console = options, console
-        self.device, self.suite, self.tasks = device, suite, tasks
+        self.device, self.gpus, self.suite, self.tasks = device, gpus, suite, tasks
         self.together = together
         self.executor = executor
         self.fits = SavedFits(options.fits)
@@ -202,8 +219,10 @@ class _Execution:
     def run(self, todo: Sequence[RunSpec], label: str) -> bool:
         """Run and record; whether it was interrupted."""
         data = sorted({path for task in self.tasks for path in present(task.build().files)})
-        threads, jobs = self.executor.threads, self.options.jobs
-        facts = provenance.collect(sys.argv, self.suite, self.device, threads, jobs, data)
+        threads, jobs = self.executor.threads, self.executor.slots
+        facts = provenance.collect(
+            sys.argv, self.suite, self.device, self.gpus, threads, jobs, data
+        )
         with closing(store.RunFolder(self.options.results, label, facts)) as folder:
             self.folder = folder
             with Progress(len(todo), self.console) as self.progress:
@@ -291,26 +310,3 @@ def _row(spec: RunSpec, result: Result, batch: str, when: str) -> Row:
     if row is None or wrong:
         row = Row.of(spec, Result(Status.ERROR, f"the worker sent a row that {wrong}"), batch, when)
     return row
-
-
-def find_device(wanted: str) -> str:
-    """``cpu`` or ``cuda``.
-
-    Raises:
-        UserError: cuda was asked for and torch cannot use it here.
-    """
-    if wanted == "cpu":
-        return "cpu"
-    usable = shutil.which("nvidia-smi") is not None and _torch_has_cuda()
-    if wanted == "cuda" and not usable:
-        raise UserError(
-            "--device cuda: torch sees no CUDA device here; install a CUDA build of torch and a "
-            "driver, or use --device cpu"
-        )
-    return "cuda" if usable else "cpu"
-
-
-def _torch_has_cuda() -> bool:
-    """Asked in a process of its own: this one stays light and never opens a device."""
-    question = "import torch, sys; sys.exit(0 if torch.cuda.is_available() else 1)"
-    return subprocess.run([sys.executable, "-c", question], capture_output=True).returncode == 0

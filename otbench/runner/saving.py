@@ -120,6 +120,7 @@ class Saver:
         if kept["where"] != self.place:
             self.measured.remark("begun elsewhere or with other threads: the seconds are of both")
         self.clock.seconds += kept["seconds"]
+        self.clock.device_s = None
         self.resumed = kept["resumed"] + 1
         self.measured.columns["resumed"] = self.resumed
         self.measured.send({"event": "resumed", "resumed": self.resumed})

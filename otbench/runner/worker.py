@@ -1,9 +1,9 @@
 """The worker process: takes a job, does its runs, and sends what happens as JSON lines.
 
-Events: ``{"event": "started", "threads": ..., "machine": ..., "began": ...}`` once imports are
-done, ``{"event": "phase", "phase": ...}`` as one begins, ``{"event": "resumed", ...}`` where a
-saved fit goes on, ``{"event": "checkpoint", ...}`` as they are scored, and ``{"event": "result",
-...}``. The process may be killed at any time.
+Events: ``{"event": "started", "threads": ..., "machine": ..., ...}`` once imports are done,
+``{"event": "phase", "phase": ...}`` as one begins, ``{"event": "resumed", ...}`` where a saved fit
+goes on, ``{"event": "checkpoint", ...}`` as they are scored, and ``{"event": "result", ...}``. The
+process may be killed at any time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from otbench.problem import AmortizedProblem, Problem, Task
 from otbench.registry import registry
 from otbench.runner.clock import LoadMeter
 from otbench.runner.contract import findings
+from otbench.runner.devices import sm_clock_mhz
 from otbench.runner.fit import Run, refusal
 from otbench.runner.measure import Phases, Send
 from otbench.runner.outcome import failure
@@ -45,13 +46,17 @@ def perform(job: Job, send: Send, imported: Mapping[str, float]) -> None:
     """
     left = dict.fromkeys(range(len(job.specs)))
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
-    place = {"threads": job.threads, "machine": machine(), "began": began}
+    place = {"threads": job.threads, "machine": machine(job.gpu), "began": began}
+    if job.gpu is not None:
+        place["driver"] = job.gpu.driver
     load, phases = LoadMeter(job.cpus), Phases(send)
 
     def send_result(member: int, result: Result) -> None:
         del left[member]
         values = result.to_json()
         values["measured"]["load"] = load.share()
+        if job.gpu is not None:
+            values["measured"]["gpu_clock_mhz"] = sm_clock_mhz(job.gpu)
         del values["curve"]  # its points were sent as they came
         send({"event": "result", "member": member, **values})
 
