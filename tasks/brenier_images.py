@@ -22,8 +22,9 @@ The target is known by T of other images than the source, and what is scored on 
 solver that fits the samples more closely than that finds something else, above all on the 750
 digits of either side.
 
-Hard for few points in many dimensions, which plans between samples do not extend, and for networks
-that smooth the jumps. {LINEAR}
+Hard for plans between samples, which are few in so many dimensions, and for networks that smooth
+the jumps. The linear map between the moments leaves an L2-UVP of 8.6 % on digits and 7.8 % on
+MNIST.
 
 ``digits`` comes with scikit-learn: 1,797 images of 8 x 8 pixels, 297 of them to score on.
 ``mnist``, ``fashion-mnist`` and ``celeba`` are read from their files (`otbench data list`).
