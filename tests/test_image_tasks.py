@@ -219,7 +219,14 @@ def test_parameters_that_make_no_task_are_refused(text, words):
 
 
 @pytest.mark.parametrize(
-    "name", ["image-restoration", "image-generation", "image-translation", "hue-colorization"]
+    "name",
+    [
+        "brenier-images",
+        "hue-colorization",
+        "image-generation",
+        "image-restoration",
+        "image-translation",
+    ],
 )
 def test_without_the_files_a_task_is_missing_and_says_what_to_do(name, monkeypatch, tmp_path):
     monkeypatch.setenv("OTBENCH_DATA", str(tmp_path))

@@ -65,7 +65,13 @@ def changed_by(checkout: Path, before: dict[str, str], path: str, old: str, new:
 
 
 FUNNELS = {"task w1-funnels", "task w1-benchmark"}
-IMAGES = {"hue-colorization", "image-generation", "image-restoration", "image-translation"}
+IMAGES = {
+    "brenier-images",
+    "hue-colorization",
+    "image-generation",
+    "image-restoration",
+    "image-translation",
+}
 SMOOTHED = {"perpendicular", "one-to-many", "parallel-segments", "low-dim-manifold"}
 
 
