@@ -10,7 +10,7 @@ CPU.
 from __future__ import annotations
 
 import os
-import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,8 @@ class Round:
                 self.replay = self.capture(self.play)
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
-                print(f"no CUDA graph of this training: {reason}", file=sys.stderr)
+                # A warning is in the row's message: the time is that of rounds as written.
+                warnings.warn(f"no CUDA graph of this training: {reason}", stacklevel=3)
                 self.tape.rewind()
                 self.replay = self.play
         self.replay()
