@@ -18,7 +18,7 @@ import torch
 
 from otbench import DivergedError, FitContext, MapProblem, Transport
 from otbench.methods.neural import training
-from otbench.methods.neural.graphs import WARM_UP, Round
+from otbench.methods.neural.graphs import WARM_UP, Round, cuda_graph
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.solver import NeuralSolver
 from otbench.registry import registry
@@ -129,6 +129,29 @@ def test_rounds_on_buffers_give_the_same_maps(text, captured, monkeypatch):
     for images, expected in zip((alone, stack, resumed), (*written, written[0]), strict=True):
         for one, other in zip(images, expected, strict=True):
             assert torch.equal(one, other)
+
+
+def test_a_capture_that_fails_leaves_its_stream(monkeypatch):
+    class Graph:
+        """As of torch, whose way out fails before the stream is given back."""
+
+        def __init__(self, graph: object) -> None:
+            pass
+
+        def __enter__(self) -> None:
+            current.append("of the capture")
+
+        def __exit__(self, *_: object) -> None:
+            raise RuntimeError("the capture was invalidated")
+
+    current = ["default"]
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", Graph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", current.append)
+    with pytest.raises(RuntimeError, match="invalidated"):
+        cuda_graph(lambda: None)
+    assert current == ["default", "of the capture", "default"]
 
 
 def test_a_round_that_cannot_be_captured_runs_as_it_is_written_and_warns():

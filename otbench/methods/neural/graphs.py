@@ -37,9 +37,13 @@ def cuda_graph(play: Play) -> Play:
     """What launches the kernels of ``play``, none of which runs now."""
     import torch
 
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        play()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            play()
+    except RuntimeError:
+        torch.cuda.set_stream(stream)  # torch stays on that of the capture where its end fails
+        raise
     return graph.replay
 
 
