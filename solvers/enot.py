@@ -3,15 +3,15 @@ Dylov 2024, arXiv 2403.03777), trained in both directions.
 
 For the correlation <x, y>, of potentials phi of the source and psi of the target, T = grad phi:
 
-    inf_psi sup_phi    E[<x, T(x)> - psi(T(x))] + E[psi(y)] + 4 weight E[L(u)],
+    inf_psi sup_phi    E[<x, T(x)> - psi(T(x))] + E[psi(y)] + 2 weight E[L(u)],
     u = <x, y> - psi(y) - <x, T(x)> + psi(T(x)),
 
 x and y independent, u what the pair (x, y) violates the dual's constraint by, L(u) = u^2 times
-``expectile`` where u is positive, times the rest where it is not. The regulariser stands there
-twice, to train psi at y and at T(x); the other factor of two is for potentials of ||x - y||^2, to
-which the paper's weight belongs. Each round does the same from target to source, with phi and psi
-in exchanged roles: the map that is returned is trained as the argmax against psi and as the
-gradient of the potential phi.
+``expectile`` where u is positive, times the rest where it is not; the factor of two is for
+potentials of ||x - y||^2, to which the paper's weight belongs. As in OTT-JAX's code L stands
+twice in the loss, once with the gradient at y and once with that at T(x): together they are that of
+one. Each round does the same from target to source, with phi and psi in exchanged roles: the map
+that is returned is trained as the argmax against psi and as the gradient of the potential phi.
 
 What is not as in the paper (`cpu`, the defaults): potentials are half the square and a dense
 quadratic network, the benchmark's own architecture (Korotin et al. 2021); training begins at the

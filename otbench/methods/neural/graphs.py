@@ -10,7 +10,7 @@ CPU.
 from __future__ import annotations
 
 import os
-import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,9 +37,13 @@ def cuda_graph(play: Play) -> Play:
     """What launches the kernels of ``play``, none of which runs now."""
     import torch
 
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        play()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            play()
+    except RuntimeError:
+        torch.cuda.set_stream(stream)  # torch stays on that of the capture where its end fails
+        raise
     return graph.replay
 
 
@@ -75,7 +79,8 @@ class Round:
                 self.replay = self.capture(self.play)
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
-                print(f"no CUDA graph of this training: {reason}", file=sys.stderr)
+                # A warning is in the row's message: the time is that of rounds as written.
+                warnings.warn(f"no CUDA graph of this training: {reason}", stacklevel=3)
                 self.tape.rewind()
                 self.replay = self.play
         self.replay()
