@@ -17,7 +17,7 @@ estimated on the reference points of the run.
 
 Hard in high dimension, above all for regularised solvers: T is far from affine. The linear map
 between the moments leaves an L2-UVP of 14 % at d = 2 and, as published, 67 % at d = 256, where the
-trained solvers published range from 2.6 to 88 % and one diverged.
+trained solvers published range from 0.51 to 88 % and one diverged.
 
 The files are found by `otbench.data.files`: ``w2_benchmark/Mix3toMix10/{dim}_v1.pt`` and ``_v2.pt``
 as published (MIT licence), and ``w2_benchmark/frozen_D{dim}.npz``, which freezes what the

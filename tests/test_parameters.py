@@ -35,6 +35,7 @@ ZERO = {
         "group",
         "latent",
         "moves_until",
+        "refine",
     ),
     *("gamma", "gp", "hjb", "strength", "weight"),
     *("anneal", "eps", "offset", "penalty", "pull", "r1", "ridge_sphere", "rotation", "seconds"),

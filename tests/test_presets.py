@@ -98,6 +98,15 @@ PAPERS: dict[tuple[str, str], dict[str, Any]] = {
     ("sort-out", "paper"): {**W1, "steps": 15_000, "penalty": 0.0, "group": 0},
     ("mm-r", "paper"): {**W2, "form": "gradient"},
     ("mmv2-r", "paper"): {**W2, "form": "convex"},
+    ("enot", "paper"): {
+        "steps": 150_000, "batch": 1024, "lr": 5e-4, "beta1": 0.9, "beta2": 0.99,
+        "decay": "cosine", "network": "mlp", "width": 512, "depth": 3, "activation": "elu",
+        "start": "identity", "expectile": 1.0, "weight": 0.5, "refine": 0, "pull": 0.0, "ema": 0.0,
+    },
+    ("ott-enot", "paper"): {
+        "steps": 300_001, "batch": 1024, "lr": 5e-4, "width": 512, "depth": 3, "expectile": 1.0,
+        "weight": 0.5,
+    },
     ("meta-ot", "paper"): {
         "encoder": "weights", "width": 1024, "depth": 3, "pairs": "crossed", "steps": 50_000,
         "batch": 128, "lr": 1e-3, "decay": "none", "seconds": 0.0,

@@ -78,7 +78,7 @@ class Round:
             try:
                 self.replay = self.capture(self.play)
             except RuntimeError as error:
-                reason = str(error).splitlines()[0]
+                reason = str(error).partition("\n")[0]
                 # A warning is in the row's message: the time is that of rounds as written.
                 warnings.warn(f"no CUDA graph of this training: {reason}", stacklevel=3)
                 self.tape.rewind()
