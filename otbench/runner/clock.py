@@ -266,10 +266,17 @@ def recorded_event() -> Any:
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
     """The value of a call and its seconds, the devices idle before and after."""
+    value, clock = clocked(call)
+    return value, clock.seconds
+
+
+def clocked(call: Callable[[], T]) -> tuple[T, Clock]:
+    """The value of a call and the clock that ran for it."""
     clock = Clock()
     clock.start()
     value = call()
-    return value, clock.stop()
+    clock.stop()
+    return value, clock
 
 
 def repeated(
@@ -281,11 +288,8 @@ def repeated(
     """
     clocks: list[Clock] = []
     while len(clocks) < REPEATS and first + sum(clock.seconds for clock in clocks) < REPEAT_S:
-        value, clock = argument(), Clock()
-        clock.start()
-        call(value)
-        clock.stop()
-        clocks.append(clock)
+        value = argument()
+        clocks.append(clocked(lambda value=value: call(value))[1])
     if not clocks:
         return None
     on_device = [clock.device_s for clock in clocks if clock.device_s is not None]
