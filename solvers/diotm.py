@@ -28,12 +28,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otbench import SQEUCLIDEAN, DivergedError, FitContext, MapProblem, Problem, Transport
+from otbench import DivergedError, FitContext, MapProblem, Problem, Transport
 from otbench.methods.neural.maxmin_training import CHUNK
 from otbench.methods.neural.networks import MLP, Activation, Weights
-from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.sampling import Stream, uniform_numbers
 from otbench.methods.neural.solver import NeuralSolver, as_maps
-from otbench.methods.neural.training import Decay, Player, train
+from otbench.methods.neural.training import Decay, Player, outcomes, train
+from otbench.methods.refusals import no_vector_space
 
 
 if TYPE_CHECKING:
@@ -89,13 +90,7 @@ class Diotm(NeuralSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between vectors of one space, of squared Euclidean cost."""
-        if not isinstance(problem, MapProblem):
-            return "takes map problems only"
-        if problem.cost != SQEUCLIDEAN:
-            return f"trains for the sqeuclidean cost in one space, not {problem.cost.name}"
-        if len(problem.source.shape) != 1:
-            return f"takes vectors, not shape {problem.source.shape}"
-        return None
+        return no_vector_space(problem)
 
     def fit_together(
         self, problems: Sequence[Problem], contexts: Sequence[FitContext]
@@ -124,7 +119,7 @@ class InterpolationTraining:
             for draws in (
                 [problem.source.sample for problem in problems],
                 [problem.target.sample for problem in problems],
-                [self.drawn_times] * len(contexts),
+                [uniform_numbers(1, dtype)] * len(contexts),
             )
         )
         betas, lr, updates = (settings.beta1, settings.beta2), settings.lr, settings.map_updates
@@ -133,13 +128,6 @@ class InterpolationTraining:
         self.potential = Player(
             potential, [self.potential_loss], settings.lr_potential, betas=betas, ema=settings.ema
         )
-
-    def drawn_times(self, n: int, generator: torch.Generator) -> Tensor:
-        """``(n, 1)``, uniform."""
-        import torch
-
-        context = self.contexts[0]
-        return torch.rand(n, 1, generator=generator, device=context.device, dtype=context.dtype)
 
     def image(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """T or S of points ``(stack, n, d)``."""
@@ -206,12 +194,7 @@ class InterpolationTraining:
             self.contexts[0],
             [self.x, self.y, self.t],
         )
-        return [
-            self.transport(member)
-            if fine
-            else DivergedError("the weights are not finite: lower lr")
-            for member, fine in enumerate(finite.tolist())
-        ]
+        return outcomes(finite, self.transport)
 
     def transport(self, member: int) -> Transport:
         """What one member has learned."""

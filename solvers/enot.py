@@ -39,12 +39,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from otbench import SQEUCLIDEAN, DivergedError, FitContext, MapProblem, Problem, Transport
+from otbench import DivergedError, FitContext, MapProblem, Problem, Transport
 from otbench.methods.neural.frames import Balanced, Frame, OwnCoordinates, moments
+from otbench.methods.neural.maxmin_networks import square_plus, square_plus_gradient
 from otbench.methods.neural.networks import MLP, Activation, DenseQuadratic, Weights
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.solver import NeuralSolver, as_maps
-from otbench.methods.neural.training import Decay, Player, train
+from otbench.methods.neural.training import Decay, Player, limited, outcomes, train
+from otbench.methods.refusals import no_vector_space
 
 
 if TYPE_CHECKING:
@@ -136,13 +138,7 @@ class Enot(NeuralSolver):
 
     def supports(self, problem: Problem) -> str | None:
         """Map problems between vectors of one space, of squared Euclidean cost."""
-        if not isinstance(problem, MapProblem):
-            return "takes map problems only"
-        if problem.cost != SQEUCLIDEAN:
-            return f"trains for the sqeuclidean cost in one space, not {problem.cost.name}"
-        if len(problem.source.shape) != 1:
-            return f"takes vectors, not shape {problem.source.shape}"
-        return None
+        return no_vector_space(problem)
 
     def potential(self, dim: int) -> MLP | DenseQuadratic:
         """The network of a potential, without half the square."""
@@ -211,19 +207,11 @@ class ConjugateTraining:
 
     def value(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """A potential at points ``(stack, n, d)`` of the frame, ``(stack, n)``."""
-        return x.square().sum(-1) / 2 + self.network(weights, self.frame.scale * x)[..., 0]
+        return square_plus(self.network, weights, x, self.frame.scale)
 
     def push(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """The gradient of a potential, ``(stack, n, d)``."""
-        scale = self.frame.scale
-        return x + scale * self.network.gradient(weights, scale * x)
-
-    def limited(self, slope: Tensor) -> Tensor:
-        """Gradients of an inner problem, no longer than ``pull``."""
-        if not self.settings.pull:
-            return slope
-        norm = slope.norm(dim=-1, keepdim=True) / slope.shape[-1] ** 0.5
-        return slope * (self.settings.pull / norm).clamp(max=1)
+        return square_plus_gradient(self.network, weights, x, self.frame.scale)
 
     def map_loss(self, start: Side, end: Side) -> Tensor:
         """``(stack,)``: what the potential of ``start`` minimises as a map: its gradient is that of
@@ -234,7 +222,7 @@ class ConjugateTraining:
         x = start.to_frame(start.points.next())
         y = self.push(start.weights.tensors, x)
         with torch.no_grad():
-            slope = self.limited(self.push(end.weights.frozen, y) - x)
+            slope = limited(self.push(end.weights.frozen, y) - x, self.settings.pull)
         return (slope * y).sum(-1).mean(1)
 
     def potential_loss(self, start: Side, end: Side, refine: int) -> Tensor:
@@ -267,7 +255,7 @@ class ConjugateTraining:
         size = slope.norm(dim=-1, keepdim=True)
         length = torch.full_like(size, FIRST_STEP)
         for _ in range(steps):
-            tried = y - length * self.limited(slope)
+            tried = y - length * limited(slope, self.settings.pull)
             new = self.push(weights, tried) - x
             change, turn = tried - y, new - slope
             secant = (change * turn).sum(-1, keepdim=True) / turn.square().sum(
@@ -295,12 +283,7 @@ class ConjugateTraining:
             self.contexts[0],
             [self.source.points, self.target.points],
         )
-        return [
-            self.transport(member)
-            if fine
-            else DivergedError("the weights are not finite: lower lr, or pull")
-            for member, fine in enumerate(finite.tolist())
-        ]
+        return outcomes(finite, self.transport, "lower lr, or pull")
 
     def transport(self, member: int) -> Transport:
         """What one member has learned."""
@@ -311,8 +294,7 @@ class ConjugateTraining:
 
         def image(x: Tensor) -> Tensor:
             q = frame.of_source(x[None])[1]
-            slope = network.gradient(phi, frame.scale * q)
-            return frame.to_target(q + frame.scale * slope)[0]
+            return frame.to_target(square_plus_gradient(network, phi, q, frame.scale))[0]
 
         def push(x: Tensor) -> Tensor:
             with torch.no_grad():
@@ -320,7 +302,7 @@ class ConjugateTraining:
 
         def target_potential(y: Tensor) -> Tensor:
             v = frame.of_target(y[None])
-            values = v.square().sum(-1) / 2 + network(psi, frame.scale * v)[..., 0]
+            values = square_plus(network, psi, v, frame.scale)
             return y.square().sum(1) - 2 * frame.potential(y[None], values)[0]
 
         return Transport(push, target_potential=target_potential)

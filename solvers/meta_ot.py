@@ -24,7 +24,6 @@ digits and on the sphere (in float64 there: ``--dtype float64``), and those of T
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ from otbench.methods.amortized.solver import (
 )
 from otbench.methods.entropic import Entropic
 from otbench.methods.neural.networks import MLP, Weights, weights_of_each
-from otbench.methods.neural.training import Decay, Player
+from otbench.methods.neural.training import Decay, Player, decayed
 from otbench.problem import AmortizedProblem, DiscreteProblem
 
 
@@ -169,10 +168,9 @@ class MetaOt(AmortizedSolver):
             if spent >= 1:
                 break
             done = max(steps / self.steps, spent)
-            factor = (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
             steps += 1
-            player.prepare(factor, steps)
-            player.step(loss)
+            player.prepare(decayed(self.decay, done), steps)
+            player.play()
         if not weights.flat.isfinite().all():
             raise DivergedError("the weights are not finite: lower lr")
 

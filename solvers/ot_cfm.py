@@ -46,7 +46,7 @@ from otbench import (
 )
 from otbench.errors import UserError
 from otbench.methods.neural.networks import MLP, Activation, Weights
-from otbench.methods.neural.sampling import Draws, Stream
+from otbench.methods.neural.sampling import Draws, Stream, normal_numbers, uniform_numbers
 from otbench.methods.neural.solver import NeuralSolver, as_maps
 from otbench.methods.neural.training import Decay, Player, train
 from otbench.registry import registry
@@ -171,12 +171,13 @@ class _Matching:
         self.network = MLP(
             self.dim + 1, self.dim, settings.width, settings.depth, settings.activation
         )
-        weights = Weights.draw(self.network, generators, contexts[0].dtype)
+        dtype = contexts[0].dtype
+        weights = Weights.draw(self.network, generators, dtype)
         self.velocity = Player(weights, [self.loss], settings.lr)
         self.pairs = Pairs(settings, problems, contexts)
         self.t, self.normal = (
             Stream([draw] * len(contexts), generators, settings.batch)
-            for draw in (self.drawn_times, self.drawn_normal)
+            for draw in (uniform_numbers(1, dtype), normal_numbers(self.dim, dtype))
         )
 
     def train(self) -> list[Transport | DivergedError]:
@@ -208,22 +209,6 @@ class _Matching:
             context.checkpoint(self.settings.steps, transport)
             outcomes.append(transport)
         return outcomes
-
-    def drawn_times(self, n: int, generator: torch.Generator) -> Tensor:
-        """``(n, 1)``, uniform."""
-        import torch
-
-        context = self.contexts[0]
-        return torch.rand(n, 1, generator=generator, device=context.device, dtype=context.dtype)
-
-    def drawn_normal(self, n: int, generator: torch.Generator) -> Tensor:
-        """``(n, d)``."""
-        import torch
-
-        context = self.contexts[0]
-        return torch.randn(
-            n, self.dim, generator=generator, device=context.device, dtype=context.dtype
-        )
 
     def loss(self) -> Tensor:
         """``(stack,)``: mean squared error of the velocity on lines between coupled points."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar
 from otbench import DivergedError, FitContext, MapProblem, Problem, Transport
 from otbench.methods.neural.maxmin import MaxMinSolver
 from otbench.methods.neural.maxmin_training import MaxMinTraining
-from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.sampling import Stream, uniform_numbers
 from otbench.methods.neural.solver import as_maps
 from otbench.methods.neural.training import Decay
 
@@ -93,19 +93,13 @@ class PenalisedTraining(MaxMinTraining[OtmGp]):
         self, settings: OtmGp, problems: Sequence[MapProblem], contexts: Sequence[FitContext]
     ) -> None:
         super().__init__(settings, problems, contexts)
-        self.places = Stream([self.drawn_places] * len(contexts), self.x.generators, settings.batch)
+        places = uniform_numbers(1, contexts[0].dtype)
+        self.places = Stream([places] * len(contexts), self.x.generators, settings.batch)
 
     @property
     def streams(self) -> list[Stream]:
         """As of `MaxMinTraining`, and where between two points the penalty is."""
         return [*super().streams, self.places]
-
-    def drawn_places(self, n: int, generator: torch.Generator) -> Tensor:
-        """``(n, 1)``, uniform."""
-        import torch
-
-        context = self.contexts[0]
-        return torch.rand(n, 1, generator=generator, device=context.device, dtype=context.dtype)
 
     def outer_objective(
         self, of_target: Tensor, of_image: Tensor, y: Tensor, image: Tensor, q: Tensor

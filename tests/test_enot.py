@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from otbench import FitContext, MapProblem, Transport
+from otbench import FitContext, Transport
 from otbench.errors import UserError
 from otbench.registry import registry
 from otbench.solvers.enot import ConjugateTraining, Enot
+from tests.test_neural import problem
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,17 +24,10 @@ def context(dtype: torch.dtype = torch.float64) -> FitContext:
     return FitContext("cpu", dtype, 0, torch.Generator().manual_seed(0))
 
 
-def problem(text: str, dtype: torch.dtype = torch.float64) -> MapProblem:
-    (selection,) = registry("task").select(text)
-    posed = selection.build().problem(np.random.default_rng(0), device="cpu", dtype=dtype)
-    assert isinstance(posed, MapProblem)
-    return posed
-
-
 def training(**settings) -> ConjugateTraining:
     """Always with the same batches and the same weights, of potentials that are not convex."""
     solver = Enot(**{"batch": 16, "start": "identity", **settings})
-    one = ConjugateTraining(solver, [problem("gaussian[dim=3]")], [context()])
+    one = ConjugateTraining(solver, [problem("gaussian[dim=3]", dtype=torch.float64)], [context()])
     one.target.weights.flat.mul_(2)
     return one
 
@@ -82,7 +75,7 @@ def test_improved_images_are_nearer_to_the_conjugates_maximiser():
 
 
 def test_it_learns_a_map_in_both_directions():
-    posed = problem("icnn-mixture[dim=2]", torch.float32)
+    posed = problem("icnn-mixture[dim=2]")
     one = ConjugateTraining(Enot(steps=400, batch=128), [posed], [context(torch.float32)])
     (transport,) = one.train()
     assert not isinstance(transport, Exception) and posed.truth.map is not None
@@ -108,7 +101,7 @@ def test_it_learns_a_map_in_both_directions():
 @pytest.mark.slow
 def test_the_regulariser_keeps_the_potentials_from_running_away():
     """Of these eight runs some leave the target by orders of magnitude without it."""
-    posed = problem("log-sum-exp[dim=2]", torch.float32)
+    posed = problem("log-sum-exp[dim=2]")
     assert posed.truth.map is not None
     x = posed.source.sample(1000, torch.Generator().manual_seed(7))
     y = posed.truth.map(x)

@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,6 +21,7 @@ from otbench.methods.neural.graphs import WARM_UP, Round, cuda_graph
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.solver import NeuralSolver
 from otbench.registry import registry
+from tests.test_neural import problem
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,13 +77,6 @@ def context(seed: int, **others: Any) -> FitContext:
     return FitContext("cpu", torch.float64, seed, torch.Generator().manual_seed(seed), **others)
 
 
-def problem(text: str) -> MapProblem:
-    (selection,) = registry("task").select(text)
-    posed = selection.build().problem(np.random.default_rng(0), device="cpu", dtype=torch.float64)
-    assert isinstance(posed, MapProblem)
-    return posed
-
-
 def fitted(text: str, posed: MapProblem, contexts: list[FitContext]) -> list[torch.Tensor]:
     (selection,) = registry("solver").select(text)
     solver = selection.build()
@@ -109,7 +102,7 @@ def test_all_neural_solvers_are_here():
 @pytest.mark.parametrize("text", FITS)
 def test_rounds_on_buffers_give_the_same_maps(text, captured, monkeypatch):
     """Alone, as a stack, and gone on with after an interruption."""
-    posed = problem(FITS[text])
+    posed = problem(FITS[text], dtype=torch.float64)
     alone, stack = (fitted(text, posed, [context(seed) for seed in of]) for of in ([0], [0, 1]))
     assert captured
     saved: list[Any] = []

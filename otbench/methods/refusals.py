@@ -6,7 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otbench.problem import AmortizedProblem, Cost, DiscreteProblem, MapProblem, Problem
+from otbench.problem import (
+    SQEUCLIDEAN,
+    AmortizedProblem,
+    Cost,
+    DiscreteProblem,
+    MapProblem,
+    Problem,
+)
 
 
 EQUAL = 1e-5  # relative difference of weights that are equal: single precision rounds to less
@@ -28,6 +35,19 @@ def other_cost(problem: Problem, *costs: Cost) -> str | None:
     names = " and ".join(cost.name for cost in costs)
     several = "s" if len(costs) > 1 else ""
     return f"takes the {names} cost{several} only, not {problem.cost.name}"
+
+
+def no_vector_space(problem: Problem) -> str | None:
+    """For methods that train maps within one space of vectors, of squared Euclidean cost: the
+    problem is another.
+    """
+    if not isinstance(problem, MapProblem):
+        return "takes map problems only"
+    if problem.cost != SQEUCLIDEAN:
+        return f"trains for the sqeuclidean cost in one space, not {problem.cost.name}"
+    if len(problem.source.shape) != 1:
+        return f"takes vectors, not shape {problem.source.shape}"
+    return None
 
 
 def regularised(problem: Problem) -> str | None:

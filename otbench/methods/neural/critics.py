@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from otbench.errors import DivergedError
 from otbench.methods.neural.networks import MLP, Network, SpectralMLP, Weights
-from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.sampling import Stream, uniform_numbers
 from otbench.methods.neural.solver import NeuralSolver, as_maps
-from otbench.methods.neural.training import Decay, Player, train
+from otbench.methods.neural.training import Decay, Player, outcomes, train
 from otbench.problem import EUCLIDEAN, MapProblem, Problem
 from otbench.solver import FitContext, Transport
 
@@ -279,11 +279,7 @@ class Training(ABC, Generic[Settings]):
 
     def outcomes(self, finite: Tensor) -> list[Transport | DivergedError]:
         """Of the members, by where their weights are finite."""
-        diverged = DivergedError("the weights are not finite: lower lr")
-        return [
-            self.transport(member) if fine else diverged
-            for member, fine in enumerate(finite.tolist())
-        ]
+        return outcomes(finite, self.transport)
 
     def potential(self, member: int) -> Potential:
         """The potential of one member now; projected where the network is, an average is not."""
@@ -346,20 +342,13 @@ class CriticTraining(Training[CriticSettings]):
         contexts: Sequence[FitContext],
     ) -> None:
         super().__init__(settings, network, problems, contexts)
+        self.mixture = uniform_numbers(1, contexts[0].dtype)  # between source and target
         self.between = Stream([self.mixture] * len(contexts), self.generators, settings.batch)
 
     @property
     def streams(self) -> list[Stream]:
         """What the loss draws from."""
         return [*super().streams, self.between]
-
-    def mixture(self, n: int, generator: torch.Generator) -> Tensor:
-        """``(n, 1)`` positions between source and target."""
-        import torch
-
-        return torch.rand(
-            n, 1, generator=generator, device=generator.device, dtype=self.contexts[0].dtype
-        )
 
     def loss(self) -> Tensor:
         """``(stack,)``: of the next batches."""

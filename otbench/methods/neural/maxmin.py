@@ -41,7 +41,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from otbench.errors import DivergedError
 from otbench.methods.neural.maxmin_networks import Architecture, Form
@@ -57,8 +57,7 @@ from otbench.solver import FitContext, Transport
 Start = Literal["identity", "linear"]
 
 
-@dataclass(frozen=True)
-class Noise:
+class Noise(NamedTuple):
     """What the source is smoothed with: x goes to m + keep (x - m + sigma xi), m being its mean and
     xi ~ N(0, I).
 

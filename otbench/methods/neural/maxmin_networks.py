@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from otbench.methods.neural.convolutions import ImageMap, ResidualCritic, UNet
@@ -24,6 +24,23 @@ if TYPE_CHECKING:
 
 Architecture = Literal["mlp", "convolutions", "otm-restoration", "otm-generation"]
 Form = Literal["plain", "direct", "residual", "gradient", "convex"]
+
+
+def square_plus(
+    network: Callable[[Sequence[Tensor], Tensor], Tensor],
+    weights: Sequence[Tensor],
+    x: Tensor,
+    scale: Tensor | float,
+) -> Tensor:
+    """``(stack, n)``: |x|^2 / 2 and a network of the scaled points."""
+    return x.square().sum(-1) / 2 + network(weights, scale * x)[..., 0]
+
+
+def square_plus_gradient(
+    network: MLP | DenseQuadratic, weights: Sequence[Tensor], x: Tensor, scale: Tensor | float
+) -> Tensor:
+    """``(stack, n, d)``: the gradient of `square_plus`."""
+    return x + scale * network.gradient(weights, scale * x)
 
 
 class Networks:
@@ -81,11 +98,9 @@ class Networks:
                 else self.map(weights, self.seen(x, q), fixed)
             )
             return q + y if self.form == "residual" else y
-        return (
-            self.map.gradient(weights, q)
-            if self.form == "convex"
-            else q + scale * self.map.gradient(weights, scale * q)
-        )
+        if self.form == "convex":
+            return self.map.gradient(weights, q)
+        return square_plus_gradient(self.map, weights, q, scale)
 
     def seen(self, x: Tensor, q: Tensor) -> Tensor:
         """What a map of images takes in: a UNet sees pixels."""
@@ -110,7 +125,7 @@ class Networks:
             return self.potential(weights, y)[..., 0]
         if self.form == "direct":
             return (y.square().sum(-1) - y.shape[-1] * self.potential(weights, y)[..., 0]) / 2
-        return y.square().sum(-1) / 2 + self.potential(weights, scale * y)[..., 0]
+        return square_plus(self.potential, weights, y, scale)
 
     def slope(self, weights: Sequence[Tensor], y: Tensor, scale: Tensor | float) -> Tensor:
         """``(stack, n, d)``: the gradient of psi in y."""

@@ -11,8 +11,8 @@ from otbench.errors import DivergedError
 from otbench.methods.neural.frames import Balanced, Frame, OwnCoordinates, moments
 from otbench.methods.neural.maxmin_networks import Networks
 from otbench.methods.neural.networks import Weights
-from otbench.methods.neural.sampling import Stream
-from otbench.methods.neural.training import Player, train
+from otbench.methods.neural.sampling import Stream, normal_numbers
+from otbench.methods.neural.training import Player, limited, outcomes, train
 from otbench.problem import MapProblem
 from otbench.solver import FitContext, Transport
 
@@ -57,13 +57,15 @@ class MaxMinTraining(Generic[Settings]):
         self.random_inputs = settings.random_inputs(dim)
         self.frame: Frame = OwnCoordinates(problems)
         noise = settings.noise(1.0)
-        self.sigma, self.keep = torch.ones(2, dtype=dtype, device=device)  # of the noise now
+        self.noise: tuple[Tensor, Tensor] | None = None  # its sigma and its keep, now
         if noise is not None or settings.start == "linear":
             known = [
                 (moments(problem.source, g), moments(problem.target, g))
                 for problem, g in zip(problems, generators, strict=True)
             ]
             if noise is not None:
+                sigma, keep = torch.ones(2, dtype=dtype, device=device)
+                self.noise = sigma, keep
                 spreads = [
                     _spread(of_source[1]) or _spread(of_target[1]) for of_source, of_target in known
                 ]
@@ -83,6 +85,7 @@ class MaxMinTraining(Generic[Settings]):
         ]
         self.x = Stream([problem.source.sample for problem in problems], generators, settings.batch)
         self.y = Stream([problem.target.sample for problem in problems], generators, settings.batch)
+        self.drawn_normal = normal_numbers(self.source_dim + self.random_inputs, dtype)
         self.normal = Stream([self.drawn_normal] * len(contexts), generators, settings.batch)
         shared = {
             "accumulate": settings.accumulate,
@@ -117,18 +120,16 @@ class MaxMinTraining(Generic[Settings]):
             self.streams,
             self.prepare,
         )
-        return [
-            self.transport(member, 1.0)
-            if fine
-            else DivergedError("the weights are not finite: lower lr, or clip the gradients")
-            for member, fine in enumerate(finite.tolist())
-        ]
+        return outcomes(
+            finite, lambda member: self.transport(member, 1.0), "lower lr, or clip the gradients"
+        )
 
     def prepare(self, part: float) -> None:
         """Smooth the source as it is to be at this part of the training."""
-        if (noise := self.settings.noise(part)) is not None:
-            self.sigma.fill_(noise.sigma)
-            self.keep.fill_(noise.keep)
+        noise = self.settings.noise(part)
+        if self.noise is not None and noise is not None:
+            for tensor, number in zip(self.noise, noise, strict=True):
+                tensor.fill_(number)
 
     def map_loss(self) -> Tensor:
         """``(stack,)``: its gradient is that of minus the inner objective, limited in size at each
@@ -137,10 +138,7 @@ class MaxMinTraining(Generic[Settings]):
         x, q = self.draw()
         y = self.networks.push(self.map.weights.tensors, x, q, self.frame.scale)
         slope = self.inner_slope(y.detach(), q)
-        if self.settings.pull:
-            norm = slope.norm(dim=-1, keepdim=True) / slope.shape[-1] ** 0.5
-            slope = slope * (self.settings.pull / norm).clamp(max=1)
-        return (slope * y).sum(-1).mean(1)
+        return (limited(slope, self.settings.pull) * y).sum(-1).mean(1)
 
     def inner_slope(self, y: Tensor, q: Tensor) -> Tensor:
         """``(stack, batch, d)``: the gradient of minus the inner objective at images ``y``, which
@@ -192,24 +190,9 @@ class MaxMinTraining(Generic[Settings]):
         frame.
         """
         x = self.x.next()
-        noisy = self.settings.noise(0.0) is not None
-        if not noisy and not self.random_inputs:
+        if self.noise is None and not self.random_inputs:
             return self.frame.of_source(x)
-        noise = (self.sigma, self.keep) if noisy else None
-        return self.inputs(x, self.normal.next(), noise, self.frame, slice(None))
-
-    def drawn_normal(self, n: int, generator: torch.Generator) -> Tensor:
-        """``(n, source coordinates + random inputs)``."""
-        import torch
-
-        context = self.contexts[0]
-        return torch.randn(
-            n,
-            self.source_dim + self.random_inputs,
-            generator=generator,
-            device=context.device,
-            dtype=context.dtype,
-        )
+        return self.inputs(x, self.normal.next(), self.noise, self.frame, slice(None))
 
     def inputs(
         self,
@@ -243,14 +226,13 @@ class MaxMinTraining(Generic[Settings]):
         if self.settings.norm == "none":
             return None
         context, noise = self.contexts[member], self.settings.noise(part)
-        now = None if noise is None else (noise.sigma, noise.keep)
         generator = torch.Generator(context.device).manual_seed(context.seed)
         batch, members = self.settings.batch, slice(member, member + 1)
 
         def inputs() -> tuple[Tensor, Tensor]:
             x = self.problems[member].source.sample(batch, generator)[None]
             normal = self.drawn_normal(batch, generator)[None]
-            return self.inputs(x, normal, now, frame, members)
+            return self.inputs(x, normal, noise, frame, members)
 
         return self.networks.statistics(weights, (inputs() for _ in range(NORM_BATCHES)))
 

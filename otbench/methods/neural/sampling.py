@@ -14,8 +14,32 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
+Draw = Callable[[int, "torch.Generator"], "Tensor"]
+
 CHUNK_POINTS = 2**15  # drawn at a time from each measure, so that a batch costs a slice,
 CHUNK_COORDINATES = 2**22  # or as many as have these coordinates, where a point is large
+
+
+def uniform_numbers(dim: int, dtype: torch.dtype) -> Draw:
+    """Draws ``(n, dim)`` independent numbers, uniform on [0, 1], on the generator's device."""
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        import torch
+
+        return torch.rand(n, dim, generator=generator, device=generator.device, dtype=dtype)
+
+    return draw
+
+
+def normal_numbers(dim: int, dtype: torch.dtype) -> Draw:
+    """The same of the standard normal law."""
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        import torch
+
+        return torch.randn(n, dim, generator=generator, device=generator.device, dtype=dtype)
+
+    return draw
 
 
 class Draws(ABC):
@@ -55,7 +79,7 @@ class Stream(Draws):
 
     def __init__(
         self,
-        draws: Sequence[Callable[[int, torch.Generator], Tensor]],
+        draws: Sequence[Draw],
         generators: Sequence[torch.Generator],
         batch: int,
     ) -> None:

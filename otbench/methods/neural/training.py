@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from otbench.errors import DivergedError
 from otbench.methods.neural.graphs import Round, capture_on
 from otbench.methods.neural.networks import Weights
 from otbench.methods.neural.sampling import Draws
-from otbench.solver import FitContext
+from otbench.solver import FitContext, Transport
 
 
 if TYPE_CHECKING:
@@ -209,9 +210,8 @@ def train(
     one_round = Round(play, draws, capture_on(flat.device) if capturable else None)
     for done in range(first, rounds):
         part = done / rounds
-        factor = (1 + math.cos(math.pi * part)) / 2 if decay == "cosine" else 1.0
         for player in players:
-            player.prepare(factor, done + 1)
+            player.prepare(decayed(decay, part), done + 1)
         prepare(part)
         one_round()
         if done + 1 in checkpoints or (done + 1) % CHECK_EVERY == 0:
@@ -228,6 +228,31 @@ def train(
             context.save(partial(_state, done + 1, finite, parts))
     one_round.close()
     return finite
+
+
+def decayed(decay: Decay, part: float) -> float:
+    """What the learning rates are multiplied by at this part of the training, in [0, 1)."""
+    return (1 + math.cos(math.pi * part)) / 2 if decay == "cosine" else 1.0
+
+
+def limited(slope: Tensor, most: float) -> Tensor:
+    """Gradients ``(..., d)`` of a size of at most ``most``, as a root mean square over coordinates;
+    0 does not limit it.
+    """
+    if not most:
+        return slope
+    norm = slope.norm(dim=-1, keepdim=True) / slope.shape[-1] ** 0.5
+    return slope * (most / norm).clamp(max=1)
+
+
+def outcomes(
+    finite: Tensor, transport: Callable[[int], Transport], remedy: str = "lower lr"
+) -> list[Transport | DivergedError]:
+    """What the members of a stack have learned, by where their weights are finite, ``(stack,)``."""
+    return [
+        transport(member) if fine else DivergedError(f"the weights are not finite: {remedy}")
+        for member, fine in enumerate(finite.tolist())
+    ]
 
 
 def _state(done: int, finite: Tensor, parts: Sequence[Player | Draws]) -> dict[str, Any]:
