@@ -42,6 +42,15 @@ def normal_numbers(dim: int, dtype: torch.dtype) -> Draw:
     return draw
 
 
+def draw_each(draws: Sequence[Draw], generators: Sequence[torch.Generator], n: int) -> Tensor:
+    """``(stack, n, *shape)``: as many points for each member of a stack."""
+    import torch
+
+    return torch.stack(
+        [draw(n, generator) for draw, generator in zip(draws, generators, strict=True)]
+    )
+
+
 class Draws(ABC):
     """Batches without end, all of one shape.
 
@@ -107,12 +116,7 @@ class Stream(Draws):
             one = self.draws[0](1, torch.Generator(self.generators[0].device))
             points = min(CHUNK_POINTS, CHUNK_COORDINATES // one.numel())
             n = self.batch * max(1, points // self.batch)
-            chunk = torch.stack(
-                [
-                    draw(n, generator)
-                    for draw, generator in zip(self.draws, self.generators, strict=True)
-                ]
-            )
+            chunk = draw_each(self.draws, self.generators, n)
         return list(chunk.split(self.batch, 1))
 
 

@@ -169,6 +169,7 @@ def train(
     draws: Sequence[Draws] = (),
     prepare: Callable[[float], None] = lambda part: None,
     capturable: bool = True,
+    progress: Callable[[int], float] | None = None,
 ) -> Tensor:
     """Let the players take turns.
 
@@ -184,6 +185,8 @@ def train(
             set the tensors that depend on it.
         capturable: False where a loss draws by itself, or keeps what the host is to see, so that a
             round cannot be a CUDA graph.
+        progress: the part of the training that is done after so many rounds, where it is not that
+            of the rounds; the training ends where it is one.
 
     Returns:
         ``(stack,)`` true where the weights are finite; the training stops early where none are.
@@ -209,7 +212,9 @@ def train(
 
     one_round = Round(play, draws, capture_on(flat.device) if capturable else None)
     for done in range(first, rounds):
-        part = done / rounds
+        part = done / rounds if progress is None else progress(done)
+        if part >= 1:
+            break
         for player in players:
             player.prepare(decayed(decay, part), done + 1)
         prepare(part)
