@@ -51,10 +51,17 @@ ROOT = Path(__file__).parent.parent
         (["new", "solver", "my-solver"], "say which cost the method is for: --cost with one of"),
     ],
 )
-def test_bad_input_is_one_clear_line(otbench, arguments, words):
-    done = otbench(*arguments)
+def test_bad_input_is_one_clear_line(otbench_here, arguments, words):
+    done = otbench_here(*arguments)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("otbench")
+
+
+def test_bad_input_ends_a_process_with_status_2(otbench):
+    for arguments in (["run", "-t", "gausian"], ["run", "--seeds", "0"]):  # by us, by argparse
+        done = otbench(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert done.stderr.strip().splitlines()[-1].startswith("otbench")
 
 
 def test_a_range_of_seeds_and_how_settings_were_chosen(otbench_here, tmp_path):

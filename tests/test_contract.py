@@ -58,7 +58,7 @@ def test_every_solver_keeps_the_contract(solver, task, dtype):
     built = entry.cls(
         **{
             name: value
-            for name, value in {"n": 64, "steps": 5, "critics": 2}.items()
+            for name, value in {"n": 64, "steps": 5, "critics": 2, "batch": 32}.items()
             if name in entry.parameters
         }
     )
