@@ -49,7 +49,7 @@ def call_here(
     *arguments: object, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Call the command line in this process, which has imported already what a new one would."""
-    out, err = io.StringIO(), io.StringIO()
+    command, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.chdir(cwd),
@@ -59,10 +59,10 @@ def call_here(
         for name, value in {"COLUMNS": "200", **(env or {})}.items():
             patch.setenv(name, value)
         try:
-            status = main([str(argument) for argument in arguments])
+            status = main(command)
         except SystemExit as left:
             status = left.code if isinstance(left.code, int) else 1
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
