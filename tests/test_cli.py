@@ -65,14 +65,14 @@ def test_bad_input_ends_a_process_with_status_2(otbench):
 
 
 def test_a_range_of_seeds_and_how_settings_were_chosen(otbench_here, tmp_path):
-    solvers = ["linear", "geomloss[n=32]"]
+    solvers = ["linear", "scipy-assignment[n=32]"]
     done = otbench_here("run", "-t", "gaussian[dim=1]", "-s", *solvers, "--seeds", "1000:1002")
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path)
     assert {(row["solver"], row["seed"]) for row in found} == {
-        (solver, seed) for solver in ("linear", "geomloss") for seed in (1000, 1001)
+        (solver, seed) for solver in ("linear", "scipy-assignment") for seed in (1000, 1001)
     }
-    assert all(("info_tuning" in row) == (row["solver"] == "geomloss") for row in found)
+    assert all(("info_tuning" in row) == (row["solver"] == "scipy-assignment") for row in found)
 
 
 @pytest.mark.skipif(

@@ -575,7 +575,7 @@ def test_tables_run_from_end_to_end_beside_other_tasks(otbench_here, here: Path)
     y.to_parquet(paths[1])
     own = ("--source", paths[0], "--target", paths[1], "--cost", "euclidean")
     tasks = (*own, "-t", "point-clouds[n=20,m=20]")
-    done = otbench_here("run", *tasks, "-s", "scipy-assignment", "--seeds", 1, "--results", "out")
+    done = otbench_here("run", *tasks, "-s", "sinkhorn", "--seeds", 1, "--results", "out")
     assert done.returncode == 0, done.stderr
     clouds, samples = sorted(rows(here / "out"), key=lambda row: row["task"])
     assert clouds["task"] == "point-clouds" and clouds["status"] == samples["status"] == "ok"
