@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from otbench.cli.main import main
 
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -39,6 +43,32 @@ def call_otbench(
 def otbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command line, called from an empty folder."""
     return partial(call_otbench, cwd=tmp_path)
+
+
+def call_here(
+    *arguments: object, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Call the command line in this process, which has imported already what a new one would."""
+    command, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        for name, value in {"COLUMNS": "200", **(env or {})}.items():
+            patch.setenv(name, value)
+        try:
+            status = main(command)
+        except SystemExit as left:
+            status = left.code if isinstance(left.code, int) else 1
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def otbench_here(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line in this process, called from an empty folder."""
+    return partial(call_here, cwd=tmp_path)
 
 
 @pytest.fixture

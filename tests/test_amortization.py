@@ -131,8 +131,8 @@ def test_the_lines_of_the_picture_cross_at_the_break_even(results):
     assert total_time(select(results.runs, ["gaussian"]), styles(runs), "cpu") is None
 
 
-def test_the_command(otbench, results, tmp_path):
-    shown = otbench("amortization", tmp_path)
+def test_the_command(otbench_here, results, tmp_path):
+    shown = otbench_here("amortization", tmp_path)
     assert shown.returncode == 0 and "N* against pot" in shown.stdout, shown.stderr
-    wrong = otbench("amortization", tmp_path, "--against", "nobody")
+    wrong = otbench_here("amortization", tmp_path, "--against", "nobody")
     assert wrong.returncode == 2 and "no runs of solver 'nobody'" in wrong.stderr

@@ -254,10 +254,10 @@ def test_what_rounding_leaves_below_zero_does_not_switch_off_a_metric(digits):
     assert score_plans([pair], [plan])["entropic_gap"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_solver_does_not_see_the_answers(otbench, tmp_path):
+def test_a_solver_does_not_see_the_answers(otbench_here, tmp_path):
     plugin = tmp_path / "peeking.py"
     plugin.write_text(PEEKING)
-    otbench(
+    otbench_here(
         "run",
         "-t",
         "weight-pairs[side=4,train=2,test=2]",
@@ -415,7 +415,7 @@ def test_a_response_that_cannot_be_explained_is_said(digits):
     assert "r2" not in info
 
 
-def test_a_run_records_training_and_inference(otbench, tmp_path):
+def test_a_run_records_training_and_inference(otbench_here, tmp_path):
     command = (
         "run",
         "-t",
@@ -428,7 +428,7 @@ def test_a_run_records_training_and_inference(otbench, tmp_path):
         "--results",
         "out",
     )
-    done = otbench(*command)
+    done = otbench_here(*command)
     assert done.returncode == 0, done.stderr
     recorded = {row["solver"]: row for row in rows(tmp_path / "out")}
     assert {row["status"] for row in recorded.values()} == {"ok"}, [

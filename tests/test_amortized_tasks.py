@@ -362,13 +362,13 @@ def test_bad_parameters_are_refused(task: type, parameters: dict, words: str) ->
         task(**parameters)
 
 
-def test_solvers_run_on_them(otbench, tmp_path: Path) -> None:
+def test_solvers_run_on_them(otbench_here, tmp_path: Path) -> None:
     tasks = [
         "-t",
         "supply-demand-pairs[supply=20,demand=50,train=2,test=2]",
         "palette-pairs[colours=20,train=2,test=2]",
     ]
-    done = otbench(
+    done = otbench_here(
         "run", *tasks, "-s", "pot-sinkhorn", "--seeds", 1, "--jobs", 2, "--results", "out"
     )
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ MIB = 2**20
 
 
 def ended(
-    folder: Path, task: str, solver: str, limits: Limits, **options: Any
-) -> Mapping[str, Any]:
-    """The row of one run of the plugin, in a process of its own."""
+    folder: Path, tasks: Sequence[str], solvers: Sequence[str], limits: Limits, **options: Any
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last row of every task and solver of the plugin, each in a process of its own."""
     found = otbench.run(
-        task,
-        solver,
+        tasks,
+        solvers,
         [0],
         limits=limits,
         plugins=[str(HOSTILE)],
@@ -45,60 +45,69 @@ def ended(
         console=Console(file=io.StringIO()),
         **options,
     )
-    return found.runs.iloc[-1].dropna().to_dict()
+    rows = [row.dropna().to_dict() for _, row in found.runs.iterrows()]
+    return {(row["task_label"], row["solver_label"]): row for row in rows}
 
 
-@pytest.mark.parametrize(("where", "column"), [("build", "problem_s"), ("truth", "score_s")])
-def test_a_slow_task_does_not_eat_the_time_of_the_solver(tmp_path, where, column):
-    task = f"laborious[where={where},act=sleep,seconds=3]"
-    row = ended(tmp_path, task, "hostile[act=plain_plan]", Limits(seconds=2))
-    assert row["status"] == "ok" and row[column] > 3 and row["fit_cold_s"] < 1
-    short = Limits(seconds=60, task_seconds=1)
-    row = ended(tmp_path, task, "hostile[act=plain_plan]", short, rerun="all")
-    phase = {"build": "build", "truth": "score"}[where]
-    assert (row["status"], row["phase"]) == ("broken", phase)
-    assert row["message"].startswith(f"killed after 1 s, in phase {phase}")
+def test_a_slow_task_does_not_eat_the_time_of_the_solver(tmp_path):
+    slow = {
+        ("build", "problem_s"): "laborious[act=sleep,seconds=2]",
+        ("truth", "score_s"): "laborious[where=truth,act=sleep,seconds=2]",
+    }
+    solver = "hostile[act=plain_plan]"
+    rows = ended(tmp_path, [*slow.values()], [solver], Limits(seconds=1), jobs=2)
+    for (_, column), task in slow.items():
+        row = rows[task, solver]
+        assert row["status"] == "ok" and row[column] > 2 and row["fit_cold_s"] < 1
+    short = Limits(seconds=60, task_seconds=0.5)
+    rows = ended(tmp_path, [*slow.values()], [solver], short, jobs=2, rerun="all")
+    for (where, _), task in slow.items():
+        row, phase = rows[task, solver], {"build": "build", "truth": "score"}[where]
+        assert (row["status"], row["phase"]) == ("broken", phase)
+        assert row["message"].startswith(f"killed after 0.5 s, in phase {phase}")
 
 
-@pytest.mark.parametrize(
-    ("task", "act", "phase"),
-    [
-        ("laborious", "lazy_plan", "fit"),
-        ("gaussian[dim=1]", "sleep_in_fit", "fit"),
-        ("gaussian[dim=1]", "sleep_in_push", "push"),
-        ("gaussian[dim=1]", "sleep_in_sample", "push"),
-    ],
-)
-def test_the_time_limit_names_the_phase_of_the_solver(tmp_path, task, act, phase):
-    row = ended(tmp_path, task, f"hostile[act={act},seconds=30]", Limits(seconds=2))
-    assert (row["status"], row["phase"]) == ("timeout", phase)
-    assert row["message"] == f"killed after 2 s, in phase {phase}; give more with --timeout"
+def test_the_time_limit_names_the_phase_of_the_solver(tmp_path):
+    sleepers = {
+        ("laborious", "lazy_plan"): "fit",
+        ("gaussian[dim=1]", "sleep_in_fit"): "fit",
+        ("gaussian[dim=1]", "sleep_in_push"): "push",
+        ("gaussian[dim=1]", "sleep_in_sample"): "push",
+    }
+    tasks = ["laborious", "gaussian[dim=1]"]
+    solvers = {act: f"hostile[act={act},seconds=30]" for _, act in sleepers}
+    rows = ended(tmp_path, tasks, [*solvers.values()], Limits(seconds=2), jobs=8)
+    for (task, act), phase in sleepers.items():
+        row = rows[task, solvers[act]]
+        assert (row["status"], row["phase"]) == ("timeout", phase), act
+        assert row["message"] == f"killed after 2 s, in phase {phase}; give more with --timeout"
 
 
-@pytest.mark.parametrize(
-    ("task", "act", "status", "phase"),
-    [
-        ("laborious[act=die]", "plain_plan", "broken", "build"),
-        ("laborious[where=truth,act=die]", "plain_plan", "broken", "score"),
-        ("gaussian[dim=1]", "kill_self", "crashed", "fit"),
-        ("gaussian[dim=1]", "die_in_push", "crashed", "push"),
-        ("gaussian[dim=1]", "raise", "error", "fit"),
-        ("gaussian[dim=1]", "wrong_shape", "error", "score"),
-    ],
-)
-def test_a_death_is_told_by_its_phase(tmp_path, task, act, status, phase):
-    row = ended(tmp_path, task, f"hostile[act={act}]", Limits())
-    assert (row["status"], row["phase"]) == (status, phase)
-    if "SIGKILL" in row["message"]:
-        assert row["message"].endswith(f"in phase {phase}")
+def test_a_death_is_told_by_its_phase(tmp_path):
+    ends = {
+        ("laborious[act=die]", "plain_plan"): ("broken", "build"),
+        ("laborious[where=truth,act=die]", "plain_plan"): ("broken", "score"),
+        ("gaussian[dim=1]", "kill_self"): ("crashed", "fit"),
+        ("gaussian[dim=1]", "die_in_push"): ("crashed", "push"),
+        ("gaussian[dim=1]", "raise"): ("error", "fit"),
+        ("gaussian[dim=1]", "wrong_shape"): ("error", "score"),
+    }
+    tasks = [*dict.fromkeys(task for task, _ in ends)]
+    solvers = [*dict.fromkeys(f"hostile[act={act}]" for _, act in ends)]
+    rows = ended(tmp_path, tasks, solvers, Limits())
+    for (task, act), (status, phase) in ends.items():
+        row = rows[task, f"hostile[act={act}]"]
+        assert (row["status"], row["phase"]) == (status, phase), act
+        if "SIGKILL" in row["message"]:
+            assert row["message"].endswith(f"in phase {phase}")
 
 
 def test_memory_of_a_truth_is_not_that_of_the_solver(tmp_path):
     task, solver = "laborious[where=truth,act=hoard]", "hostile[act=plain_plan]"
-    row = ended(tmp_path, task, solver, Limits(bytes=1000 * MIB))
+    (row,) = ended(tmp_path, [task], [solver], Limits(bytes=1000 * MIB)).values()
     assert row["status"] == "ok" and row["host_peak_mib"] < 100
     tight = Limits(bytes=1000 * MIB, task_bytes=0)
-    row = ended(tmp_path, task, solver, tight, rerun="all")
+    (row,) = ended(tmp_path, [task], [solver], tight, rerun="all").values()
     assert (row["status"], row["phase"]) == ("broken", "score")
     assert "over the limit of 1000 MiB, in phase score" in row["message"]
 

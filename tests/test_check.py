@@ -11,6 +11,7 @@ from otbench.registry import registry
 from otbench.runner.check import shortened
 from otbench.runner.outcome import describe
 from otbench.selection import parse_selection
+from tests.conftest import rows
 
 
 RAISING = '''"""Solvers that raise below otbench's own code."""
@@ -71,10 +72,12 @@ def test_check_shows_tracebacks_where_asked(otbench, raising):
     assert "    pushing 64" in done.stdout and "--traceback shows" not in done.stdout
 
 
-@pytest.mark.parametrize(("solver", "words"), [("couples", "in couple"), ("pushes", "in push")])
-def test_a_row_names_the_adapters_line(otbench, tmp_path, raising, solver, words):
-    done = otbench("run", "-t", "gaussian[dim=1]", "-s", solver, "--seeds", 1, "--plugins", raising)
-    assert f"(raising.py:{line_of(raising, words)})" in done.stdout, done.stdout + done.stderr
+def test_a_row_names_the_adapters_line(otbench_here, tmp_path, raising):
+    solvers = ("-s", "couples", "pushes", "--plugins", raising)
+    otbench_here("run", "-t", "gaussian[dim=1]", *solvers, "--seeds", 1, "--results", "out")
+    said = {row["solver"]: row["message"] for row in rows(tmp_path / "out")}
+    for solver, words in (("couples", "in couple"), ("pushes", "in push")):
+        assert f"(raising.py:{line_of(raising, words)})" in said[solver]
 
 
 def test_the_place_of_an_error_is_in_the_file_else_in_its_package(tmp_path):
@@ -121,7 +124,7 @@ def test_what_is_not_given_is_short(text, tried):
     assert shortened(solver, parse_selection(text)[1]).label == tried
 
 
-def test_info_that_no_column_holds_is_found(otbench, tmp_path):
+def test_info_that_no_column_holds_is_found(otbench, otbench_here, tmp_path):
     path = tmp_path / "talks.py"
     path.write_text(RAISING.replace("x.no_such_thing", "x.clone()"))
     done = otbench("check", "pushes", "--plugins", path)
@@ -131,5 +134,6 @@ def test_info_that_no_column_holds_is_found(otbench, tmp_path):
         "info['history'] is list, no plain number: kept as text; give plain numbers",
     ):
         assert f"WRONG    gaussian: {words}" in done.stdout
-    run = otbench("run", "-t", "gaussian[dim=1]", "-s", "pushes", "--seeds", 1, "--plugins", path)
+    solver = ("-s", "pushes", "--plugins", path)
+    run = otbench_here("run", "-t", "gaussian[dim=1]", *solver, "--seeds", 1)
     assert run.returncode == 0 and "1 ok" in run.stdout and "info['loss'] is a whole" in run.stdout

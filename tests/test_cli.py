@@ -51,21 +51,28 @@ ROOT = Path(__file__).parent.parent
         (["new", "solver", "my-solver"], "say which cost the method is for: --cost with one of"),
     ],
 )
-def test_bad_input_is_one_clear_line(otbench, arguments, words):
-    done = otbench(*arguments)
+def test_bad_input_is_one_clear_line(otbench_here, arguments, words):
+    done = otbench_here(*arguments)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("otbench")
 
 
-def test_a_range_of_seeds_and_how_settings_were_chosen(otbench, tmp_path):
-    solvers = ["linear", "otm[steps=2]"]
-    done = otbench("run", "-t", "gaussian[dim=1]", "-s", *solvers, "--seeds", "1000:1002")
+def test_bad_input_ends_a_process_with_status_2(otbench):
+    for arguments in (["run", "-t", "gausian"], ["run", "--seeds", "0"]):  # by us, by argparse
+        done = otbench(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert done.stderr.strip().splitlines()[-1].startswith("otbench")
+
+
+def test_a_range_of_seeds_and_how_settings_were_chosen(otbench_here, tmp_path):
+    solvers = ["linear", "scipy-assignment[n=32]"]
+    done = otbench_here("run", "-t", "gaussian[dim=1]", "-s", *solvers, "--seeds", "1000:1002")
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path)
     assert {(row["solver"], row["seed"]) for row in found} == {
-        (solver, seed) for solver in ("linear", "otm") for seed in (1000, 1001)
+        (solver, seed) for solver in ("linear", "scipy-assignment") for seed in (1000, 1001)
     }
-    assert all(("info_tuning" in row) == (row["solver"] == "otm") for row in found)
+    assert all(("info_tuning" in row) == (row["solver"] == "scipy-assignment") for row in found)
 
 
 @pytest.mark.skipif(
@@ -101,9 +108,9 @@ def test_list_describes_everything_and_stays_light():
     )
 
 
-def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
+def test_the_scaffold_works_as_it_is_written(otbench, otbench_here, tmp_path):
     new = "new", "solver", "mean-shift", "--cost", "sqeuclidean"
-    assert otbench(*new).returncode == 0
+    assert otbench_here(*new).returncode == 0
     path = tmp_path / "mean_shift.py"
     code_lines = [line for line in path.read_text().splitlines() if line.strip()]
     assert len(code_lines) <= 32
@@ -112,7 +119,7 @@ def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
     assert checked.returncode == 0 and "keeps the contract" in checked.stdout, checked.stdout
     refused = "sphere-denoising[dim=3]: is for the cost sqeuclidean, not euclidean"
     assert refused in checked.stdout and "alike" not in checked.stdout
-    done = otbench(
+    done = otbench_here(
         "run",
         "-t",
         "gaussian[dim=1]",
@@ -127,7 +134,7 @@ def test_the_scaffold_works_as_it_is_written(otbench, tmp_path):
         "out",
     )
     assert "mean-shift" in done.stdout.split("l2_uvp")[-1]
-    assert otbench(*new).returncode == 2  # nothing is overwritten
+    assert otbench_here(*new).returncode == 2  # nothing is overwritten
 
 
 def test_check_says_in_words_what_is_wrong(otbench):
@@ -141,12 +148,12 @@ def test_check_says_in_words_what_is_wrong(otbench):
     assert crashed.returncode == 1 and "crashed: died of SIGSEGV" in crashed.stdout
 
 
-def test_the_smoke_suite_end_to_end(otbench, tmp_path):
+def test_the_smoke_suite_end_to_end(otbench_here, tmp_path):
     """``.ci/run`` has run the suite before and says where; else it is run here."""
     if recorded_before := os.environ.get("OTBENCH_SMOKE_RESULTS"):
         shutil.copytree(recorded_before, tmp_path / "out")
     else:
-        done = otbench("run", "--suite", "smoke", "--jobs", 2, "--results", "out", "--keep")
+        done = otbench_here("run", "--suite", "smoke", "--jobs", 2, "--results", "out", "--keep")
         assert done.returncode == 0, done.stderr
     recorded = rows(tmp_path / "out")
     assert {row["status"] for row in recorded} == {"ok", "skipped"}, [
@@ -155,24 +162,24 @@ def test_the_smoke_suite_end_to_end(otbench, tmp_path):
     assert len(recorded) == 90
     assert not (tmp_path / "out" / "figures").exists()
     for table in (
-        otbench("leaderboard", "out"),
-        otbench("leaderboard", "out", "--format", "csv", "--metric", "l2_uvp"),
+        otbench_here("leaderboard", "out"),
+        otbench_here("leaderboard", "out", "--format", "csv", "--metric", "l2_uvp"),
     ):
         assert table.returncode == 0 and "pot-emd" in table.stdout
-    exported = otbench("export", "out", "--out", "tables")
+    exported = otbench_here("export", "out", "--out", "tables")
     assert (tmp_path / "tables" / "runs.parquet").exists() and exported.returncode == 0
-    drawn = otbench("plot", "out", "--out", "figures")
+    drawn = otbench_here("plot", "out", "--out", "figures")
     assert drawn.returncode == 0 and len(list((tmp_path / "figures").glob("*.png"))) >= 2, (
         drawn.stderr
     )
-    same = otbench("compare", "out", "out")
+    same = otbench_here("compare", "out", "out")
     assert same.returncode == 0, same.stdout
-    again = otbench("run", "--suite", "smoke", "--results", "out")
+    again = otbench_here("run", "--suite", "smoke", "--results", "out")
     assert "0 to do" in again.stdout and "pot-emd" in again.stdout
 
 
 @pytest.mark.parametrize("interleaved", [True, False])
-def test_compare_finds_a_regression_of_times_measured_in_turn(otbench, tmp_path, interleaved):
+def test_compare_finds_a_regression_of_times_measured_in_turn(otbench_here, tmp_path, interleaved):
     for second, act in enumerate((1.0, 3.0)):
         rows = [
             row("t", "s", seed, metric_l2_uvp=1.0, fit_cold_s=act * (1 + seed / 100))
@@ -183,11 +190,11 @@ def test_compare_finds_a_regression_of_times_measured_in_turn(otbench, tmp_path,
         if not interleaved:
             rows = [{**r, "began": f"2026-01-01T0{second}:00:00+00:00"} for r in rows]
         write(tmp_path / ("base", "new")[second], rows)
-    done = otbench("compare", "base", "new")
+    done = otbench_here("compare", "base", "new")
     assert done.returncode == interleaved and "fit_s" in done.stdout
     assert ("measure both sides in turn" in done.stdout) != interleaved
-    assert otbench("compare", "new", "base").returncode == 0
-    required = otbench("compare", "new", "base", "--require-times").returncode
+    assert otbench_here("compare", "new", "base").returncode == 0
+    required = otbench_here("compare", "new", "base", "--require-times").returncode
     assert required == (0 if interleaved else 2)
 
 

@@ -885,14 +885,14 @@ def test_a_plan_that_is_too_large_is_not_written(
 # From end to end
 
 
-def test_weighted_files_run_from_end_to_end(otbench, here: Path) -> None:
+def test_weighted_files_run_from_end_to_end(otbench_here, here: Path) -> None:
     np.savez("p.npz", x=X, a=A, y=Y, b=B)
-    done = otbench(
+    done = otbench_here(
         *("run", "--source", "p.npz", "--target", "p.npz", "--results", "out", "--seeds", 1),
         *("-s", "pot-emd", "linear", "--keep"),
     )
     assert done.returncode == 0, done.stderr
-    drawn = otbench("plot", "out", "--out", "drawn")
+    drawn = otbench_here("plot", "out", "--out", "drawn")
     assert drawn.returncode == 0, drawn.stderr
     assert {path.name.partition("-")[0] for path in (here / "drawn").iterdir()} == {
         *("error_time.png", "maps", "moves")

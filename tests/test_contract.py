@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from otbench.errors import DivergedError
+from otbench.methods.discrete import DiscreteSolver
 from otbench.problem import MapProblem
 from otbench.registry import absent, registry
 from otbench.runner.contract import PROBLEMS, findings
@@ -31,17 +32,24 @@ DOUBLE = [task for task in PROBLEMS if task == "gaussian" or task.startswith("we
 CASES = [*((task, torch.float32) for task in PROBLEMS), *((task, torch.float64) for task in DOUBLE)]
 
 
-# JAX compiles anew for each shape, some seconds a solver and problem.
-ONCE = ("gaussian", "point-clouds[n=40,m=50]")
+def quick(solver: str, task: str, dtype: torch.dtype) -> bool:
+    """All but those of OTT, of which each solver has one: JAX compiles anew for each shape, some
+    seconds a solver and problem.
+    """
+    if not solver.startswith("ott-"):
+        return True
+    discrete = issubclass(registry("solver").entries[solver].cls, DiscreteSolver)
+    once = "point-clouds[n=40,m=50]" if discrete else "gaussian"
+    return task == once and dtype == torch.float32
+
+
 TRIALS = [
     pytest.param(
         solver,
         task,
         dtype,
         id=f"{solver}-{task}-{str(dtype).removeprefix('torch.')}",
-        marks=pytest.mark.slow
-        if solver.startswith("ott-") and (task not in ONCE or dtype == torch.float64)
-        else (),
+        marks=() if quick(solver, task, dtype) else pytest.mark.slow,
     )
     for solver in sorted(registry("solver").entries)
     for task, dtype in CASES
@@ -58,7 +66,7 @@ def test_every_solver_keeps_the_contract(solver, task, dtype):
     built = entry.cls(
         **{
             name: value
-            for name, value in {"n": 64, "steps": 5, "critics": 2}.items()
+            for name, value in {"n": 64, "steps": 5, "critics": 2, "batch": 32}.items()
             if name in entry.parameters
         }
     )

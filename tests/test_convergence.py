@@ -227,14 +227,14 @@ class Halved(DiscreteSolver):
 '''
 
 
-def test_rows_say_how_a_solver_stopped_and_what_it_warned_of(otbench, tmp_path: Path) -> None:
+def test_rows_say_how_a_solver_stopped_and_what_it_warned_of(otbench_here, tmp_path: Path) -> None:
     plugin, out = tmp_path / "halved.py", tmp_path / "out"
     plugin.write_text(WARNS)
     tasks = ["point-clouds[n=20,m=15]", "weight-pairs[side=4,train=2,test=2,eps=0.05]"]
     selected = [word for task in tasks for word in ("-t", task)]
     solvers = ["-s", "halved", "-s", "sinkhorn[tolerance=1e-9]", "-s", "pot-sliced-plan"]
     where = ["--plugins", plugin, "--results", out, "--seeds", "1"]
-    assert otbench("run", *selected, *solvers, *where).returncode == 0
+    assert otbench_here("run", *selected, *solvers, *where).returncode == 0
     lines = (line for file in out.rglob("*.jsonl") for line in file.read_text().splitlines())
     rows = {(row["task"], row["solver"]): row for row in map(json.loads, lines)}
     for task in ("point-clouds", "weight-pairs"):

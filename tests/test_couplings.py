@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from otbench.report.figures import plot
 from otbench.report.kept import kept_couplings, kept_maps
 from otbench.report.selected import select
 from otbench.runner import outputs
+from tests.conftest import call_here
 from tests.synthetic import row, write
 
 
@@ -83,29 +82,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one kept run of each solver on each task."""
     folder = tmp_path_factory.mktemp("recorded")
     (folder / "flow.py").write_text(FLOW)
-    selected = [
-        "-t",
-        *TASKS.values(),
-        "-s",
-        "independent",
-        "mean-slice",
-        "bent",
-        "--plugins",
-        "flow.py",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "otbench",
-        "run",
-        *selected,
-        "--seeds",
-        "1",
-        "--keep",
-        "--results",
-        "results",
-    ]
-    subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=200)
+    solvers = ("-s", "independent", "mean-slice", "bent", "--plugins", "flow.py")
+    where = ("--seeds", 1, "--keep", "--results", "results")
+    done = call_here("run", "-t", *TASKS.values(), *solvers, *where, cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder / "results"
 
 

@@ -177,7 +177,7 @@ def test_what_pip_cannot_install_is_one_line_and_no_environment(tmp_path, monkey
         environments.interpreter("odd", ["no-such-package-0==1"])
 
 
-def test_such_a_solver_is_not_run_in_this_process(otbench) -> None:
+def test_such_a_solver_is_not_run_in_this_process(otbench_here) -> None:
     with pytest.raises(UserError, match="runs in an environment of its own, not in this process"):
         api.solve("gaussian", "ott-genot")
     for words, said in (
@@ -185,5 +185,5 @@ def test_such_a_solver_is_not_run_in_this_process(otbench) -> None:
         (["create", "pot-emd"], "solver 'pot-emd' needs no environment of its own"),
         (["remove", "genot"], "solver 'genot' is unknown; did you mean 'ott-genot'"),
     ):
-        done = otbench("env", *words)
+        done = otbench_here("env", *words)
         assert done.returncode == 2 and said in done.stderr

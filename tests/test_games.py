@@ -11,6 +11,7 @@ from rich.console import Console
 
 import otbench
 from otbench.errors import InvalidOutputError
+from otbench.scoring import maps as scoring
 from otbench.scoring.verdict import Verdict
 from tests.hostile.games import REMEMBERED, WORK_S, Game
 
@@ -18,10 +19,18 @@ from tests.hostile.games import REMEMBERED, WORK_S, Game
 GAMES = str(Path(__file__).parent / "hostile" / "games.py")
 
 
+@pytest.fixture
+def smaller_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer points of the target gap: less time, and less power to see through a game."""
+    monkeypatch.setattr(scoring, "GAP_POINTS", 512)
+    monkeypatch.setattr(scoring, "SLICED_GAP_POINTS", 1024)
+
+
 def played(task: str, play: str, seed: int = 0, dtype: str = "float32") -> otbench.Solved:
     return otbench.solve(task, Game(play), seed, dtype=dtype)
 
 
+@pytest.mark.usefixtures("smaller_samples")
 @pytest.mark.parametrize(
     ("task", "play"),
     [
@@ -45,6 +54,7 @@ def test_no_game_earns_ok(task, play):
     assert row.verdict not in (None, Verdict.OK), row.metrics
 
 
+@pytest.mark.usefixtures("smaller_samples")
 def test_a_linear_map_of_outliers_is_not_ok(tmp_path):
     """Three rows of 400 are off a line by one: what the linear map makes of them explodes."""
     rng = np.random.default_rng(0)
@@ -60,6 +70,7 @@ def test_a_linear_map_of_outliers_is_not_ok(tmp_path):
         assert row.metrics["target_gap"] > -1, row.metrics
 
 
+@pytest.mark.usefixtures("smaller_samples")
 @pytest.mark.parametrize("play", ["lazy", "lazy_checkpoint", "lazy_sample"])
 def test_work_that_is_put_off_is_booked_to_the_fit(play):
     row = played("gaussian[dim=1]", play).row

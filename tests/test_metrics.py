@@ -515,6 +515,14 @@ def test_outputs_of_potentials_and_samples_are_checked() -> None:
         )
 
 
+@pytest.fixture
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gaps of few points, where their size is not what is tested."""
+    monkeypatch.setattr("otbench.scoring.maps.GAP_POINTS", 128)
+    monkeypatch.setattr("otbench.scoring.maps.SLICED_GAP_POINTS", 512)
+
+
+@pytest.mark.usefixtures("few_points")
 def test_floors_are_shared_and_the_same(tmp_path) -> None:
     problem = shifted_normal()
     shared, floors = tmp_path / "problem", []
@@ -528,6 +536,7 @@ def test_floors_are_shared_and_the_same(tmp_path) -> None:
     assert all(torch.equal(floors[0], other) for other in floors)
 
 
+@pytest.mark.usefixtures("few_points")
 def test_no_score_depends_on_how_many_were_taken_before() -> None:
     problem = shifted_normal()
     transport = Transport(
@@ -542,6 +551,7 @@ def test_no_score_depends_on_how_many_were_taken_before() -> None:
     assert scores[0] == scores[1]
 
 
+@pytest.mark.usefixtures("few_points")
 def test_an_explosion_is_scored_as_one() -> None:
     problem = shifted_normal()
     scoring = MapScoring(problem, generator(0))

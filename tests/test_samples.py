@@ -509,7 +509,7 @@ def test_the_hash_of_a_task_covers_its_files() -> None:
 
 @pytest.mark.slow
 def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(
-    otbench, here: Path
+    otbench_here, here: Path
 ) -> None:
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1000, 2))
@@ -528,7 +528,7 @@ def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(
         "--results",
         "out",
     ]
-    done = otbench(*command)
+    done = otbench_here(*command)
     assert done.returncode == 0, done.stderr
     recorded = {row["solver"]: row for row in rows(here / "out")}
     assert recorded.pop("ttc")["status"] == "skipped"  # it is for the cost euclidean
@@ -552,9 +552,9 @@ def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(
     )
     assert set(provenance["data_sha256"]) == {"x.npy", "y.npy"}
 
-    assert "0 to do" in otbench(*command).stdout
+    assert "0 to do" in otbench_here(*command).stdout
     np.save("x.npy", x + 1)
-    again = otbench(*command, "-s", "identity", "linear")
+    again = otbench_here(*command, "-s", "identity", "linear")
     assert again.returncode == 0 and "already recorded" not in again.stdout
     last = [row for row in rows(here / "out") if row["solver"] == "linear"]
     assert (
@@ -564,33 +564,20 @@ def test_the_solvers_of_the_suites_run_on_it_and_changed_data_is_run_again(
     )
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_tables_run_from_end_to_end_beside_other_tasks(otbench, here: Path, ending: str) -> None:
+def test_tables_run_from_end_to_end_beside_other_tasks(otbench_here, here: Path) -> None:
     (here / "my points").mkdir()
     rng = np.random.default_rng(6)
-    paths = [f"my points/{name}.{ending}" for name in "xy"]
-    for path, shift in zip(paths, (0, 2), strict=True):
-        frame = pd.DataFrame(rng.standard_normal((300, 2)) + shift, columns=["u", "v"])
-        frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
-    options = [
-        "--source",
-        paths[0],
-        "--target",
-        paths[1],
-        "--cost",
-        "euclidean",
-        "-t",
-        "point-clouds[n=20,m=20]",
-        "--results",
-        "out",
-    ]
-    done = otbench("run", *options, "-s", "pot-emd", "--seeds", 1)
+    x, y = (
+        pd.DataFrame(rng.standard_normal((300, 2)) + shift, columns=["u", "v"]) for shift in (0, 2)
+    )
+    paths = ["my points/x.csv", "my points/y.parquet"]
+    x.to_csv(paths[0], index=False)
+    y.to_parquet(paths[1])
+    own = ("--source", paths[0], "--target", paths[1], "--cost", "euclidean")
+    tasks = (*own, "-t", "point-clouds[n=20,m=20]")
+    done = otbench_here("run", *tasks, "-s", "sinkhorn", "--seeds", 1, "--results", "out")
     assert done.returncode == 0, done.stderr
     clouds, samples = sorted(rows(here / "out"), key=lambda row: row["task"])
     assert clouds["task"] == "point-clouds" and clouds["status"] == samples["status"] == "ok"
     given = {name: v for name, v in json.loads(samples["task_params"]).items() if v}
-    assert given == {
-        "source": paths[0],
-        "target": paths[1],
-        "cost": "euclidean",
-    }
+    assert given == {"source": paths[0], "target": paths[1], "cost": "euclidean"}

@@ -254,7 +254,7 @@ def test_bad_parameters_are_refused(parameters: dict, words: str) -> None:
         SupplyDemand(**parameters)
 
 
-def test_discrete_solvers_run_on_it(otbench, tmp_path: Path) -> None:
+def test_discrete_solvers_run_on_it(otbench_here, tmp_path: Path) -> None:
     options = [
         "-t",
         "supply-demand[supply=30,demand=100]",
@@ -266,7 +266,7 @@ def test_discrete_solvers_run_on_it(otbench, tmp_path: Path) -> None:
         "--results",
         "out",
     ]
-    done = otbench("run", *options)
+    done = otbench_here("run", *options)
     assert done.returncode == 0, done.stderr
     recorded = {row["solver"]: row for row in rows(tmp_path / "out")}
     assert {row["status"] for row in recorded.values()} == {"ok"}, [

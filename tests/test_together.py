@@ -74,7 +74,7 @@ def plugin(tmp_path):
 
 
 @pytest.mark.slow
-def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench, tmp_path):
+def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench_here, tmp_path):
     grid = (
         "run",
         "-t",
@@ -89,8 +89,8 @@ def test_rows_of_seeds_solved_together_are_those_of_single_runs(otbench, tmp_pat
         "--jobs",
         2,
     )
-    otbench(*grid, "--results", "alone")
-    otbench(*grid, "--together", 2, "--results", "together")
+    otbench_here(*grid, "--results", "alone")
+    otbench_here(*grid, "--together", 2, "--results", "together")
     alone, together = (
         {(row["solver"], row["seed"]): row for row in rows(tmp_path / name)}
         for name in ("alone", "together")
@@ -125,7 +125,7 @@ ENDS = {
 
 
 @pytest.mark.slow
-def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
+def test_what_ends_one_seed_or_all_is_told(otbench_here, tmp_path, plugin):
     solvers = [f"batched[fault={fault}]" for fault in ENDS]
     grid = (
         "-t",
@@ -141,7 +141,7 @@ def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
         "--plugins",
         plugin,
     )
-    otbench("run", *grid, "--timeout", "6s", "--results", "out")
+    otbench_here("run", *grid, "--timeout", "6s", "--results", "out")
     recorded = rows(tmp_path / "out")
     for fault, (statuses, words) in ENDS.items():
         # runs are shuffled, so which seed is the second of the stack is not said
@@ -153,7 +153,7 @@ def test_what_ends_one_seed_or_all_is_told(otbench, tmp_path, plugin):
         ] * statuses.count("diverged")
 
 
-def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, plugin):
+def test_a_seed_that_failed_among_others_is_done_again_alone(otbench_here, tmp_path, plugin):
     grid = (
         "-t",
         "gaussian[dim=1]",
@@ -170,22 +170,21 @@ def test_a_seed_that_failed_among_others_is_done_again_alone(otbench, tmp_path, 
         "--results",
         "out",
     )
-    assert "1 diverged" in otbench("run", *grid).stdout
+    assert "1 diverged" in otbench_here("run", *grid).stdout
     (tmp_path / "batched.py.mended").touch()
-    assert (
-        "2 already recorded under out, 1 to do" in otbench("run", *grid, "--rerun", "failed").stdout
-    )
+    again = otbench_here("run", *grid, "--rerun", "failed")
+    assert "2 already recorded under out, 1 to do" in again.stdout
     recorded = rows(tmp_path / "out")
     assert (
         len(recorded) == 4
         and len({row["key"] for row in recorded}) == 3
         and recorded[-1]["status"] == "ok"
     )
-    assert "3 already recorded under out, 0 to do" in otbench("run", *grid).stdout
+    assert "3 already recorded under out, 0 to do" in otbench_here("run", *grid).stdout
 
 
-def test_seeds_that_a_solver_does_not_take_are_skipped_together(otbench, tmp_path):
-    otbench(
+def test_seeds_that_a_solver_does_not_take_are_skipped_together(otbench_here, tmp_path):
+    otbench_here(
         "run",
         "-t",
         "point-clouds[n=20,m=20]",
@@ -205,8 +204,8 @@ def test_seeds_that_a_solver_does_not_take_are_skipped_together(otbench, tmp_pat
     ] * 2
 
 
-def test_a_time_that_only_the_whole_has_is_named_as_such(otbench, plugin):
-    otbench(
+def test_a_time_that_only_the_whole_has_is_named_as_such(otbench_here, plugin):
+    otbench_here(
         "run",
         "-t",
         "gaussian[dim=1]",
@@ -223,7 +222,7 @@ def test_a_time_that_only_the_whole_has_is_named_as_such(otbench, plugin):
         "--results",
         "out",
     )
-    board = otbench("leaderboard", "out", "--metric", "fit_s")
+    board = otbench_here("leaderboard", "out", "--metric", "fit_s")
     assert (
         board.returncode == 0
         and "\N{EN DASH} together" in board.stdout

@@ -20,7 +20,7 @@ from otbench.runner.run import Options, run
 from otbench.runner.tuned import Tuned, read_tuned
 from otbench.store import load
 from otbench.tuning import search_space, tune
-from tests.conftest import call_otbench
+from tests.conftest import call_here
 
 
 # The error is |rate - 0.3|, to be minimised; rates above 0.8 raise.
@@ -74,15 +74,13 @@ def tuned(plugin, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned")
     search = ["--search", "rate=3,0.5,0.3,0.9", "--search", "loose=true,false"]
     where = ["--plugins", plugin, "--results", out / "tuning"]
-    ran = call_otbench(
-        "tune", "rated", "-t", TASK, *search, "--seeds", "1000:1002", *where, cwd=out
-    )
+    ran = call_here("tune", "rated", "-t", TASK, *search, "--seeds", "1000:1002", *where, cwd=out)
     assert ran.returncode == 0, ran.stderr
     solvers = ["rated", "rated[preset=good]", "rated[rate=0.4]", "rated[rate=0.3]", "independent"]
     solvers = [word for solver in solvers for word in ("-s", solver)]
     record = out / "tuning" / "tuned"
     where = ["--plugins", plugin, "--results", out / "runs", "--seeds", "2", "--tuned", record]
-    again = call_otbench("run", "-t", TASK, *solvers, *where, cwd=out)
+    again = call_here("run", "-t", TASK, *solvers, *where, cwd=out)
     assert again.returncode == 0, again.stderr
     return ran, out
 

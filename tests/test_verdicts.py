@@ -411,19 +411,19 @@ def test_the_leaderboard_says_where_no_map_can_be_scored(tmp_path):
     assert "identifiable" not in leaderboard(results, tasks=["gaussian"])
 
 
-def test_the_controls_come_out_right(otbench, tmp_path):
+def test_the_controls_come_out_right(otbench_here, tmp_path):
     here = ["--seeds", 2, "--jobs", 2, "--device", "cpu"]
     assert (
-        otbench(
+        otbench_here(
             "run", "-t", "gaussian[dim=1]", "-s", "oracle", "linear", "identity", *here
         ).returncode
         == 0
     )
-    assert otbench("run", "-t", "perpendicular[dim=2]", "-s", "planted", *here).returncode == 0
+    assert otbench_here("run", "-t", "perpendicular[dim=2]", "-s", "planted", *here).returncode == 0
     found = {(r["task"], r["solver"], r["seed"]): r["verdict"] for r in rows(tmp_path)}
     assert {found["gaussian", "oracle", seed] for seed in (0, 1)} == {"ok"}
     assert {found["perpendicular", "planted", seed] for seed in (0, 1)} == {"spurious"}
-    shown = otbench("verdicts")
+    shown = otbench_here("verdicts")
     assert shown.returncode == 0, shown.stderr
     cells = table(shown.stdout)
     assert cells["gaussian[dim=1]", "oracle"]["ok"] == "2" and cells["gaussian[dim=1]", "oracle"][
@@ -434,8 +434,8 @@ def test_the_controls_come_out_right(otbench, tmp_path):
         and cells["gaussian[dim=1]", "identity"]["inaccurate"] == "2"
     )
     assert cells["perpendicular", "planted"]["spurious rate"] == "100 % [34–100] of 2"  # noqa: RUF001
-    loose = otbench(
+    loose = otbench_here(
         "verdicts", "results/runs", "--task", "gaussian[dim=1]", "--tau", 100, "--format", "csv"
     )
     assert loose.returncode == 0 and len(loose.stdout.splitlines()) == 4 + 1
-    assert "not a number above 0" in otbench("verdicts", "--tau", "-1").stderr
+    assert "not a number above 0" in otbench_here("verdicts", "--tau", "-1").stderr
