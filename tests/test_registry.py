@@ -273,6 +273,9 @@ def test_the_hash_of_a_solver_covers_the_solvers_that_it_calls(monkeypatch):
 
 
 def test_trivial_rows_stand_in_every_suite():
+    """But for what tells rates of one stack, and for a size at which no trivial solver fits."""
+    without = {"gpu-spurious", "gpu-million"}
     for suite in suites().values():
         chosen = [s for text in suite.solvers for s in registry("solver").select(text)]
-        assert any(solver.entry.cls.trivial for solver in chosen), suite.name
+        trivial = any(solver.entry.cls.trivial for solver in chosen)
+        assert trivial == (suite.name not in without), suite.name
