@@ -25,7 +25,7 @@ digits and on the sphere (in float64 there: ``--dtype float64``), and those of T
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -35,13 +35,12 @@ from otbench.methods.amortized.solver import (
     AmortizedSolver,
     Info,
     Predictor,
-    draw_pairs,
-    entropic_problems,
 )
 from otbench.methods.entropic import Entropic
 from otbench.methods.neural.networks import MLP, Weights, weights_of_each
-from otbench.methods.neural.training import Decay, Player, decayed
-from otbench.problem import AmortizedProblem, DiscreteProblem
+from otbench.methods.neural.sampling import Stream
+from otbench.methods.neural.training import Decay, Player, train
+from otbench.problem import AmortizedProblem, Cost, DiscreteProblem
 
 
 if TYPE_CHECKING:
@@ -137,45 +136,63 @@ class MetaOt(AmortizedSolver):
         unit = sum(float(problem.a @ problem.matrix @ problem.b) for problem in problems) / len(
             problems
         )
-        network = self._network([problem.pair for problem in problems], context)
+        pairs = [problem.pair for problem in problems]
+        network = self._network(pairs, context)
         weights = Weights.draw(network, [context.generator], context.dtype)
-        given, as_entropic = (
-            [problem.pair for problem in problems],
-            entropic_problems(problems[0].pair.cost),
-        )
+        sources, targets = _sides(problems)
+        eps = sources.masses.new_tensor([problem.eps for problem in problems])
+        costs = _costs(sources, targets, pairs[0].cost)
+
+        def draw(n: int, generator: torch.Generator) -> Tensor:
+            shape = (n, 2)
+            return torch.randint(len(pairs), shape, generator=generator, device=generator.device)
+
+        chosen = Stream([draw], [context.generator], self.batch)
 
         def loss() -> Tensor:
-            chosen = [
-                as_entropic(pair)
-                for pair in draw_pairs(
-                    given, self.batch, self.pairs == "crossed", context.generator
+            which, others = chosen.next()[0].unbind(1)
+            source = sources.of(which)
+            target = targets.of(others if self.pairs == "crossed" else which)
+            f = network(weights.tensors, source, target).double()
+            # One pair after another: the costs of all of a batch are more than a cache holds.
+            slopes = [
+                _semidual_gradient(potential, *pair)
+                for potential, *pair in zip(
+                    unit * f.detach(),
+                    costs(source, target),
+                    source.masses,
+                    target.masses,
+                    eps[which],
+                    strict=True,
                 )
             ]
-            values = network(weights.tensors, [problem.pair for problem in chosen])
-            potentials = [
-                value[problem.rows].double() for problem, value in zip(chosen, values, strict=True)
-            ]
-            ascent = [
-                _semidual_gradient(problem, unit * f.detach()) @ f
-                for problem, f in zip(chosen, potentials, strict=True)
-            ]
-            return -torch.stack(ascent).mean()[None]
+            return -(torch.stack(slopes) * f).sum(1).mean()[None]
 
-        player = Player(weights, [loss], self.lr, clip=CLIP)
         steps = 0
-        while steps < self.steps:
-            spent = (time.perf_counter() - start) / self.seconds if self.seconds else 0.0
-            if spent >= 1:
-                break
-            done = max(steps / self.steps, spent)
-            steps += 1
-            player.prepare(decayed(self.decay, done), steps)
-            player.play()
-        if not weights.flat.isfinite().all():
+
+        def progress(done: int) -> float:
+            nonlocal steps
+            limited = self.seconds and done  # one step at least
+            spent = (time.perf_counter() - start) / self.seconds if limited else 0.0
+            steps = done + (spent < 1)
+            return max(done / self.steps, spent)
+
+        finite = train(
+            [Player(weights, [loss], self.lr, clip=CLIP)],
+            self.steps,
+            lambda done, finite: None,
+            self.decay,
+            None if self.seconds else context,  # time that was spent is not saved
+            [chosen],
+            progress=progress,
+        )
+        if not finite.all():
             raise DivergedError("the weights are not finite: lower lr")
 
         def predict(problem: Entropic) -> Tensor:
-            return unit * network(weights.frozen, [problem.pair])[0][problem.rows].double()
+            if self.encoder == "weights" and not _same_points(problem.pair, pairs[0]):
+                raise ValueError(MOVED)
+            return unit * network(weights.frozen, *_sides([problem]))[0].double()
 
         dual = sum(_semidual(problem, predict(problem)) for problem in problems) / len(problems)
         return predict, {"dual_value": dual, "steps": steps}
@@ -185,12 +202,10 @@ class MetaOt(AmortizedSolver):
     ) -> _OfWeights | _OfSets:
         import torch
 
-        first = pairs[0]
         if self.encoder == "weights":
-            n, m = len(first.a), len(first.b)
-            return _OfWeights(
-                first, MLP(n + m, n, self.width, self.depth, "leaky-relu", leak=0), context.dtype
-            )
+            n, m = len(pairs[0].a), len(pairs[0].b)
+            network = MLP(n + m, n, self.width, self.depth, "leaky-relu", leak=0)
+            return _OfWeights(n, m, network, context.dtype)
         points = torch.cat([cloud.flatten(1) for pair in pairs for cloud in (pair.x, pair.y)]).to(
             context.dtype
         )
@@ -199,25 +214,49 @@ class MetaOt(AmortizedSolver):
         return _OfSets(features, head, points.mean(0), points.var(0).sum().sqrt() / SPREAD)
 
 
-class _OfWeights:
-    """From the weights of all points to a value for each of the source."""
+@dataclass(frozen=True)
+class Side:
+    """The clouds of one side of a batch of pairs: their points with mass, padded to as many.
 
-    def __init__(self, first: DiscreteProblem, network: MLP, dtype: torch.dtype) -> None:
-        self.first, self.network, self.dtype = first, network, dtype
+    Attributes:
+        points: ``(batch, k, *shape)``; or ``(n, *shape)``, all points of clouds that share them.
+        masses: ``(batch, k)``, float64, zero where a cloud has fewer.
+        rows: ``(batch, k)``, the places of the points in their clouds.
+        shared: whether clouds share their points.
+    """
+
+    points: Tensor
+    masses: Tensor
+    rows: Tensor
+    shared: bool
+
+    def of(self, which: Tensor) -> Side:
+        """Some of the clouds."""
+        points = self.points if self.shared else self.points[which]
+        return Side(points, self.masses[which], self.rows[which], self.shared)
+
+    def on_all_points(self, n: int) -> Tensor:
+        """``(batch, n)`` masses of clouds of n points."""
+        return self.masses.new_zeros(len(self.masses), n).scatter_add_(1, self.rows, self.masses)
+
+
+class _OfWeights:
+    """From the weights of all points, n of the source and m of the target, to a value for each of
+    the source.
+    """
+
+    def __init__(self, n: int, m: int, network: MLP, dtype: torch.dtype) -> None:
+        self.n, self.m, self.network, self.dtype = n, m, network, dtype
         self.rates, self.initial = network.rates, network.initial
 
-    def __call__(
-        self, weights: Sequence[Tensor], pairs: Sequence[DiscreteProblem]
-    ) -> Sequence[Tensor]:
-        """``(n,)`` for each pair."""
+    def __call__(self, weights: Sequence[Tensor], source: Side, target: Side) -> Tensor:
+        """``(batch, k)``, on the points of the source with mass."""
         import torch
 
-        if not all(_same_points(pair, self.first) for pair in pairs):
-            raise ValueError(MOVED)
-        inputs = torch.stack(
-            [torch.cat([len(pair.a) * pair.a, len(pair.b) * pair.b]) for pair in pairs]
+        inputs = torch.cat(
+            [self.n * source.on_all_points(self.n), self.m * target.on_all_points(self.m)], 1
         )
-        return self.network(weights, inputs.to(self.dtype)[None])[0].unbind()
+        return self.network(weights, inputs.to(self.dtype)[None])[0].gather(1, source.rows)
 
 
 class _OfSets:
@@ -227,38 +266,74 @@ class _OfSets:
 
     def __init__(self, features: MLP, head: MLP, mean: Tensor, scale: Tensor) -> None:
         self.features, self.head, self.mean, self.scale = features, head, mean, scale
-        self.rates = [*features.rates, *head.rates]
+        self.rates, self.inputs = [*features.rates, *head.rates], features.inputs
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> list[Tensor]:
         """Weights of both networks."""
         return [*self.features.initial(generator, dtype), *self.head.initial(generator, dtype)]
 
-    def __call__(
-        self, weights: Sequence[Tensor], pairs: Sequence[DiscreteProblem]
-    ) -> Sequence[Tensor]:
-        """``(n,)`` for each pair."""
+    def __call__(self, weights: Sequence[Tensor], source: Side, target: Side) -> Tensor:
+        """``(batch, k)``, on the points of the source with mass."""
         import torch
 
         of_features, of_head = weights_of_each([self.features, self.head], weights)
-        clouds = {
-            id(cloud): cloud for pair in pairs for cloud in (pair.x, pair.y)
-        }  # those that pairs share enter once
-        points = (
-            torch.cat([cloud.flatten(1) for cloud in clouds.values()]).to(self.mean.dtype)
-            - self.mean
-        ) / self.scale
-        parts = self.features(of_features, points[None])[0].split(
-            [len(cloud) for cloud in clouds.values()]
-        )
-        found = dict(zip(clouds, parts, strict=True))
-        sides = [
-            (mass.to(self.mean.dtype), found[id(cloud)])
-            for pair in pairs
-            for mass, cloud in ((pair.a, pair.x), (pair.b, pair.y))
+
+        def features(side: Side) -> Tensor:
+            points = side.points.flatten(1 if side.shared else 2).to(self.mean.dtype)
+            scaled = ((points - self.mean) / self.scale).view(1, -1, self.inputs)
+            found = self.features(of_features, scaled)
+            return found[0].view(*points.shape[:-1], -1)
+
+        of_source, of_target = features(source), features(target)
+        averages = [
+            side.on_all_points(len(found)).to(found.dtype) @ found
+            if side.shared
+            else (side.masses.to(found.dtype)[:, None] @ found)[:, 0]
+            for side, found in ((source, of_source), (target, of_target))
         ]
-        averages = torch.stack([mass @ part for mass, part in sides]).view(1, len(pairs), -1)
-        coefficients = self.head(of_head, averages)[0]
-        return [part @ row for (_, part), row in zip(sides[::2], coefficients, strict=True)]
+        coefficients = self.head(of_head, torch.cat(averages, 1)[None])[0]
+        if source.shared:
+            return (coefficients @ of_source.T).gather(1, source.rows)
+        return (of_source @ coefficients[..., None])[..., 0]
+
+
+def _sides(problems: Sequence[Entropic]) -> tuple[Side, Side]:
+    """Sources and targets of the problems."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    pairs = [problem.pair for problem in problems]
+    shared = all(_same_points(pair, pairs[0]) for pair in pairs)
+
+    def side(clouds: Sequence[Tensor], masses: Sequence[Tensor], rows: Sequence[Tensor]) -> Side:
+        places = pad_sequence(list(rows), batch_first=True)  # by the first point
+        if shared:
+            points = clouds[0]
+        else:
+            each = zip(clouds, places, strict=True)
+            points = torch.stack([cloud[of_it] for cloud, of_it in each])
+        return Side(points, pad_sequence(list(masses), batch_first=True), places, shared)
+
+    return (
+        side([p.x for p in pairs], [p.a for p in problems], [p.rows for p in problems]),
+        side([p.y for p in pairs], [p.b for p in problems], [p.columns for p in problems]),
+    )
+
+
+def _costs(sources: Side, targets: Side, cost: Cost) -> Callable[[Side, Side], Iterator[Tensor]]:
+    """Of the points of some of the targets and sources, ``(l, k)`` for each pair: from one matrix
+    where they share their points.
+    """
+    if not sources.shared:
+        return lambda source, target: (
+            cost.matrix(x, y).T
+            for x, y in zip(source.points.double(), target.points.double(), strict=True)
+        )
+    matrix = cost.matrix(sources.points.double(), targets.points.double()).T.contiguous()
+    return lambda source, target: (
+        matrix[columns[:, None], rows]
+        for rows, columns in zip(source.rows, target.rows, strict=True)
+    )
 
 
 def _same_points(pair: DiscreteProblem, other: DiscreteProblem) -> bool:
@@ -274,5 +349,8 @@ def _semidual(problem: Entropic, f: Tensor) -> float:
     return float(problem.a @ f + problem.b @ problem.target_potential(f))
 
 
-def _semidual_gradient(problem: Entropic, f: Tensor) -> Tensor:
-    return problem.a - problem.plan(f, problem.target_potential(f)).sum(1)
+def _semidual_gradient(f: Tensor, costs: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> Tensor:
+    """``(k,)``: ``a - P 1``, where each column of P, a row of costs ``(l, k)``, is its mass times a
+    softmax.
+    """
+    return a - b @ (f + eps * a.log() - costs).div_(eps).softmax(1)

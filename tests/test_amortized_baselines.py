@@ -15,9 +15,11 @@ import torch
 from otbench import GEODESIC, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, FitContext, Truth
 from otbench.methods.discrete import exact_truth
 from otbench.methods.entropic import Entropic, entropic_truth
+from otbench.methods.neural.networks import Weights
 from otbench.metrics import entries, marginal, marginal_l1
 from otbench.runner.contract import findings
 from otbench.solver import Transport
+from otbench.solvers import meta_ot
 from otbench.solvers.meta_ot import MetaOt
 from otbench.solvers.min_stp import MinStp, staircase
 from otbench.solvers.pot_emd import PotEmd
@@ -188,6 +190,49 @@ def test_the_encoder_of_weights_refuses_other_points(grids):
         plan_of(transport, replace(pair, x=pair.x + 0.1))
     copied = replace(pair, x=pair.x.clone())
     torch.testing.assert_close(plan_of(transport, copied), plan_of(transport, pair))
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        clouds(4, eps=0.3),
+        clouds(4, eps=0.3, sphere=True),
+        build(train=4, test=1, eps=0.05).train,
+    ],
+    ids=["plane", "sphere", "images"],
+)
+def test_a_batch_of_padded_pairs_has_the_slopes_of_its_pairs(pairs):
+    """Of the semi-dual: clouds of different sizes, and images with pixels without mass."""
+    problems = [Entropic(pair) for pair in pairs]
+    source, target = meta_ot._sides(problems)
+    costs = meta_ot._costs(source, target, pairs[0].cost)(source, target)
+    shape = source.masses.shape
+    f = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for number, (problem, cost) in enumerate(zip(problems, costs, strict=True)):
+        a, b = source.masses[number], target.masses[number]
+        eps = torch.tensor(problem.eps, dtype=torch.float64)
+        found = meta_ot._semidual_gradient(f[number], cost, a, b, eps)
+        own, rest = found.split([len(problem.a), shape[1] - len(problem.a)])
+        potential = f[number, : len(problem.a)]
+        plan = problem.plan(potential, problem.target_potential(potential))
+        torch.testing.assert_close(own, problem.a - plan.sum(1), rtol=0, atol=1e-14)
+        assert not rest.any()
+
+
+@pytest.mark.parametrize("solver", [WEIGHTS, SETS], ids=["weights", "set"])
+def test_values_do_not_depend_on_the_batch(solver, grids):
+    """Nor on whether pairs are known to share their points."""
+    problems = [Entropic(pair) for pair in grids.train[:5]]
+    network = solver._network(grids.train, make_run())
+    weights = Weights.draw(network, [torch.Generator().manual_seed(0)], torch.float64).frozen
+    together = network(weights, *meta_ot._sides(problems))
+    for values, problem in zip(together, problems, strict=True):
+        alone = network(weights, *meta_ot._sides([problem]))[0]
+        torch.testing.assert_close(values[: len(alone)], alone)
+        moved = replace(problem.pair, x=problem.pair.x + 1)  # so that no two share theirs
+        if solver is SETS:
+            (alone, _) = network(weights, *meta_ot._sides([problem, Entropic(moved)]))
+            torch.testing.assert_close(alone[: len(problem.a)], values[: len(problem.a)])
 
 
 def test_seconds_end_the_training(grids):

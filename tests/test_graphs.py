@@ -12,15 +12,17 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from otbench import DivergedError, FitContext, MapProblem, Transport
+from otbench import AmortizedProblem, DivergedError, FitContext, MapProblem, Transport
 from otbench.methods.neural import training
 from otbench.methods.neural.graphs import WARM_UP, Round, cuda_graph
 from otbench.methods.neural.sampling import Stream
 from otbench.methods.neural.solver import NeuralSolver
 from otbench.registry import registry
+from otbench.tasks.weight_pairs import WeightPairs
 from tests.test_neural import problem
 
 
@@ -122,6 +124,37 @@ def test_rounds_on_buffers_give_the_same_maps(text, captured, monkeypatch):
     for images, expected in zip((alone, stack, resumed), (*written, written[0]), strict=True):
         for one, other in zip(images, expected, strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("text", ["meta-ot[steps=9,width=8]", "meta-ot[preset=set,steps=9]"])
+def test_rounds_of_meta_ot_on_buffers_give_the_same_potentials(text, captured, monkeypatch):
+    """Of pairs of images, also where the training is gone on with after an interruption."""
+    rng = np.random.default_rng(0)
+    posed = WeightPairs(side=4, train=6, test=1, eps=0.05).problem(
+        rng, device="cpu", dtype=torch.float64
+    )
+    (selection,) = registry("solver").select(text)
+    solver = selection.build()
+
+    def potential(**others: Any) -> torch.Tensor:
+        transport = solver.fit(posed, context(0, **others))
+        assert isinstance(posed, AmortizedProblem) and transport.pair_potential is not None
+        return transport.pair_potential(posed.test[0])
+
+    alone, saved = potential(), []
+
+    def save(state: Callable[[], Any]) -> None:
+        saved.append(copy.deepcopy(state()))
+        if len(saved) == WARM_UP + 1:
+            raise Interrupted
+
+    assert captured
+    with pytest.raises(Interrupted):
+        potential(on_save=save)
+    resumed = potential(on_restore=lambda: saved[-1])
+    monkeypatch.undo()
+    written = potential()
+    assert torch.equal(alone, written) and torch.equal(resumed, written)
 
 
 def test_a_capture_that_fails_leaves_its_stream(monkeypatch):
