@@ -32,8 +32,9 @@ from tests.truths import branches, build_map, generator
 
 FAILURES = ("perpendicular", "one-to-many", "parallel-segments", "low-dim-manifold", "atom")
 VARIANTS = (
-    *(f"{name}[dim={dim}]" for name in FAILURES for dim in (2, 16)),
-    *(f"{name}[sigma=0.2]" for name in FAILURES),
+    *(f"{name}[dim=2]" for name in FAILURES),
+    "perpendicular[sigma=0.2]",
+    "one-to-many[sigma=0.2]",
     "hyperbola[cost=sqeuclidean]",
     "sphere-denoising[cost=sqeuclidean]",
     "gaussian[dim=64]",
@@ -41,7 +42,11 @@ VARIANTS = (
     "one-to-many[dim=256]",
     "continuous-control[dim=16]",
 )
-ALIKE = ("perpendicular[dim=256]", *(f"{name}[dim=4]" for name in FAILURES))
+ALIKE = (
+    "perpendicular[dim=256]",
+    *(f"{name}[dim={dim}]" for name in FAILURES for dim in (4, 16)),
+    *(f"{name}[sigma=0.2]" for name in FAILURES[2:]),
+)
 
 
 def map_tasks() -> Iterator[Any]:
