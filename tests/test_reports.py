@@ -535,6 +535,26 @@ def test_curves_are_medians_of_the_checkpoints(drawable):
     assert accuracy_curves(runs, drawable.curves.iloc[:0], styles(runs), "cpu") is None
 
 
+def test_curves_show_the_best_published_number_of_each_source(tmp_path):
+    curve = [{"step": k, "seconds": k / 10, "l2_uvp": 30 / k} for k in (10, 20, 30)]
+    pair, params = "mix3tomix10[dim=4]", dumps(dim=4)
+    rows = [
+        *uvp(pair, "otm", [1.0, 1.5], fit_cold_s=3.0, curve=curve, task_params=params),
+        *uvp("gaussian", "otm", [1.0, 1.5], fit_cold_s=3.0, curve=curve),
+    ]
+    results = write(tmp_path / "results", rows)
+    given = results.runs, results.curves, styles(results.runs), "cpu"
+    best = {"mm [published]": 0.3, "enot [secondary source]": 0.03, "w2ot [secondary source]": 0.22}
+    for expected in ({}, best):
+        figure = accuracy_curves(*given, published=bool(expected))
+        assert figure is not None
+        pair_panel, other = sorted(figure.axes, key=lambda ax: "dim=4" not in ax.get_title())
+        assert not other.texts
+        assert {text.get_text(): text.xy[1] for text in pair_panel.texts} == expected
+        low, high = pair_panel.get_ylim()
+        assert all(low < value < high for value in expected.values())
+
+
 def test_floor_shows_runs_and_published_values_about_the_line_of_a_perfect_map(tmp_path):
     params = dumps(dim=256, sigma=0.0)
     scores = [("otm", 80.0, {}), ("mm-r", 70.0, {}), ("linear", 43.0, {"trivial": True})]

@@ -106,6 +106,8 @@ def _plot_arguments(sub: argparse.ArgumentParser) -> None:
     add_tasks(sub)
     text = "vectors of that many coordinates are images, such as 16x16 or 3x16x16"
     sub.add_argument("--image-shape", type=image_shape, metavar="SHAPE", help=text)
+    text = "add the best published number of each source to the curves"
+    sub.add_argument("--published", action="store_true", help=text)
 
 
 def _plot(options: argparse.Namespace) -> int:
@@ -113,7 +115,7 @@ def _plot(options: argparse.Namespace) -> int:
     from otbench.store import load
 
     given = load(*options.results), options.results, options.out, options.task
-    for path in plot(*given, options.image_shape):
+    for path in plot(*given, options.image_shape, options.published):
         print(path)
     return 0
 

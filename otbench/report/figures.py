@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 
 from otbench.errors import UserError
 from otbench.report import amortization, couplings, drawing, images
+from otbench.report import published as published_numbers
 from otbench.report.drawing import short_paths, titled, wrapped
 from otbench.report.kept import kept_couplings, kept_images, kept_maps, shows_unpublished
-from otbench.report.quantities import FIT, INFER, accuracy_of
+from otbench.report.quantities import FIT, INFER, accuracy_of, quantity
 from otbench.report.rates import floor, spurious_rate
 from otbench.report.selected import by_setup, left_out, select, shared_gpu, timed_alone
 from otbench.report.styles import Style, axis_name, legend, scale_axis, slug, styles
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 DOTS = 800  # points of a cloud that are drawn
 FRONT = {"color": "0.75", "linewidth": 3}
+PUBLISHED = "0.4"  # colour of published numbers
 PAIRS = 1e5  # to which the lines of `total_time` go
 
 
@@ -49,6 +51,7 @@ def plot(
     out: Path,
     tasks: Sequence[str] | None = None,
     image: tuple[int, int, int] | None = None,
+    published: bool = False,
 ) -> list[Path]:
     """Draw whatever the rows allow; the PNG files written. Of those that show data which may not be
     published, and of times that are left out, a line on stderr says so.
@@ -59,6 +62,7 @@ def plot(
         out: the folder to write to, made if need be.
         tasks: names or labels of tasks; by default all.
         image: channels, height and width of what vectors of that many coordinates are images of.
+        published: add the best published number of each source to the curves.
 
     Raises:
         UserError: an unknown task, or nothing to draw.
@@ -71,7 +75,7 @@ def plot(
     for setup, group in setups:
         suffix = f"-{slug(setup)}" if len(setups) > 1 else ""
         figures[f"error_time{suffix}"] = error_against_time(group, style, setup)
-        figures[f"curves{suffix}"] = accuracy_curves(group, results.curves, style, setup)
+        figures[f"curves{suffix}"] = accuracy_curves(group, results.curves, style, setup, published)
         figures[f"break_even{suffix}"] = total_time(group, style, setup)
     setups = list(by_setup(runs, time=False))
     for setup, group in setups:
@@ -174,14 +178,17 @@ def error_against_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure |
 
 
 def accuracy_curves(
-    runs: pd.DataFrame, curves: pd.DataFrame, style: Style, setup: str
+    runs: pd.DataFrame, curves: pd.DataFrame, style: Style, setup: str, published: bool = False
 ) -> Figure | None:
     """One panel per task: error at checkpoints against seconds of solver time, medians in a band
-    over seeds. None without checkpoints.
+    over seeds; ``published``: and the best published number of each source, as a line. None without
+    checkpoints.
 
     Seeds that were solved together are left out, for the seconds of their checkpoints are those of
     the whole; and so are runs that shared their GPU with others.
     """
+    import pandas as pd
+
     timed = runs.together.isna() & ~shared_gpu(runs)
     alone = runs.loc[timed, ["key", "task_label", "solver_label"]]
     points = curves.merge(alone, on="key")
@@ -196,7 +203,19 @@ def accuracy_curves(
     with drawing.panels(len(panels)) as (figure, axes):
         for (task, (metric, of_task, group)), ax in zip(panels.items(), axes, strict=True):
             scale_axis(ax, "x", of_task.seconds)
-            scale_axis(ax, "y", of_task.value)
+            lines = best_published(group, metric) if published else {}
+            scale_axis(ax, "y", pd.Series([*of_task.value, *lines.values()]))
+            for name, value in lines.items():
+                ax.axhline(value, color=PUBLISHED, linestyle="--", linewidth=1)
+                ax.annotate(
+                    name,
+                    (0, value),
+                    (3, 2),
+                    ax.get_yaxis_transform(),
+                    "offset points",
+                    fontsize="small",
+                    color=PUBLISHED,
+                )
             for solver, seeds in of_task.groupby("solver_label"):
                 steps = seeds.groupby("step").agg(
                     {"seconds": "median", "value": ["min", "median", "max"]}
@@ -215,6 +234,19 @@ def accuracy_curves(
         )
         figure.suptitle(f"Error while fitting, on {setup}: medians, bands span the seeds")
     return figure
+
+
+def best_published(runs: pd.DataFrame, metric: str) -> dict[str, float]:
+    """The best published number of each source on the task of these runs, by what the board calls
+    it.
+    """
+    found = published_numbers.beside(runs, metric).dropna(subset="value").reset_index()
+    losses = found.value.map(quantity(metric, runs).loss)
+    best = found.loc[losses.groupby(found.source).idxmin()]
+    return {
+        f"{solver} [{tag}]": float(value)
+        for solver, tag, value in zip(best.solver, best.tag, best.value, strict=True)
+    }
 
 
 def total_time(runs: pd.DataFrame, style: Style, setup: str) -> Figure | None:

@@ -108,7 +108,8 @@ def leaderboard(
             summary = summarize(group, wanted)
             if not summary.empty:
                 summaries.append(summary)
-                extra, ranked = _published(group, wanted, show=published), ranks(summary)
+                extra = published_numbers.beside(group, wanted.name, show=published)
+                ranked = ranks(summary)
                 cells.append(_tidy(summary, ranked, extra, group, wanted))
                 tables.append(_table(_shown(summary), ranked, extra, wanted, setup))
                 notes.update(dict.fromkeys(_notes(summary, extra, wanted)))
@@ -402,22 +403,6 @@ def _endings(summaries: Sequence[pd.DataFrame]) -> list[str]:
         f"{tasks}: {message}"
         for (how, message, tasks), group in reasons.groupby(["how", "message", "tasks"], sort=False)
     ]
-
-
-def _published(runs: pd.DataFrame, wanted: Quantity, show: bool) -> pd.DataFrame:
-    """The published values of this metric on the tasks of ``runs``, with their ``task_label``."""
-    import pandas as pd
-
-    table = published_numbers.load() if show else pd.DataFrame(columns=published_numbers.COLUMNS)
-    table = table[table.metric == wanted.name]
-    tasks = runs.drop_duplicates("task_label")[["task", "task_label", "task_params"]]
-    found = [
-        published_numbers.matching(table, r.task, r.task_label, r.task_params).assign(
-            task_label=r.task_label
-        )
-        for r in tasks.itertuples()
-    ]
-    return published_numbers.with_labels(pd.concat(found))
 
 
 def _other_settings(summary: pd.DataFrame, extra: pd.DataFrame) -> dict[str, str]:

@@ -80,6 +80,22 @@ def matching(table: pd.DataFrame, task: str, label: str, params_json: str) -> pd
     return rows[rows.params.map(matches).astype(bool)]
 
 
+def beside(runs: pd.DataFrame, metric: str, show: bool = True) -> pd.DataFrame:
+    """The published values of this metric on the tasks of ``runs``, with their ``task_label``; none
+    unless they are to be shown.
+    """
+    import pandas as pd
+
+    table = load() if show else pd.DataFrame(columns=COLUMNS)
+    table = table[table.metric == metric]
+    tasks = runs.drop_duplicates("task_label")[["task", "task_label", "task_params"]]
+    found = [
+        matching(table, r.task, r.task_label, r.task_params).assign(task_label=r.task_label)
+        for r in tasks.itertuples()
+    ]
+    return with_labels(pd.concat(found))
+
+
 def presets(path: Path | None = None) -> pd.DataFrame:
     """Which preset of which solver has the settings of published rows, columns ``task``, ``params``
     (of the published row, those that matter), ``solver`` and ``preset``.
