@@ -168,7 +168,7 @@ class MetaOt(AmortizedSolver):
             ]
             return -(torch.stack(slopes) * f).sum(1).mean()[None]
 
-        steps = 0
+        steps = self.steps  # of a training that was saved at its end
 
         def progress(done: int) -> float:
             nonlocal steps
