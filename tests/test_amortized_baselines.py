@@ -6,13 +6,23 @@ the cheapest of many directions.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from otbench import GEODESIC, SQEUCLIDEAN, AmortizedProblem, DiscreteProblem, FitContext, Truth
+from otbench import (
+    GEODESIC,
+    SQEUCLIDEAN,
+    AmortizedProblem,
+    DiscreteProblem,
+    DivergedError,
+    FitContext,
+    Truth,
+)
 from otbench.methods.discrete import exact_truth
 from otbench.methods.entropic import Entropic, entropic_truth
 from otbench.methods.neural.networks import Weights
@@ -239,6 +249,14 @@ def test_seconds_end_the_training(grids):
     solver = replace(WEIGHTS, steps=10**9, seconds=0.5)
     info = solver.fit(grids, make_run()).info
     assert 1 <= info["steps"] < 10**6  # type: ignore[operator]
+
+
+def test_weights_that_are_not_finite_are_seen_where_time_ends_the_training(grids, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(meta_ot, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    solver = MetaOt(width=8, depth=6, lr=3e38, steps=10**6, seconds=20)
+    with pytest.raises(DivergedError, match="lower lr"):
+        solver.fit(grids, make_run(torch.float32))
 
 
 def test_a_staircase_is_the_exact_plan_on_a_line():
