@@ -77,6 +77,14 @@ def test_a_rehearsal_runs_all_parts_and_prints_a_table_last(tmp_path):
     assert "| identity °" in table
 
 
+def test_the_interpreter_may_be_given_from_the_folder_one_is_in(tmp_path):
+    (tmp_path / "python").symlink_to("/bin/echo")
+    env = {**os.environ, "PYTHON": "./python"}
+    command = [str(SCRIPT), "out", "--rehearse", "--budget", "40"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "tests/perf/step.py --device cpu" in done.stdout
+
+
 def test_what_no_time_is_left_for_is_not_begun(tmp_path):
     done = call("out", "--rehearse", "--budget", 5, cwd=tmp_path)
     assert "tests: not begun, no time was left" in done.stdout

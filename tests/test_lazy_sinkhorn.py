@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 import otbench.solvers.lazy_sinkhorn as module
-from otbench import SQEUCLIDEAN, DiscreteProblem
+from otbench import SQEUCLIDEAN, DiscreteProblem, Truth
 from otbench.scoring.convergence import certify
 from otbench.scoring.plans import score_plans
 from otbench.solvers.lazy_sinkhorn import LazySinkhorn
@@ -56,6 +56,37 @@ def test_the_plan_is_that_of_the_stored_costs(clouds: str) -> None:
     torch.testing.assert_close(lazy.coupling.plan, stored.coupling.plan, rtol=0, atol=1e-5)
 
 
+def spread(b: list[float], shift: float = 0.0) -> DiscreteProblem:
+    """Normal points of a unit scale, the target of these weights, so far away."""
+    stream = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 2, generator=stream, dtype=torch.float64) for n in (60, len(b)))
+    a, weights = x.new_full((60,), 1 / 60), torch.tensor(b, dtype=torch.float64)
+    return DiscreteProblem(x, a, y + shift, weights / weights.sum(), SQEUCLIDEAN, Truth("none"))
+
+
+@pytest.mark.parametrize(
+    "pair", [spread([1.0] * 50, 1e6), spread([1.0] * 49 + [1e-50])], ids=["far", "faint"]
+)
+def test_single_precision_holds_far_clouds_and_points_of_hardly_any_mass(
+    pair: DiscreteProblem,
+) -> None:
+    settings = {"eps": 0.5, "eps_rule": "absolute", "tolerance": 1e-5}
+    lazy, stored = (
+        solver(**settings).coupled(pair, context()) for solver in (LazySinkhorn, Sinkhorn)
+    )
+    assert certify(lazy).stopped is Stopped.CONVERGED
+    torch.testing.assert_close(lazy.coupling.plan, stored.coupling.plan, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("tolerance", [3e-5, 1e-5, 3e-6])
+def test_where_it_stops_the_plan_is_certified(tolerance: float) -> None:
+    """Rounding of single precision does not make the error that it stops at one above."""
+    for seed in range(8):
+        pair = cloud(100, seed=seed)
+        found = LazySinkhorn(eps=0.1, tolerance=tolerance).coupled(pair, context())
+        assert certify(found).stopped is Stopped.CONVERGED
+
+
 def test_of_many_pairs_the_plan_keeps_the_largest_of_each_row(monkeypatch) -> None:
     pair = cloud(300)
     settings = {"eps": 1e-3, "max_iters": 3000, "tolerance": 1e-4}
@@ -64,7 +95,7 @@ def test_of_many_pairs_the_plan_keeps_the_largest_of_each_row(monkeypatch) -> No
     monkeypatch.setattr(module, "BLOCK", 7 * 300)  # blocks of seven rows, the last of six
     found = LazySinkhorn(**settings, kept=4).couple(pair, context())
     assert ((found.plan > 0).sum(1) <= 4).all() and found.g is None
-    torch.testing.assert_close(found.plan.sum(1), pair.a)
+    torch.testing.assert_close(found.plan.sum(1), pair.a, rtol=1e-14, atol=0)
     largest, _ = whole.topk(4, dim=1)
     kept = float(largest.sum())
     assert found.info["kept_mass"] == pytest.approx(kept, abs=1e-5) and kept > 0.95

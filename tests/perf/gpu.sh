@@ -16,6 +16,7 @@ set -uo pipefail
 here=$PWD
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${PYTHON:-python3}
+[[ $python = */* && $python != /* ]] && python=$here/$python
 folder=gpu-results budget=540 rehearse=
 while (($#)); do
     case $1 in
